@@ -1,0 +1,116 @@
+"""Decode an image file to upright RGB pixels, or say why it cannot be done.
+
+Only raster formats are opened, and those by content, not by suffix. Formats that run other
+programs (EPS, PDF) stay closed.
+"""
+
+import warnings
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pcx .pgm .png .pnm .ppm .psd "
+    ".tga .tif .tiff .webp .heic .heif".split()
+)
+"""Lower-case suffixes that mark a file as an image."""
+
+FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "TGA",
+    "TIFF", "WEBP", "HEIF",
+)  # fmt: skip
+"""Pillow's names of the formats that are opened."""
+
+class ImageError(Exception):
+    """An image that cannot be read; the message is the reason. Becomes a row, not a stop."""
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read a file as an upright RGB picture; see `decode_image`.
+
+    Raises:
+        ImageError: When the file cannot be read as a picture, with the reason.
+    """
+    return decode_image(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content.
+
+    Raises:
+        ImageError: When there is no such file or it may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError((error.strerror or str(error)).lower()) from error
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """Decode an image file's content as upright RGB.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit and float pictures are
+    scaled to 8 bits, and of an animation the first frame is taken.
+
+    Raises:
+        ImageError: When it cannot be decoded, with the reason.
+    """
+    if not data:
+        raise ImageError("an empty file")
+    try:
+        with warnings.catch_warnings():
+            # A picture past Pillow's limit is refused, not warned about; broken metadata that
+            # leaves the pixels whole is nobody's concern here.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(data), formats=_openable_formats()) as image:
+                return _to_rgb(_upright(image))
+    except Exception as error:
+        # Pillow's decoders raise far more than OSError on hostile files (ValueError, SyntaxError,
+        # struct.error, DecompressionBombError ...): whatever it is, it is this file's reason.
+        raise ImageError(_reason(error)) from error
+
+
+@cache
+def _openable_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # Broken EXIF says nothing about the orientation: the picture is taken as it is stored.
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _scaled_to_8_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
+    # Pillow's own convert("RGB") clips these modes at 255: a 16-bit scan would turn all white.
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
+        low, high = min(0.0, values.min()), max(1.0, values.max())
+        high = 255.0 if 1.0 < high <= 255.0 else high
+    else:
+        low, high = 0.0, 255.0 if values.max() <= 255 else max(65535.0, values.max())
+    return Image.fromarray(np.round((values - low) / (high - low) * 255).astype(np.uint8))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image in a known format"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,92 @@
+"""Files to batches of pixels, decoded ahead by threads.
+
+Pillow releases the interpreter lock while it decodes and resizes, so threads do the work of
+worker processes without their start-up and copying. What comes out depends on the order and the
+seed alone, never on how many threads there are.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transferkit.data.images import ImageError, read_image
+from transferkit.data.transforms import Transform
+
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures, in the order asked for.
+
+    Attributes:
+        rows: (B,) int64 positions in the list of files, of the pictures in `pixels`.
+        pixels: (B, 3, H, W) uint8.
+        failures: (row, reason) of the files of this batch that could not be read.
+    """
+
+    rows: NDArray[np.int64]
+    pixels: Tensor
+    failures: tuple[tuple[int, str], ...]
+
+
+def iterate_batches(
+    files: Sequence[Path],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int,
+    order: Sequence[int] | NDArray[np.int64] | None = None,
+    seed: tuple[int, ...] = (0,),
+) -> Iterator[Batch]:
+    """Yield every picture of `files` once, in batches.
+
+    Args:
+        files: N files.
+        transform: Applied to each picture, with a generator of its own.
+        batch_size: Pictures a batch; the last batch has what is left.
+        workers: Threads that decode.
+        order: Positions in `files` to yield, in this order; default all, first to last.
+        seed: With a file's position this seeds its generator: same seed, same pixels.
+    """
+    rows = list(range(len(files)) if order is None else map(int, order))
+
+    def load(row: int) -> tuple[int, NDArray[np.uint8] | str]:
+        try:
+            image = read_image(files[row])
+        except ImageError as error:
+            return row, str(error)
+        return row, transform(image, np.random.default_rng((*seed, row)))
+
+    chunks = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    ahead: deque[list[Future[tuple[int, NDArray[np.uint8] | str]]]] = deque()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        try:
+            for chunk in chunks:
+                ahead.append([pool.submit(load, row) for row in chunk])
+                if len(ahead) > _BATCHES_AHEAD:
+                    yield _collate(ahead.popleft())
+            while ahead:
+                yield _collate(ahead.popleft())
+        finally:
+            # Also reached by Ctrl-C and by a consumer that stops early.
+            pool.shutdown(cancel_futures=True)
+
+
+def _collate(futures: list[Future[tuple[int, NDArray[np.uint8] | str]]]) -> Batch:
+    rows, pixels, failures = [], [], []
+    for row, loaded in (future.result() for future in futures):
+        if isinstance(loaded, str):
+            failures.append((row, loaded))
+        else:
+            rows.append(row)
+            pixels.append(torch.from_numpy(np.ascontiguousarray(loaded)))
+    stacked = torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8)
+    return Batch(np.array(rows, dtype=np.int64), stacked, tuple(failures))

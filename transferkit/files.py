@@ -1,0 +1,96 @@
+"""Writing files whole: a reader sees the finished file or none.
+
+Everything a run leaves is written under a temporary name beside its final one, flushed to the
+device, then renamed.
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transferkit.errors import OutputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write; it becomes `path` when the block ends without an error.
+
+    Args:
+        path: Final place. An existing file there is replaced.
+
+    Raises:
+        OutputError: When the place cannot be written, a full device included. Nothing is then
+            left under the final name that was not there before.
+    """
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(path)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it becomes `path` when the block ends without an error.
+
+    Args:
+        path: Final place. A folder already there is replaced.
+
+    Raises:
+        OutputError: When the place cannot be written, a full device included.
+    """
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(path)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole.
+
+    Raises:
+        OutputError: When the place cannot be written.
+    """
+    with whole_file(path) as temporary:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; nothing was changed there, "
+            "choose another place or make room and run again"
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _temporary_name(path: Path) -> Path:
+    # Beside the final place, so that the rename stays on one device; short, so that a final name
+    # of the longest allowed length still has room.
+    return path.parent / f".transferkit-{secrets.token_hex(6)}"

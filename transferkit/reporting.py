@@ -1,0 +1,116 @@
+"""What a run says while it runs: plain data, handed to whoever shows it.
+
+The library speaks through a `Reporter` and through return values only. The command line brings a
+reporter that draws with rich; `SILENT` says nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage in the plan of a run.
+
+    Attributes:
+        name: The stage's name, `head` for the head.
+        modules: The module names that make up the stage.
+        parameters: How many numbers its parameters hold.
+        trainable: How many of them receive updates.
+        learning_rate: The peak learning rate, or None when the stage is frozen.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    parameters: int
+    trainable: int
+    learning_rate: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before the first training step.
+
+    Attributes:
+        settings: What was chosen, as (name, value) pairs ready to show.
+        classes: Class name -> images in (train, val, test).
+        left_out: (path, reason) of everything found in the dataset and not used.
+        stages: The backbone's stages, stem to last, then the head.
+    """
+
+    settings: tuple[tuple[str, str], ...]
+    classes: dict[str, tuple[int, int, int]]
+    left_out: tuple[tuple[str, str], ...]
+    stages: tuple[StageRow, ...]
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One finished epoch; the fields are the columns of history.csv.
+
+    Losses are mean cross-entropy in nats (the train loss with label smoothing), accuracies are
+    fractions, rates are those of the epoch's last step, seconds are wall time.
+    """
+
+    epoch: int
+    phase: str
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr_head: float
+    lr_backbone: float
+    seconds: float
+
+
+class Progress(Protocol):
+    """A running count."""
+
+    def advance(self, count: int, detail: str = "") -> None:
+        """Add `count` finished images and show `detail` beside the rate."""
+
+
+class Reporter(Protocol):
+    """Receives what a run has to say. Every call returns at once."""
+
+    def notice(self, message: str) -> None:
+        """Something the user should know, in a sentence."""
+
+    def plan(self, plan: Plan) -> None:
+        """The plan, once, before training."""
+
+    def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
+        """A finished epoch of `epochs`; `best` when it is the best so far."""
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Progress]:
+        """Open a count of `total` images, closed at the end of the `with` block."""
+        ...
+
+
+class _SilentProgress:
+    def advance(self, count: int, detail: str = "") -> None:
+        """Say nothing."""
+
+
+class SilentReporter:
+    """Says nothing."""
+
+    def notice(self, message: str) -> None:
+        """Say nothing."""
+
+    def plan(self, plan: Plan) -> None:
+        """Say nothing."""
+
+    def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Progress]:
+        """Yield a count that shows nothing."""
+        yield _SilentProgress()
+
+
+SILENT = SilentReporter()
