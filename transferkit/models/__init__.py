@@ -1,0 +1,1 @@
+"""Backbones, their stages, their weights, and what of them is trainable."""

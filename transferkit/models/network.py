@@ -1,0 +1,143 @@
+"""A backbone with its head, whichever library built it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transferkit.data.preprocessing import Preprocessing
+from transferkit.errors import OptionError
+from transferkit.models.stages import Stage
+
+
+@dataclass(frozen=True)
+class Source:
+    """A library that backbones come from.
+
+    Attributes:
+        prefix: What stands before its names on the command line, with the colon.
+        names: Its architectures.
+        build: Architecture, arguments and configuration to a network with random weights.
+        new_head: Gives the module a fresh head of so many classes.
+        features: Images to what enters the head.
+    """
+
+    prefix: str
+    names: Callable[[], Sequence[str]]
+    build: Callable[[str, Mapping[str, Any], Mapping[str, Any]], "Network"]
+    new_head: Callable[["Network", int], None]
+    features: Callable[["Network", Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A backbone and its head.
+
+    Attributes:
+        module: (B, 3, H, W) float32 to logits (B, num_classes).
+        source: The library it comes from.
+        architecture: The library's name for it.
+        model_args: Arguments beyond the name that build it.
+        config: timm's pretrained configuration: preprocessing, licence, categories ...
+        heads: Names of the head's modules, nearly always one.
+    """
+
+    module: nn.Module
+    source: Source
+    architecture: str
+    model_args: Mapping[str, Any]
+    config: Mapping[str, Any]
+    heads: tuple[str, ...]
+    stages: tuple[Stage, ...]
+
+    @property
+    def name(self) -> str:
+        """The name that the command line takes, without a weights tag."""
+        return f"{self.source.prefix}{self.architecture}"
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """What the network expects of its pixels."""
+        return Preprocessing.from_config(self.config)
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the logits."""
+        return _width(self.module.get_submodule(self.heads[0]))
+
+    @cached_property
+    def feature_dim(self) -> int:
+        """Length D of a feature vector."""
+        return int(self.features(self.blank_image()).shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the head, pooled.
+
+        Args:
+            images: (B, 3, H, W) float32, normalised.
+
+        Returns:
+            (B, feature_dim).
+        """
+        return self.source.features(self, images)
+
+    def blank_image(self) -> Tensor:
+        """One picture of zeros, (1, 3, H, W) float32."""
+        return torch.zeros(1, *self.preprocessing.input_size, device=self.device)
+
+    def with_new_head(self, num_classes: int) -> "Network":
+        """The same network with an untrained head; the module is changed in place."""
+        self.source.new_head(self, num_classes)
+        config = {k: v for k, v in self.config.items() if not k.startswith("label_")}
+        return replace(self, config={**config, "num_classes": num_classes})
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "Network":
+        """The same network with another record of preprocessing.
+
+        Raises:
+            OptionError: When the network cannot read pictures of that size.
+        """
+        network = replace(self, config={**self.config, **preprocessing.to_config()})
+        if preprocessing.input_size != self.preprocessing.input_size:
+            network.check_input_size()
+        return network
+
+    @torch.no_grad()
+    def check_input_size(self) -> None:
+        """Run a blank image through.
+
+        Raises:
+            OptionError: When the network cannot read pictures of its input size.
+        """
+        training = self.module.training
+        try:
+            self.module.eval()(self.blank_image())
+        except (RuntimeError, AssertionError, ValueError) as error:
+            _, height, width = self.preprocessing.input_size
+            raise OptionError(
+                f"--image-size: {self.name} cannot read pictures of {height} x {width} px "
+                f"({' '.join(str(error).split())[:200]}); leave the option out or try another size"
+            ) from error
+        finally:
+            self.module.train(training)
+
+
+def module_names(root: nn.Module, wanted: object) -> tuple[str, ...]:
+    """The dotted names under `root` of a module, or of each in a tuple or list of modules."""
+    if isinstance(wanted, tuple | list | nn.ModuleList):
+        return tuple(name for one in wanted for name in module_names(root, one))
+    return tuple(name for name, module in root.named_modules() if module is wanted and name)
+
+
+def _width(head: nn.Module) -> int:
+    for parameter in head.parameters():
+        return int(parameter.shape[0])
+    raise TypeError(f"a head without parameters: {head}")

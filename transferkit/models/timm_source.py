@@ -1,0 +1,51 @@
+"""Backbones of timm, through the contract that all its models keep."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+from torch import Tensor
+from timm.models import PretrainedCfg
+
+from transferkit.models.network import Network, Source, module_names
+from transferkit.models.stages import timm_stages
+
+
+def _names() -> Sequence[str]:
+    names: list[str] = timm.list_models()
+    return names
+
+
+def _build(
+    architecture: str, model_args: Mapping[str, Any], config: Mapping[str, Any]
+) -> Network:
+    module = timm.create_model(
+        architecture,
+        pretrained=False,
+        pretrained_cfg=dict(config),
+        num_classes=config["num_classes"],
+        **model_args,
+    )
+    heads = module_names(module, module.get_classifier())
+    return Network(
+        module=module,
+        source=TIMM,
+        architecture=architecture,
+        model_args=dict(model_args),
+        config=PretrainedCfg(**config).to_dict(remove_source=True),
+        heads=heads,
+        stages=timm_stages(module, heads),
+    )
+
+
+def _new_head(network: Network, num_classes: int) -> None:
+    network.module.reset_classifier(num_classes)  # type: ignore[operator]
+
+
+def _features(network: Network, images: Tensor) -> Tensor:
+    module: Any = network.module
+    features: Tensor = module.forward_head(module.forward_features(images), pre_logits=True)
+    return features
+
+
+TIMM = Source(prefix="", names=_names, build=_build, new_head=_new_head, features=_features)

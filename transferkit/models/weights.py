@@ -1,0 +1,271 @@
+"""Pretrained weights: fetch them, read them without executing anything, fit them to a network."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import safetensors.torch
+import torch
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from torch import Tensor
+
+from transferkit.errors import WeightsError
+from transferkit.models.network import Network
+
+State = dict[str, Tensor]
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+_WRAPPED_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_weights(path: Path) -> State:
+    """Read a .safetensors or PyTorch file as named tensors; no pickled code is run.
+
+    Raises:
+        WeightsError: When there is no such file, or it holds anything but tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such weights file; expected a .safetensors or .pth file "
+            "(--weights takes pretrained, none or a path)"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # A damaged file fails in as many ways as there are formats; a pickle that would run code
+        # fails here as well, and both are this file's fault.
+        reason = str(error).split("\n")[0][:200]
+        raise WeightsError(
+            f"{path}: cannot be read as weights ({type(error).__name__}: {reason}); expected "
+            "tensors only, in a .safetensors or .pth file"
+        ) from error
+    return _unwrapped(loaded, path)
+
+
+def _unwrapped(loaded: object, path: Path) -> State:
+    for key in _WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise WeightsError(
+            f"{path}: holds no table of named tensors; save the model's state_dict() there"
+        )
+    state = dict(loaded)
+    for prefix in _WRAPPED_PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def fit_weights(
+    network: Network,
+    path: Path,
+    *,
+    keep_head: bool,
+    layouts: Sequence[Callable[[State], State | None]] = (),
+) -> None:
+    """Load the weights of `path` into `network`, every tensor of the backbone or nothing.
+
+    Args:
+        network: Changed in place.
+        path: A .safetensors or .pth file.
+        keep_head: Whether the file's head must fit too; otherwise it may be of another width, and
+            is dropped.
+        layouts: Ways to translate the file's names, tried in turn when they are not the network's.
+
+    Raises:
+        WeightsError: When the file cannot be read, or is of another architecture; every name that
+            does not fit is told.
+    """
+    state = _without_auxiliary_heads(read_weights(path))
+    misfits = _misfits(network, state, keep_head=keep_head)
+    for layout in layouts:
+        if not misfits:
+            break
+        translated = layout(state)
+        if translated is not None and not _misfits(network, translated, keep_head=keep_head):
+            state, misfits = translated, []
+    if misfits:
+        raise WeightsError(
+            f"{path}: these weights are not {network.name}'s: {'; '.join(misfits)}. "
+            "Name the backbone that they belong to with --backbone"
+        )
+    if not keep_head:
+        state = _without(state, _head_prefixes(network))
+    network.module.load_state_dict(state, strict=False)
+
+
+def _misfits(network: Network, state: State, *, keep_head: bool) -> list[str]:
+    expected = network.module.state_dict()
+    skipped = () if keep_head else _head_prefixes(network)
+    # Old files lack the counter of batches, which only matters to a momentum that nobody uses.
+    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in expected]
+    shapes = [
+        f"{k} {tuple(state[k].shape)}, expected {tuple(expected[k].shape)}"
+        for k in expected
+        if k in state and state[k].shape != expected[k].shape
+    ]
+    told = {"missing": missing, "not in the network": unexpected, "of another shape": shapes}
+    kept = {
+        kind: [name for name in names if not (skipped and name.startswith(skipped))]
+        for kind, names in told.items()
+    }
+    return [f"{len(n)} {kind}: {', '.join(n)}" for kind, n in kept.items() if n]
+
+
+def translate_layout(state: State, other: Network, network: Network) -> State | None:
+    """Translate weights from `other`'s names to `network`'s, two builds of one architecture.
+
+    The tensors are matched in order. That proves nothing by itself, so the translation is believed
+    only after both networks, with these weights, gave the same features for one random picture.
+
+    Returns:
+        The translated state, or None when `state` is not `other`'s or the features differ.
+    """
+    theirs, ours = other.module.state_dict(), network.module.state_dict()
+    same_size = len(theirs) == len(ours) and all(
+        a.numel() == b.numel()
+        for (a_name, a), (_, b) in zip(theirs.items(), ours.items(), strict=True)
+        if not a_name.startswith(_head_prefixes(other))
+    )
+    if not same_size or _misfits(other, state, keep_head=False):
+        return None
+    pairs = dict(zip(ours, theirs, strict=True))
+    translated = {
+        name: state[source].reshape(ours[name].shape)
+        if state[source].numel() == ours[name].numel()
+        else state[source]
+        for name, source in pairs.items()
+        if source in state
+    }
+    body = _without(translated, _head_prefixes(network))
+    other.module.load_state_dict(_without(state, _head_prefixes(other)), strict=False)
+    network.module.load_state_dict(body, strict=False)
+    return translated if _same_features(other, network) else None
+
+
+@torch.no_grad()
+def _same_features(other: Network, network: Network) -> bool:
+    shape = network.blank_image().shape
+    picture = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    other.module.eval()
+    training = network.module.training
+    network.module.eval()
+    same = torch.allclose(
+        other.features(picture), network.features(picture), rtol=1e-3, atol=1e-4
+    )
+    network.module.train(training)
+    return same
+
+
+def _head_prefixes(network: Network) -> tuple[str, ...]:
+    return tuple(f"{head}." for head in network.heads)
+
+
+def _without(state: State, prefixes: tuple[str, ...]) -> State:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+
+
+def _without_auxiliary_heads(state: State) -> State:
+    return _without(state, _AUXILIARY_HEADS)
+
+
+def hub_file(repository: str, filenames: Sequence[str], *, advice: str) -> Path:
+    """A file of a model repository on the Hugging Face hub, fetched unless it is here already.
+
+    Args:
+        repository: `owner/name`, or `owner/name@revision`.
+        filenames: The first of these that the repository has.
+        advice: What to do when the hub cannot be reached, for the message.
+
+    Raises:
+        WeightsError: When the hub cannot be reached, has no such file, or sent a damaged one.
+    """
+    name, _, revision = repository.partition("@")
+    place: dict[str, Any] = {"repo_id": name, "revision": revision or None}
+    for filename in filenames:
+        try:
+            return _verified(Path(hf_hub_download(filename=filename, local_files_only=True, **place)))
+        except LocalEntryNotFoundError:
+            continue
+    _require_hub(name, advice)
+    for filename in filenames:
+        try:
+            return _verified(Path(hf_hub_download(filename=filename, **place)))
+        except EntryNotFoundError:
+            continue
+        except WeightsError:
+            raise
+        except Exception as error:
+            # The client's errors come from several libraries, which change with its version.
+            raise WeightsError(
+                f"cannot download {filename} of {name} from {constants.ENDPOINT}: "
+                f"{_one_line(error)}; {advice}"
+            ) from error
+    raise WeightsError(f"{name} on {constants.ENDPOINT} has none of {', '.join(filenames)}")
+
+
+def _require_hub(name: str, advice: str) -> None:
+    # The client itself tries for half a minute before it gives up; one question is enough.
+    try:
+        huggingface_hub.get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:
+        raise WeightsError(
+            f"cannot reach the model hub {constants.ENDPOINT} to download {name} "
+            f"({_one_line(error)}); {advice}"
+        ) from error
+
+
+def _verified(path: Path) -> Path:
+    # The hub's cache names each large file by the SHA-256 that the hub announced for it.
+    blob = path.resolve()
+    if len(blob.name) == 64 and file_digest(blob) != blob.name:
+        blob.unlink()
+        path.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{path.name}: the downloaded file is damaged, its SHA-256 is not the announced "
+            f"{blob.name}; it was removed, run again to download it anew"
+        )
+    return path
+
+
+def url_file(url: str, *, advice: str) -> Path:
+    """A weights file at an address, fetched unless torch's cache has it.
+
+    The digest in names such as resnet18-f37072fd.pth is checked on arrival.
+
+    Raises:
+        WeightsError: When it cannot be fetched, or arrived damaged.
+    """
+    name = url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir(), "checkpoints", name)
+    if path.is_file():
+        return path
+    digest = torch.hub.HASH_REGEX.search(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            url, str(path), digest.group(1) if digest else None, progress=False
+        )
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"cannot download {url} ({_one_line(error)}); {advice}") from error
+    return path
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
