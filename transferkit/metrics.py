@@ -1,0 +1,95 @@
+"""How good predictions are: pure functions of labels and probabilities."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.int64]
+Probabilities = NDArray[np.floating[Any]]
+
+_ECE_BINS = 15
+
+
+def top_k_accuracy(labels: Labels, probabilities: Probabilities, k: int = 1) -> float:
+    """Share of rows whose label is among the k most probable classes.
+
+    Args:
+        labels: (N,) int64.
+        probabilities: (N, C). Of equal ones the lower class index counts as more probable.
+        k: 1 or more; with k >= C every row counts.
+    """
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return float(np.mean(np.any(best == labels[:, None], axis=1)))
+
+
+def log_loss(labels: Labels, probabilities: Probabilities) -> float:
+    """Mean negative logarithm of the label's probability, in nats.
+
+    Probabilities are kept from 0 by float32's smallest step from 1, so that one sure mistake
+    costs 16 nats and not infinity.
+    """
+    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(own, np.finfo(np.float32).eps)).mean())
+
+
+def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> float:
+    """How far confidence is from accuracy, 0 at best: Guo et al., ICML 2017, equation 3.
+
+    Rows are put in 15 equal bins by their highest probability.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * _ECE_BINS).astype(int) - 1, 0, _ECE_BINS - 1)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=_ECE_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def per_class(
+    labels: Labels, probabilities: Probabilities, class_names: Sequence[str]
+) -> dict[str, dict[str, float | int]]:
+    """Precision, recall, f1 and the count n of every class; 0 where a share has no rows."""
+    predicted = probabilities.argmax(axis=1)
+    table = {}
+    for i, name in enumerate(class_names):
+        hits = int(((predicted == i) & (labels == i)).sum())
+        said, true = int((predicted == i).sum()), int((labels == i).sum())
+        table[name] = {
+            "precision": hits / said if said else 0.0,
+            "recall": hits / true if true else 0.0,
+            "f1": 2 * hits / (said + true) if said + true else 0.0,
+            "n": true,
+        }
+    return table
+
+
+def summarize(
+    labels: Labels, probabilities: Probabilities, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """All metrics of one set of rows, as JSON values.
+
+    Args:
+        labels: (N,) int64 with N > 0.
+        probabilities: (N, C), each row summing to 1.
+        class_names: C names.
+
+    Returns:
+        accuracy, top5, macro_f1 (mean over the classes that occur), log_loss, ece, n, per_class.
+    """
+    classes = per_class(labels, probabilities, class_names)
+    present = [row["f1"] for row in classes.values() if row["n"]]
+    return {
+        "accuracy": top_k_accuracy(labels, probabilities),
+        "top5": top_k_accuracy(labels, probabilities, 5),
+        "macro_f1": float(np.mean(present)),
+        "log_loss": log_loss(labels, probabilities),
+        "ece": expected_calibration_error(labels, probabilities),
+        "n": len(labels),
+        "per_class": classes,
+    }
+
+
+def majority_baseline(labels: Labels, train_labels: Labels) -> float:
+    """The accuracy of always answering the most frequent class of the training images."""
+    return float(np.mean(labels == np.bincount(train_labels).argmax()))

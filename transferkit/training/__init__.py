@@ -1,0 +1,1 @@
+"""The engine: optimizer, schedule and the loop."""
