@@ -1,6 +1,6 @@
 """Batched passes without gradient: logits or features of a list of files, in their order."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,44 @@ class Outputs:
     rows: NDArray[np.int64]
     values: NDArray[np.float32]
     failures: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The rows of all files.
+
+    Attributes:
+        values: (N, D) float32; zeros for a file that could not be read.
+        readable: (N,) whether each file could be read.
+        reasons: Row -> reason of those that could not.
+    """
+
+    values: NDArray[np.float32]
+    readable: NDArray[np.bool_]
+    reasons: dict[int, str]
+
+
+def collect(
+    parts: Iterable[Outputs], count: int, width: int, report: Callable[[int], None]
+) -> Collected:
+    """Gather batches into one table, each row in its file's place.
+
+    Args:
+        parts: Batches of `count` files.
+        count: N.
+        width: D.
+        report: Told how many files each batch was.
+    """
+    values = np.zeros((count, width), dtype=np.float32)
+    reasons: dict[int, str] = {}
+    for part in parts:
+        if len(part.rows):
+            values[part.rows] = part.values
+        reasons.update(part.failures)
+        report(len(part.rows) + len(part.failures))
+    readable = np.ones(count, dtype=bool)
+    readable[list(reasons)] = False
+    return Collected(values, readable, reasons)
 
 
 @dataclass(frozen=True)

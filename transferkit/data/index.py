@@ -68,13 +68,19 @@ class ImageIndex:
     def without(self, left_out: tuple[LeftOut, ...]) -> "ImageIndex":
         """The same index less the images named in `left_out`, which it takes note of."""
         gone = {item.path for item in left_out}
-        keep = [i for i, path in enumerate(self.paths) if path not in gone]
+        kept = self._rows([i for i, path in enumerate(self.paths) if path not in gone])
+        return replace(kept, left_out=self.left_out + left_out)
+
+    def only(self, split: str) -> "ImageIndex":
+        """The images that the folders put in one split."""
+        return self._rows([i for i, name in enumerate(self.splits) if name == split])
+
+    def _rows(self, rows: list[int]) -> "ImageIndex":
         return replace(
             self,
-            paths=tuple(self.paths[i] for i in keep),
-            labels=self.labels[keep],
-            splits=tuple(self.splits[i] for i in keep),
-            left_out=self.left_out + left_out,
+            paths=tuple(self.paths[i] for i in rows),
+            labels=self.labels[rows],
+            splits=tuple(self.splits[i] for i in rows),
         )
 
 

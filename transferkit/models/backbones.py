@@ -134,7 +134,7 @@ def _from_config(
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         config = dict(values.get("pretrained_cfg", values))
-        for key in ("num_classes", "label_names", "label_descriptions"):
+        for key in ("num_classes", "label_names", "label_descriptions", "transferkit"):
             if key in values:
                 config[key] = values[key]
         name = values["architecture"]

@@ -1,14 +1,17 @@
 """Backbones of timm, through the contract that all its models keep."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import timm
-from torch import Tensor
 from timm.models import PretrainedCfg
+from torch import Tensor
 
 from transferkit.models.network import Network, Source, module_names
 from transferkit.models.stages import timm_stages
+
+_CONFIG_KEYS = tuple(entry.name for entry in fields(PretrainedCfg))
 
 
 def _names() -> Sequence[str]:
@@ -19,10 +22,11 @@ def _names() -> Sequence[str]:
 def _build(
     architecture: str, model_args: Mapping[str, Any], config: Mapping[str, Any]
 ) -> Network:
+    known = {key: config[key] for key in _CONFIG_KEYS if key in config}
     module = timm.create_model(
         architecture,
         pretrained=False,
-        pretrained_cfg=dict(config),
+        pretrained_cfg=known,
         num_classes=config["num_classes"],
         **model_args,
     )
@@ -32,7 +36,7 @@ def _build(
         source=TIMM,
         architecture=architecture,
         model_args=dict(model_args),
-        config=PretrainedCfg(**config).to_dict(remove_source=True),
+        config={**config, **PretrainedCfg(**known).to_dict(remove_source=True)},
         heads=heads,
         stages=timm_stages(module, heads),
     )

@@ -1,21 +1,20 @@
 """The training loop: epochs of steps, an evaluation after each, the best epoch kept."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from transferkit.errors import TransferKitError
 from transferkit.models.freezing import train_mode
 from transferkit.reporting import EpochRow, Reporter
+from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import rates
 
 _SHOW_EVERY = 10
@@ -23,10 +22,6 @@ _MAX_GRADIENT_NORM = 1.0
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """Epoch to its batches: (B, 3, H, W) float32 and (B,) int64, both on the device."""
-
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-"""Logits (B, C) and labels (B,) to a scalar loss."""
 
 
 @dataclass(frozen=True)
@@ -157,25 +152,6 @@ def _step(setup: TrainingSetup, images: Tensor, labels: Tensor) -> tuple[Tensor,
     return loss.detach(), logits.detach()
 
 
-def create_criterion(
-    class_weights: NDArray[np.float32] | None, label_smoothing: float, device: torch.device
-) -> Criterion:
-    """Cross-entropy in nats.
-
-    Args:
-        class_weights: (C,) float32 factors a class, or None for none.
-        label_smoothing: Share of the label's probability spread over all classes, in [0, 1);
-            Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
-        device: Where the logits are.
-    """
-    weight = None if class_weights is None else torch.from_numpy(class_weights).to(device)
-
-    def criterion(logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits, labels, weight=weight, label_smoothing=label_smoothing)
-
-    return criterion
-
-
 def _better(row: EpochRow, result: Fit) -> bool:
     if result.best < 0:
         return True
@@ -187,19 +163,3 @@ def _copy_of_trainable(module: nn.Module) -> dict[str, Tensor]:
     # Frozen tensors cannot have changed; BatchNorm buffers of trained parts can.
     frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
     return {k: v.detach().clone() for k, v in module.state_dict().items() if k not in frozen}
-
-
-def balanced_class_weights(labels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-    """Factors on the loss that make every class count the same.
-
-    The rule of scikit-learn's class_weight="balanced": N / (classes * images of the class), after
-    King and Zeng, Logistic Regression in Rare Events Data, 2001.
-
-    Args:
-        labels: (N,) with every class present.
-
-    Returns:
-        (C,) float32.
-    """
-    counts = np.bincount(labels)
-    return (len(labels) / (len(counts) * counts)).astype(np.float32)

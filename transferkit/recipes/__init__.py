@@ -1,0 +1,1 @@
+"""One straight-line function a command, and the options of each."""

@@ -1,0 +1,22 @@
+"""List what can be used as a backbone."""
+
+from fnmatch import fnmatch
+
+from transferkit.errors import UnknownNameError
+from transferkit.models.backbones import BackboneEntry, list_backbones
+from transferkit.recipes.options import BackbonesOptions
+
+
+def backbones(options: BackbonesOptions) -> list[BackboneEntry]:
+    """The backbones whose names match, timm's first.
+
+    Raises:
+        UnknownNameError: When none matches the pattern; close names are suggested.
+    """
+    entries = list(list_backbones())
+    pattern = options.pattern if set("*?[") & set(options.pattern) else f"*{options.pattern}*"
+    found = [entry for entry in entries if fnmatch(entry.name, pattern)]
+    if not found:
+        names = [entry.name for entry in entries]
+        raise UnknownNameError("backbone", options.pattern, names, "leave the pattern out for all")
+    return [entry for entry in found if entry.local or not options.local]

@@ -1,0 +1,404 @@
+"""Every option of every command: its default, its range, its help; said once.
+
+The command line is generated from these classes, the library takes them as they are. Inputs are
+frozen. Needs no torch to be imported.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, ClassVar, get_args
+
+from transferkit.data.augment import Augment
+from transferkit.data.preprocessing import Resize
+from transferkit.devices import Device, Precision
+from transferkit.errors import OptionError
+from transferkit.models.freezing import Strategy, check_unfreeze
+from transferkit.tables import PredictionFormat
+from transferkit.training.loss import ClassWeights
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval that a number must lie in.
+
+    Attributes:
+        low: Lower end.
+        high: Upper end.
+        open_low: Whether the lower end itself is excluded.
+        open_high: Whether the upper end itself is excluded.
+    """
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"more than {self.low:g}" if self.open_low else f"{self.low:g} or more"
+        if self.high == math.inf:
+            return low
+        return f"{low} and {'less than' if self.open_high else 'at most'} {self.high:g}"
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    help: str,
+    argument: bool = False,
+    panel: str = "Options",
+    flags: Sequence[str] = (),
+    within: Range | None = None,
+    parse: Callable[[str], Any] | None = None,
+    metavar: str | None = None,
+    show_default: str | bool = True,
+) -> Any:
+    """Declare a field of an options class.
+
+    Args:
+        default: Its default; without one it is required.
+        help: What it means, for --help.
+        argument: Whether it is an argument, given by its place and not by a flag.
+        panel: The part of --help that lists it.
+        flags: Its names on the command line; `--field-name` where none are given.
+        within: The range of a number.
+        parse: Turns the command line's text into the value.
+        metavar: What stands for the value in --help.
+        show_default: How --help shows the default.
+    """
+    metadata = {
+        "help": help,
+        "argument": argument,
+        "panel": panel,
+        "flags": tuple(flags),
+        "within": within,
+        "parse": parse,
+        "metavar": metavar,
+        "show_default": show_default,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def flag_of(entry: Field[Any]) -> str:
+    """What messages call a field: `--val-fraction`, or `DATA` for an argument."""
+    if entry.metadata["argument"]:
+        return entry.name.upper()
+    flags = entry.metadata["flags"] or (f"--{entry.name.replace('_', '-')}",)
+    return str(flags[-1])
+
+
+def number_or_auto(text: str) -> int | None:
+    """`auto` as None, anything else as a whole number.
+
+    Raises:
+        ValueError: When it is neither.
+    """
+    return None if text == "auto" else int(text)
+
+
+class Options:
+    """Checks and completes its fields when it is made."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value, within = _typed(entry, getattr(self, entry.name)), entry.metadata["within"]
+            object.__setattr__(self, entry.name, value)
+            if value is not None and within is not None and value not in within:
+                raise OptionError(f"{flag_of(entry)}: got {value}, expected {within}")
+
+
+def _typed(entry: Field[Any], value: Any) -> Any:
+    # The library's callers may write paths and choices as plain strings.
+    kinds = [kind for kind in get_args(entry.type) or (entry.type,) if kind is not NoneType]
+    if not isinstance(value, str) or str in kinds or len(kinds) != 1:
+        return value
+    try:
+        return kinds[0](value)
+    except ValueError as error:
+        choices = ", ".join(kinds[0]) if isinstance(kinds[0], type(Strategy)) else kinds[0].__name__
+        raise OptionError(f"{flag_of(entry)}: got {value!r}, expected {choices}") from error
+
+
+_DATA_HELP = "Folder of images, one subfolder a class; or train/, val/ and test/ of such folders."
+_BACKBONE_HELP = (
+    "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME or "
+    "local-dir:PATH; see: transferkit backbones."
+)
+_WEIGHTS_HELP = "pretrained, none (random weights), or a .safetensors or .pth file."
+_MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
+
+_OUTPUT, _MODEL, _DATA, _TRAINING, _COMPUTE = "Output", "Model", "Data", "Training", "Compute"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(Options):
+    """How a command computes, the same for all."""
+
+    batch_size: int = option(32, panel=_COMPUTE, help="Images a batch.", within=Range(1))
+    device: Device = option(Device.AUTO, panel=_COMPUTE, help="Where to compute.")
+    precision: Precision = option(
+        Precision.AUTO, panel=_COMPUTE, help="auto is bf16 on a GPU that has it, else fp32."
+    )
+    workers: int | None = option(
+        None,
+        panel=_COMPUTE,
+        help="Threads that decode images; auto is one a core.",
+        within=Range(1),
+        parse=number_or_auto,
+        metavar="N|auto",
+        show_default="auto",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions(ComputeOptions):
+    """What a picture goes through before the backbone, where its own record is not wanted."""
+
+    image_size: int | None = option(
+        None,
+        panel=_DATA,
+        help="Side of the pictures in pixels.",
+        within=Range(1),
+        show_default="the backbone's",
+    )
+    resize: Resize | None = option(
+        None,
+        panel=_DATA,
+        help="How pictures of any shape fit: crop the middle out, pad, or squash.",
+        show_default="the backbone's",
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneOptions(PictureOptions):
+    """Options of `transferkit finetune`."""
+
+    data: Path = option(argument=True, help=_DATA_HELP)
+    output: Path | None = option(
+        None,
+        panel=_OUTPUT,
+        flags=("-o", "--output"),
+        help="Folder of the run.",
+        metavar="RUN",
+        show_default="runs/<data>-<backbone>-<strategy>",
+    )
+    overwrite: bool = option(
+        False, panel=_OUTPUT, flags=("--overwrite",), help="Replace a run that is there."
+    )
+    dry_run: bool = option(
+        False, panel=_OUTPUT, flags=("--dry-run",), help="Print the plan and stop."
+    )
+    backbone: str = option(
+        "resnet18", panel=_MODEL, flags=("-b", "--backbone"), help=_BACKBONE_HELP
+    )
+    weights: str = option("pretrained", panel=_MODEL, help=_WEIGHTS_HELP)
+    strategy: Strategy = option(
+        Strategy.PARTIAL,
+        panel=_MODEL,
+        help="partial trains the head or the last stages, full everything.",
+    )
+    unfreeze: str = option(
+        "head",
+        panel=_MODEL,
+        help="For partial: head, or last:N for the N last stages and the head.",
+        metavar="head|last:N",
+    )
+    val_fraction: float = option(
+        0.2,
+        panel=_DATA,
+        help="Share of each class that goes to validation.",
+        within=Range(0, 1, open_low=True, open_high=True),
+    )
+    val: Path | None = option(
+        None,
+        panel=_DATA,
+        help="Validation folder, one subfolder a class, instead of --val-fraction.",
+        metavar="DIR",
+        show_default=False,
+    )
+    augment: Augment = option(
+        Augment.LIGHT, panel=_DATA, help="How strongly training pictures are varied."
+    )
+    learning_rate: float = option(
+        1e-3,
+        panel=_TRAINING,
+        flags=("--lr",),
+        help="Learning rate of the head.",
+        within=Range(0, open_low=True),
+    )
+    backbone_learning_rate: float | None = option(
+        None,
+        panel=_TRAINING,
+        flags=("--backbone-lr",),
+        help="Learning rate of the backbone.",
+        within=Range(0, open_low=True),
+        show_default="lr / 10; lr with --weights none",
+    )
+    epochs: int = option(
+        10, panel=_TRAINING, help="Passes over the training images.", within=Range(1)
+    )
+    patience: int = option(
+        5,
+        panel=_TRAINING,
+        help="Stop after so many epochs without a better one; 0 never does.",
+        within=Range(0),
+    )
+    weight_decay: float = option(
+        0.01, panel=_TRAINING, help="AdamW's, on weight matrices only.", within=Range(0)
+    )
+    label_smoothing: float = option(
+        0.1, panel=_TRAINING, help="Of the training loss.", within=Range(0, 1, open_high=True)
+    )
+    class_weights: ClassWeights = option(
+        ClassWeights.NONE,
+        panel=_TRAINING,
+        help="balanced lets rare classes count as much as frequent ones.",
+    )
+    seed: int = option(0, panel=_TRAINING, help="Same seed, same run.", within=Range(0, 2**32 - 1))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_unfreeze(self.unfreeze)
+        if self.strategy is Strategy.FULL and self.unfreeze != "head":
+            raise OptionError(
+                f"--unfreeze {self.unfreeze} is for --strategy partial; full trains everything"
+            )
+
+    @property
+    def backbone_rate(self) -> float:
+        """The backbone's rate: as given, else a tenth of the head's, or the head's from scratch."""
+        if self.backbone_learning_rate is not None:
+            return self.backbone_learning_rate
+        return self.learning_rate if self.weights == "none" else self.learning_rate / 10
+
+
+@dataclass(frozen=True)
+class ExtractFeaturesOptions(PictureOptions):
+    """Options of `transferkit extract-features`."""
+
+    data: Path = option(argument=True, help=_DATA_HELP)
+    output: Path = option(
+        panel=_OUTPUT,
+        flags=("-o", "--output"),
+        metavar="FILE",
+        help="File to write: .npz, .parquet, .csv or .safetensors.",
+    )
+    overwrite: bool = option(
+        False, panel=_OUTPUT, flags=("--overwrite",), help="Replace a file that is there."
+    )
+    backbone: str | None = option(
+        None,
+        panel=_MODEL,
+        flags=("-b", "--backbone"),
+        help=_BACKBONE_HELP,
+        show_default="resnet18",
+    )
+    weights: str = option("pretrained", panel=_MODEL, help=_WEIGHTS_HELP)
+    model: str | None = option(
+        None,
+        panel=_MODEL,
+        flags=("-m", "--model"),
+        help=f"Instead of --backbone: {_MODEL_HELP}",
+        metavar="RUN",
+        show_default=False,
+    )
+    seed: int = option(
+        0, panel=_MODEL, help="Of the random weights of --weights none.", within=Range(0, 2**32 - 1)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model and (self.backbone or self.weights != "pretrained"):
+            raise OptionError("--model brings its backbone and weights; leave out --backbone and "
+                              "--weights")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PredictOptions(ComputeOptions):
+    """Options of `transferkit predict`."""
+
+    inputs: tuple[str, ...] = option(
+        argument=True,
+        help="Files, folders, globs, or - for a list of paths on standard input.",
+    )
+    model: str | None = option(
+        None,
+        panel=_MODEL,
+        flags=("-m", "--model"),
+        help=_MODEL_HELP,
+        metavar="RUN",
+        show_default=False,
+    )
+    backbone: str | None = option(
+        None,
+        panel=_MODEL,
+        flags=("-b", "--backbone"),
+        help="Instead of --model: a pretrained network and its own categories (ImageNet).",
+        show_default=False,
+    )
+    weights: str = option("pretrained", panel=_MODEL, help=f"With --backbone: {_WEIGHTS_HELP}")
+    top_k: int = option(
+        5, panel=_OUTPUT, help="How many classes each record lists.", within=Range(1)
+    )
+    min_confidence: float = option(
+        0.0, panel=_OUTPUT, help="Below it a record has no label.", within=Range(0, 1)
+    )
+    format: PredictionFormat | None = option(
+        None,
+        panel=_OUTPUT,
+        help="How to write them.",
+        show_default="by the file's suffix; else table in a terminal, jsonl in a pipe",
+    )
+    output: Path | None = option(
+        None,
+        panel=_OUTPUT,
+        flags=("-o", "--output"),
+        help="File to write.",
+        metavar="FILE",
+        show_default="standard output",
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inputs, str | Path):
+            object.__setattr__(self, "inputs", (self.inputs,))
+        object.__setattr__(self, "inputs", tuple(str(given) for given in self.inputs))
+        super().__post_init__()
+        if (self.model is None) == (self.backbone is None):
+            raise OptionError(
+                "--model, --backbone: expected one of them; -m RUN for a model of yours, "
+                "-b NAME for a pretrained network's own categories"
+            )
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(ComputeOptions):
+    """Options of `transferkit evaluate`."""
+
+    data: Path = option(argument=True, help=_DATA_HELP)
+    model: str = option(panel=_MODEL, flags=("-m", "--model"), help=_MODEL_HELP, metavar="RUN")
+    output: Path | None = option(
+        None,
+        panel=_OUTPUT,
+        flags=("-o", "--output"),
+        help="JSON file for the metrics.",
+        metavar="FILE",
+        show_default="standard output",
+    )
+
+
+@dataclass(frozen=True)
+class BackbonesOptions(Options):
+    """Options of `transferkit backbones`."""
+
+    pattern: str = option(
+        "*", argument=True, help="A part of the name, or a pattern with * and ?."
+    )
+    local: bool = option(False, flags=("--local",), help="Only those whose weights are here.")

@@ -1,0 +1,101 @@
+"""Say what is in pictures: one record an input, in the order of the inputs."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferkit.bundle import ModelBundle
+from transferkit.data.images import SUFFIXES
+from transferkit.errors import DataError
+from transferkit.inference import probabilities
+from transferkit.models.backbones import categories, create_network
+from transferkit.models.network import Network
+from transferkit.recipes.compute import create_pass
+from transferkit.recipes.options import PredictOptions
+from transferkit.reporting import SILENT, Reporter
+from transferkit.tables import Prediction
+
+STANDARD_INPUT = "-"
+
+
+def predict(
+    options: PredictOptions, reporter: Reporter = SILENT, *, listed: Iterable[str] = ()
+) -> Iterator[Prediction]:
+    """Yield a prediction for every input, as they are computed.
+
+    Args:
+        options: What to predict with what; writing is the caller's.
+        reporter: Told of the progress.
+        listed: The paths that stand for the input `-`.
+
+    Raises:
+        DataError: When the inputs name no file at all.
+        BundleError: When the model cannot be loaded.
+        WeightsError: When the backbone's weights cannot be had.
+    """
+    paths = _expand(options.inputs, listed)
+    network, names = _load(options)
+    how = create_pass(options, network)
+    with reporter.progress("predicting", len(paths)) as progress:
+        for part in probabilities(network, [Path(path) for path in paths], how):
+            failed = dict(part.failures)
+            found = dict(zip(part.rows.tolist(), part.values, strict=True)) if len(part.rows) else {}
+            for row in sorted([*failed, *found]):
+                if row in failed:
+                    yield Prediction(paths[row], None, None, (), failed[row])
+                else:
+                    yield _prediction(paths[row], found[row], names, options)
+            progress.advance(len(failed) + len(found))
+
+
+def _load(options: PredictOptions) -> tuple[Network, tuple[str, ...]]:
+    if options.model:
+        bundle = ModelBundle.load(options.model)
+        return bundle.network, bundle.class_names
+    network = create_network(options.backbone or "", weights=options.weights)
+    return network, categories(network)
+
+
+def _prediction(
+    path: str, row: NDArray[np.float32], names: Sequence[str], options: PredictOptions
+) -> Prediction:
+    best = np.argsort(-row, kind="stable")[: options.top_k]
+    confidence = float(row[best[0]])
+    label = names[best[0]] if confidence >= options.min_confidence else None
+    return Prediction(path, label, confidence, tuple((names[i], float(row[i])) for i in best))
+
+
+def _expand(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
+    """Each input's files: a folder's images, a pattern's matches, or the path as it stands."""
+    paths: list[str] = []
+    for given in inputs:
+        if given == STANDARD_INPUT:
+            paths += [line for line in (entry.rstrip("\r\n") for entry in listed) if line]
+        elif os.path.isdir(given):
+            paths += _images_in(given)
+        elif not os.path.exists(given) and glob.has_magic(given):
+            # A pattern in quotes reaches us unexpanded, as it does from shells without patterns.
+            paths += sorted(path for path in glob.glob(given, recursive=True) if os.path.isfile(path))
+        else:
+            paths.append(given)
+    if not paths:
+        raise DataError(
+            f"no images in {', '.join(inputs)}; expected image files, folders of them, or patterns"
+        )
+    return paths
+
+
+def _images_in(folder: str) -> list[str]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            os.path.join(parent, name)
+            for name in files
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found)
