@@ -9,6 +9,7 @@ from transferkit.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
 
 
 class Device(StrEnum):
@@ -64,6 +65,18 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     if precision is Precision.FP16 and device.type == "cpu":
         raise OptionError("--precision: fp16 needs a GPU; use auto, fp32 or bf16")
     return precision
+
+
+def create_accelerator(device: torch.device, precision: Precision) -> Accelerator:
+    """Accelerate's handle on that device and precision."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # Accelerate keeps the first run's settings for the whole process; a second run in the same
+    # notebook may want others.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = {Precision.BF16: "bf16", Precision.FP16: "fp16"}.get(precision, "no")
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
 
 
 def default_workers() -> int:

@@ -75,6 +75,30 @@ class ImageIndex:
         """The images that the folders put in one split."""
         return self._rows([i for i, name in enumerate(self.splits) if name == split])
 
+    def with_validation(self, validation: "ImageIndex") -> "ImageIndex":
+        """The images of both, these for training and those for validation.
+
+        Raises:
+            DataError: When this index is split already, or the other has classes of its own.
+        """
+        if any(self.splits):
+            raise DataError(f"{self.root}: is split by its folders already; leave out --val")
+        strange = sorted(set(validation.class_names) - set(self.class_names))
+        if strange:
+            raise DataError(
+                f"{validation.root}: has classes that {self.root} lacks: {name_some(strange)}; "
+                "expected the same folder names in both"
+            )
+        away = os.path.relpath(validation.root, self.root)
+        position = [self.class_names.index(name) for name in validation.class_names]
+        return replace(
+            self,
+            paths=(*self.paths, *(f"{Path(away).as_posix()}/{p}" for p in validation.paths)),
+            labels=np.concatenate([self.labels, np.array(position)[validation.labels]]),
+            splits=("train",) * len(self) + ("val",) * len(validation),
+            left_out=self.left_out + validation.left_out,
+        )
+
     def _rows(self, rows: list[int]) -> "ImageIndex":
         return replace(
             self,

@@ -29,6 +29,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of named tensors, hexadecimal: of names and values, in order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def read_weights(path: Path) -> State:
     """Read a .safetensors or PyTorch file as named tensors; no pickled code is run.
 

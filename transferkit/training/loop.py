@@ -88,14 +88,12 @@ def fit(
         started = time.perf_counter()
         train_mode(setup.module)
         with reporter.progress(f"epoch {epoch}/{epochs}", setup.images_per_epoch) as progress:
-            loss, accuracy = train_one_epoch(setup, epoch, report=progress.advance)
+            loss, accuracy, applied = train_one_epoch(setup, epoch, report=progress.advance)
         result.seconds += time.perf_counter() - started
         result.images += setup.images_per_epoch
         val_loss, val_accuracy = setup.validate()
         seconds = time.perf_counter() - started
-        row = EpochRow(
-            epoch, phase, loss, accuracy, val_loss, val_accuracy, *rates(setup.optimizer), seconds
-        )
+        row = EpochRow(epoch, phase, loss, accuracy, val_loss, val_accuracy, *applied, seconds)
         result.history.append(row)
         if is_best := _better(row, result):
             result.best = epoch - 1
@@ -110,19 +108,21 @@ def fit(
 
 def train_one_epoch(
     setup: TrainingSetup, epoch: int, *, report: Callable[[int, str], None]
-) -> tuple[float, float]:
+) -> tuple[float, float, tuple[float, float]]:
     """Run one pass over the training images.
 
     Returns:
-        Mean loss and accuracy over the epoch's images, as they were when each was seen.
+        Mean loss and accuracy over the epoch's images, as they were when each was seen, and the
+        (head, backbone) learning rates of the last step.
 
     Raises:
         TransferKitError: When the loss is not a finite number.
     """
     loss_sum = torch.zeros((), device=setup.accelerator.device)
     correct = torch.zeros((), device=setup.accelerator.device)
-    seen, shown = 0, ""
+    seen, shown, applied = 0, "", rates(setup.optimizer)
     for step, (images, labels) in enumerate(setup.batches(epoch)):
+        applied = rates(setup.optimizer)
         loss, logits = _step(setup, images, labels)
         seen += len(labels)
         loss_sum += loss * len(labels)
@@ -137,7 +137,7 @@ def train_one_epoch(
             f"the training loss became {loss_mean} in epoch {epoch}; try a lower --lr "
             "(and --backbone-lr), or --precision fp32"
         )
-    return loss_mean, float(correct) / seen
+    return loss_mean, float(correct) / seen, applied
 
 
 def _step(setup: TrainingSetup, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,48 @@
+"""Transfer learning on a folder of images.
+
+Every command is a function of the same name, and takes that command's options as keywords:
+
+    >>> import transferkit
+    >>> result = transferkit.finetune("photos", backbone="resnet18")  # doctest: +SKIP
+    >>> result.metrics["val"]["accuracy"]                             # doctest: +SKIP
+    0.93
+
+Importing the package is quick: torch is imported by the first function that needs it.
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transferkit.api import evaluate, extract_features, finetune, list_backbones, predict
+    from transferkit.bundle import ModelBundle
+    from transferkit.errors import TransferKitError
+
+__version__ = version("transferkit")
+
+__all__ = [
+    "ModelBundle",
+    "TransferKitError",
+    "evaluate",
+    "extract_features",
+    "finetune",
+    "list_backbones",
+    "predict",
+]
+
+_HOMES = {
+    "ModelBundle": "transferkit.bundle",
+    "TransferKitError": "transferkit.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'transferkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "transferkit.api")), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
