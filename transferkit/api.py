@@ -1,15 +1,15 @@
 """The recipes as plain functions: a command's options as keywords, checked by type checkers."""
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from transferkit.models.backbones import BackboneEntry
-from transferkit.recipes import backbones as _backbones
-from transferkit.recipes import evaluate as _evaluate
-from transferkit.recipes import extract_features as _extract_features
-from transferkit.recipes import finetune as _finetune
-from transferkit.recipes import predict as _predict
+from transferkit.recipes.backbones import backbones
+from transferkit.recipes.evaluate import evaluate as _evaluate
+from transferkit.recipes.extract_features import extract_features as _extract_features
+from transferkit.recipes.finetune import finetune as _finetune
 from transferkit.recipes.options import (
     BackbonesOptions,
     EvaluateOptions,
@@ -17,15 +17,36 @@ from transferkit.recipes.options import (
     FinetuneOptions,
     PredictOptions,
 )
+from transferkit.recipes.predict import predict as _predict
+from transferkit.tables import Prediction
 
-P = ParamSpec("P")
-O = TypeVar("O")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_O = TypeVar("_O")
+_R = TypeVar("_R")
 
 
-def _from_keywords(options: Callable[P, O], recipe: Callable[[O], R]) -> Callable[P, R]:
+def _from_keywords(options: Callable[_P, _O], recipe: Callable[[_O], _R]) -> Callable[_P, _R]:
     @wraps(recipe)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         return recipe(options(*args, **kwargs))
 
+    # What help() and editors show: the options, which the recipe's own signature hides.
+    call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
     return call
+
+
+def _all_predictions(options: PredictOptions) -> list[Prediction]:
+    """One prediction an input, in the order of the inputs; see `transferkit predict --help`."""
+    return list(_predict(options))
+
+
+def _all_backbones(options: BackbonesOptions) -> list[BackboneEntry]:
+    """The backbones whose names match; see `transferkit backbones --help`."""
+    return backbones(options)
+
+
+finetune = _from_keywords(FinetuneOptions, _finetune)
+extract_features = _from_keywords(ExtractFeaturesOptions, _extract_features)
+predict = _from_keywords(PredictOptions, _all_predictions)
+evaluate = _from_keywords(EvaluateOptions, _evaluate)
+list_backbones = _from_keywords(BackbonesOptions, _all_backbones)

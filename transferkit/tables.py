@@ -83,6 +83,7 @@ class FeatureTable:
         backbone: What made the features.
         layer: Where in it they were taken.
         preprocessing: What the pictures went through, JSON values.
+        left_out: (path, reason) of what the dataset holds and the table does not; not written.
     """
 
     features: NDArray[np.float32]
@@ -92,6 +93,7 @@ class FeatureTable:
     backbone: str
     layer: str
     preprocessing: Mapping[str, Any]
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def format_predictions(

@@ -18,11 +18,11 @@ _POOLED = "pooled"
 
 def extract_features(
     options: ExtractFeaturesOptions, reporter: Reporter = SILENT
-) -> tuple[FeatureTable, tuple[LeftOut, ...]]:
+) -> FeatureTable:
     """Compute what enters the head for every image of a dataset, and write it.
 
     Returns:
-        The table, its rows in the order of the index, and what of the dataset is not in it.
+        The table, its rows in the order of the index.
 
     Raises:
         DataError: When there are no images, or none can be read.
@@ -52,9 +52,10 @@ def extract_features(
         backbone=network.name,
         layer=_POOLED,
         preprocessing=network.preprocessing.to_config(),
+        left_out=tuple((item.path, item.reason) for item in readable.left_out),
     )
     write_features(result, options.output, kind)
-    return result, readable.left_out
+    return result
 
 
 def _network(options: ExtractFeaturesOptions) -> Network:

@@ -1,0 +1,68 @@
+"""The command line: parse, call one recipe, show what it gives.
+
+The only place that prints or exits. Importing it loads none of the heavy libraries.
+"""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from transferkit import __version__
+from transferkit.cli.backbones import backbones
+from transferkit.cli.console import standard_error
+from transferkit.cli.evaluate import evaluate
+from transferkit.cli.extract_features import extract_features
+from transferkit.cli.finetune import finetune
+from transferkit.cli.predict import predict
+from transferkit.cli.state import settings
+from transferkit.errors import TransferKitError
+
+app = typer.Typer(
+    name="transferkit",
+    help="Transfer learning on a folder of images: train, measure, predict.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (finetune, extract_features, predict, evaluate, backbones):
+    app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"transferkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no notices.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    settings.quiet = quiet
+    # The libraries underneath log on their own; what matters of it reaches people as our messages.
+    logging.disable(logging.WARNING)
+
+
+def main() -> None:
+    """Run the command line; an error of the user's input is one line and an exit code."""
+    try:
+        app()
+    except TransferKitError as error:
+        # In a pipe as in a terminal: the text as it is, no markup, no wrapping.
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        standard_error().print("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has seen enough, as `head` does.
+        sys.stderr.close()
+        sys.exit(0)

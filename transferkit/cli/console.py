@@ -1,0 +1,152 @@
+"""What people see: progress, plan and epochs on standard error, results on standard output.
+
+In a terminal rich draws; in a pipe a finished step is a plain line.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from transferkit.reporting import EpochRow, Plan, SilentReporter
+from transferkit.reporting import Progress as Count
+
+_SHOWN_LEFT_OUT = 10
+_PIPE_WIDTH = 100
+
+
+def standard_error() -> Console:
+    """The console for progress and notices."""
+    return _console(sys.stderr)
+
+
+def standard_output() -> Console:
+    """The console for results."""
+    return _console(sys.stdout)
+
+
+def _console(file: object) -> Console:
+    console = Console(file=file, highlight=False, soft_wrap=False)  # type: ignore[arg-type]
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+@dataclass
+class _BarCount:
+    progress: Progress
+    task: TaskID
+    started: float
+    done: int = 0
+
+    def advance(self, count: int, detail: str = "") -> None:
+        self.done += count
+        rate = self.done / max(time.perf_counter() - self.started, 1e-9)
+        self.progress.update(self.task, advance=count, rate=f"{rate:.0f} images/s", detail=detail)
+
+
+class ConsoleReporter:
+    """Draws a run in a terminal, or writes it as plain lines in a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def notice(self, message: str) -> None:
+        """A line."""
+        self.console.print(escape(message), soft_wrap=True)
+
+    def plan(self, plan: Plan) -> None:
+        """The plan's tables."""
+        print_plan(plan, self.console)
+
+    def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
+        """A line an epoch; a star marks the best so far."""
+        rates = f"lr {row.lr_head:.2e}"
+        if row.lr_backbone:
+            rates += f" backbone {row.lr_backbone:.2e}"
+        self.console.print(
+            f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}  "
+            f"train loss {row.train_loss:.4f} accuracy {row.train_accuracy:.3f}  "
+            f"val loss {row.val_loss:.4f} accuracy {row.val_accuracy:.3f}{'*' if best else ' '}  "
+            f"{rates}  {row.seconds:.1f} s",
+            soft_wrap=True,
+        )
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Count]:
+        """A bar that goes when it is done; nothing in a pipe."""
+        if not self.console.is_terminal:
+            with SilentReporter().progress(description, total) as silent:
+                yield silent
+            return
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task(escape(description), total=total, rate="", detail="")
+            yield _BarCount(bar, task, time.perf_counter())
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print what a run is going to do."""
+    for name, value in plan.settings:
+        console.print(f"[bold]{name:>12}[/]  {escape(value)}", soft_wrap=True)
+    console.print(_classes_table(plan))
+    if plan.left_out:
+        console.print(f"left out of the dataset: {len(plan.left_out)}")
+        for path, reason in plan.left_out[:_SHOWN_LEFT_OUT]:
+            console.print(f"  {escape(path)}: {escape(reason)}", soft_wrap=True)
+        if len(plan.left_out) > _SHOWN_LEFT_OUT:
+            console.print(f"  and {len(plan.left_out) - _SHOWN_LEFT_OUT} more")
+    console.print(_stages_table(plan))
+
+
+def _classes_table(plan: Plan) -> Table:
+    table = Table("class", title="Images", title_justify="left")
+    splits = ["train", "val", "test"]
+    totals = [sum(counts[i] for counts in plan.classes.values()) for i in range(3)]
+    shown = [i for i in range(3) if totals[i]]
+    for i in shown:
+        table.add_column(splits[i], justify="right")
+    for name, counts in plan.classes.items():
+        table.add_row(escape(name), *(str(counts[i]) for i in shown))
+    table.add_section()
+    table.add_row("all", *(str(totals[i]) for i in shown))
+    return table
+
+
+def _stages_table(plan: Plan) -> Table:
+    table = Table("stage", "modules", title="Stages", title_justify="left")
+    for column in ("parameters", "trainable", "learning rate"):
+        table.add_column(column, justify="right")
+    for stage in plan.stages:
+        rate = "frozen" if stage.learning_rate is None else f"{stage.learning_rate:.1e}"
+        modules = ", ".join(stage.modules[:3]) + (" ..." if len(stage.modules) > 3 else "")
+        table.add_row(
+            stage.name, escape(modules), f"{stage.parameters:,}", f"{stage.trainable:,}", rate
+        )
+    table.add_section()
+    total, trainable = (sum(getattr(s, a) for s in plan.stages) for a in ("parameters", "trainable"))
+    table.add_row("all", "", f"{total:,}", f"{trainable:,}", "")
+    return table

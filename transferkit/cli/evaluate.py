@@ -1,0 +1,50 @@
+"""`transferkit evaluate`."""
+
+import json
+
+from rich.markup import escape
+from rich.table import Table
+
+from transferkit.cli.console import standard_output
+from transferkit.cli.notices import exit_when_left_out
+from transferkit.cli.parameters import takes
+from transferkit.cli.state import settings
+from transferkit.recipes.options import EvaluateOptions
+
+
+@takes(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
+    """Measure a trained model on a labelled folder.
+
+    A table in a terminal, JSON in a pipe. Of a dataset with train/, val/ and test/ the test part
+    is measured.
+
+    Example: transferkit evaluate new_photos -m runs/photos-resnet18-partial
+    """
+    from transferkit.recipes.evaluate import evaluate as recipe
+
+    metrics = recipe(options, settings.reporter())
+    console = standard_output()
+    if options.output:
+        print(f"{options.output}: accuracy {metrics['accuracy']:.3f} of {metrics['n']} images")
+    elif console.is_terminal:
+        console.print(_summary_line(metrics))
+        console.print(_class_table(metrics))
+    else:
+        print(json.dumps(metrics, indent=2, ensure_ascii=False))
+    exit_when_left_out(metrics["left_out"])
+
+
+def _summary_line(metrics: dict[str, float]) -> str:
+    names = ("accuracy", "top5", "macro_f1", "log_loss", "ece")
+    return "  ".join(f"{name} {metrics[name]:.3f}" for name in names) + f"  n {metrics['n']}"
+
+
+def _class_table(metrics: dict[str, dict[str, dict[str, float]]]) -> Table:
+    table = Table("class")
+    for column in ("precision", "recall", "f1", "n"):
+        table.add_column(column, justify="right")
+    for name, row in metrics["per_class"].items():
+        values = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        table.add_row(escape(name), *values, str(row["n"]))
+    return table

@@ -1,0 +1,33 @@
+"""`transferkit finetune`."""
+
+import shlex
+
+from transferkit.cli.console import print_plan, standard_output
+from transferkit.cli.parameters import takes
+from transferkit.cli.state import settings
+from transferkit.recipes.options import FinetuneOptions
+
+
+@takes(FinetuneOptions)
+def finetune(options: FinetuneOptions) -> None:
+    """Train a classifier on a folder of images, one subfolder a class.
+
+    Leaves a run: the model, its metrics, the history, the split and every option.
+
+    Example: transferkit finetune photos -b resnet18 --strategy partial --unfreeze last:1
+    """
+    from transferkit.recipes.finetune import finetune as recipe
+
+    result = recipe(options, settings.reporter())
+    console = standard_output()
+    if result.run is None:
+        if settings.quiet:
+            print_plan(result.plan, console)
+        return
+    val = result.metrics["val"]
+    console.print(
+        f"val accuracy {val['accuracy']:.3f} of {val['n']} images "
+        f"(always the most frequent class: {result.metrics['majority_baseline']:.3f})"
+    )
+    print(f"run: {result.run}")
+    print(f"predict with it: transferkit predict IMAGE... -m {shlex.quote(str(result.run))}")

@@ -1,0 +1,56 @@
+"""From an options class to a command's parameters: each option is declared there, and only there."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from transferkit.recipes.options import Options
+
+_O = TypeVar("_O", bound=Options)
+
+
+def takes(options: type[_O]) -> Callable[[Callable[[_O], None]], Callable[..., None]]:
+    """Make a command of a function over options: typer then sees every field as a parameter."""
+
+    def decorate(run: Callable[[_O], None]) -> Callable[..., None]:
+        def command(**values: Any) -> None:
+            run(options(**values))
+
+        parameters = [_parameter(entry) for entry in _in_help_order(options)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        command.__doc__ = run.__doc__
+        command.__name__ = run.__name__
+        return command
+
+    return decorate
+
+
+def _in_help_order(options: type[Options]) -> list[Field[Any]]:
+    # Inherited fields stand first in a dataclass, but matter least to someone who reads --help.
+    own = [entry for entry in fields(options) if entry.name in options.__annotations__]
+    return own + [entry for entry in fields(options) if entry not in own]
+
+
+def _parameter(entry: Field[Any]) -> inspect.Parameter:
+    told = entry.metadata
+    kind: Any = list[str] if entry.type == tuple[str, ...] else entry.type
+    metavar = told["metavar"] or (entry.name.upper() if told["argument"] else None)
+    shared = {"help": told["help"], "metavar": metavar, "parser": told["parse"]}
+    if told["argument"]:
+        info = typer.Argument(show_default=entry.default is not MISSING, **shared)
+    else:
+        flags = told["flags"] or (f"--{entry.name.replace('_', '-')}",)
+        info = typer.Option(
+            *flags, show_default=told["show_default"], rich_help_panel=told["panel"], **shared
+        )
+    default = inspect.Parameter.empty if entry.default is MISSING else entry.default
+    return inspect.Parameter(
+        entry.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[str if told["parse"] else kind, info],
+    )

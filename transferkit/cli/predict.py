@@ -1,0 +1,94 @@
+"""`transferkit predict`."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from transferkit.cli.console import standard_output
+from transferkit.cli.notices import SOME_LEFT_OUT
+from transferkit.cli.parameters import takes
+from transferkit.cli.state import settings
+from transferkit.errors import OptionError
+from transferkit.recipes.options import PredictOptions
+from transferkit.tables import (
+    Prediction,
+    PredictionFormat,
+    format_of,
+    format_predictions,
+    write_predictions,
+)
+
+
+@takes(PredictOptions)
+def predict(options: PredictOptions) -> None:
+    """Say what is in pictures, with a model of yours or a pretrained network.
+
+    One record an input, in their order; a picture that cannot be read is a record with its
+    reason, and the exit code is then 3.
+
+    Example: transferkit predict new_photos/*.jpg -m runs/photos-resnet18-partial --format csv
+    """
+    kind = _format(options)
+    from transferkit.recipes.predict import predict as recipe
+
+    predictions = _Counted(recipe(options, settings.reporter(), listed=sys.stdin))
+    if options.output:
+        write_predictions(predictions, options.output, kind, options.top_k)
+        print(f"{options.output}: {predictions.total} predictions, {predictions.failed} errors")
+    elif kind is PredictionFormat.TABLE:
+        standard_output().print(_table(predictions))
+    else:
+        for text in format_predictions(predictions, kind, options.top_k):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    if predictions.failed:
+        raise typer.Exit(SOME_LEFT_OUT)
+
+
+def _format(options: PredictOptions) -> PredictionFormat:
+    if options.output and options.format is None:
+        kind: PredictionFormat = format_of(options.output, PredictionFormat, "--output")
+    else:
+        default = PredictionFormat.TABLE if sys.stdout.isatty() else PredictionFormat.JSONL
+        kind = options.format or default
+    if options.output and kind is PredictionFormat.TABLE:
+        raise OptionError("--format: table is for the terminal; a file takes json, jsonl, csv or "
+                          "parquet")  # fmt: skip
+    if kind is PredictionFormat.PARQUET and not options.output:
+        raise OptionError("--format: parquet needs a file; name it with --output FILE.parquet")
+    return kind
+
+
+@dataclass
+class _Counted:
+    """Predictions on their way, counted as they pass."""
+
+    predictions: Iterable[Prediction]
+    total: int = 0
+    failed: int = 0
+
+    def __iter__(self) -> Iterator[Prediction]:
+        for prediction in self.predictions:
+            self.total += 1
+            self.failed += prediction.error is not None
+            yield prediction
+
+
+def _table(predictions: Iterable[Prediction]) -> Table:
+    table = Table("image", "label")
+    table.add_column("confidence", justify="right")
+    table.add_column("next")
+    for prediction in predictions:
+        if prediction.error is not None:
+            table.add_row(escape(prediction.path), f"[red]error: {escape(prediction.error)}[/]")
+            continue
+        others = ", ".join(f"{label} {p:.2f}" for label, p in prediction.top[1:3])
+        label = prediction.label or "(below --min-confidence)"
+        table.add_row(
+            escape(prediction.path), escape(label), f"{prediction.confidence:.3f}", escape(others)
+        )
+    return table

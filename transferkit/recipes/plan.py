@@ -1,0 +1,50 @@
+"""The plan of a run, told before the first training step."""
+
+from transferkit.data.dataset import Dataset
+from transferkit.models.backbones import NO_WEIGHTS
+from transferkit.models.freezing import Strategy
+from transferkit.models.network import Network
+from transferkit.models.stages import HEAD, Stage
+from transferkit.recipes.options import FinetuneOptions
+from transferkit.reporting import Plan, StageRow
+
+
+def create_plan(
+    options: FinetuneOptions, dataset: Dataset, network: Network, trainable: tuple[Stage, ...]
+) -> Plan:
+    """Everything that is decided, from the options and what they led to."""
+    sizes = {name: p.numel() for name, p in network.module.named_parameters()}
+    rates = {s: options.learning_rate if s.name == HEAD else options.backbone_rate for s in trainable}
+    stages = []
+    for stage in network.stages:
+        count = sum(sizes[name] for name in stage.parameters)
+        rate = rates.get(stage)
+        stages.append(StageRow(stage.name, stage.modules, count, count if rate else 0, rate))
+    counts = {
+        name: tuple(
+            sum(1 for i in dataset.rows(split) if dataset.index.labels[i] == label)
+            for split in ("train", "val", "test")
+        )
+        for label, name in enumerate(dataset.index.class_names)
+    }
+    left_out = tuple((item.path, item.reason) for item in dataset.index.left_out)
+    return Plan(_settings(options, network), counts, left_out, tuple(stages))  # type: ignore[arg-type]
+
+
+def _settings(options: FinetuneOptions, network: Network) -> tuple[tuple[str, str], ...]:
+    weights = options.weights
+    if weights == NO_WEIGHTS:
+        weights = "none: random weights, this trains from scratch and transfers nothing"
+        if options.strategy is Strategy.PARTIAL:
+            weights += "; the frozen part stays random, --strategy full trains it"
+    what = options.unfreeze if options.strategy is Strategy.PARTIAL else "everything"
+    return (
+        ("data", str(options.data)),
+        ("backbone", network.name),
+        ("weights", weights),
+        ("strategy", f"{options.strategy} ({what})"),
+        ("pictures", network.preprocessing.describe()),
+        ("augmentation", str(options.augment)),
+        ("training", f"{options.epochs} epochs, batches of {options.batch_size}, "
+                     f"patience {options.patience}, seed {options.seed}"),
+    )  # fmt: skip

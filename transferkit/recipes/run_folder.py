@@ -1,0 +1,102 @@
+"""The folder that a run leaves: where it is, and the files besides the model."""
+
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from importlib.metadata import version
+from pathlib import Path
+
+from transferkit.data.dataset import Dataset
+from transferkit.errors import OutputError
+from transferkit.files import write_json
+from transferkit.models.network import Network
+from transferkit.models.weights import tensors_digest
+from transferkit.recipes.options import FinetuneOptions
+from transferkit.reporting import EpochRow
+from transferkit.tables import write_csv
+
+MODEL, METRICS, HISTORY, SPLIT, OPTIONS = (
+    "model", "metrics.json", "history.csv", "split.csv", "options.json",
+)  # fmt: skip
+_PACKAGES = ("transferkit", "torch", "torchvision", "timm", "accelerate", "pillow", "numpy")
+
+
+def claim_run(options: FinetuneOptions) -> Path:
+    """The run's folder, made and empty of an earlier run.
+
+    Raises:
+        OutputError: When it holds files and may not be replaced, or cannot be made.
+    """
+    run = options.output or _unused_name(options)
+    if run.exists() and not run.is_dir():
+        raise OutputError(f"{run}: is a file, expected a folder for the run; name another --output")
+    if run.is_dir() and any(run.iterdir()) and not options.overwrite:
+        raise OutputError(
+            f"{run}: is there already and not empty; name another --output, or replace the run in "
+            "it with --overwrite"
+        )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        for name in (MODEL, METRICS, HISTORY, SPLIT, OPTIONS):
+            old = run / name
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {run}: {error.strerror}; name another --output") from error
+    return run
+
+
+def _unused_name(options: FinetuneOptions) -> Path:
+    backbone = options.backbone.rsplit("/", 1)[-1].replace(":", "-")
+    stem = f"{options.data.resolve().name}-{backbone}-{options.strategy}"
+    count, run = 1, Path("runs", stem)
+    while run.exists():
+        count += 1
+        run = Path("runs", f"{stem}-{count}")
+    return run
+
+
+def write_inputs(
+    run: Path, options: FinetuneOptions, dataset: Dataset, network: Network
+) -> None:
+    """Write options.json and split.csv, all that is known before training.
+
+    Raises:
+        OutputError: When they cannot be written: better now than after hours.
+    """
+    body = {k: v for k, v in network.module.state_dict().items() if not _in_head(k, network)}
+    given = {f.name: _json_value(getattr(options, f.name)) for f in fields(options)}
+    given["backbone_learning_rate"] = options.backbone_rate
+    write_json(
+        run / OPTIONS,
+        {
+            **given,
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in _PACKAGES},
+            "weights_sha256": tensors_digest(body),
+            "data_sha256": dataset.digest(),
+        },
+    )
+    columns = zip(
+        dataset.index.paths, dataset.index.labels, dataset.splits, dataset.sha256, strict=True
+    )
+    rows = ((p, dataset.index.class_names[i], to, sha, sha[:16]) for p, i, to, sha in columns)
+    write_csv(run / SPLIT, ("path", "label", "split", "sha256", "group"), rows)
+
+
+def _in_head(name: str, network: Network) -> bool:
+    return name.startswith(tuple(f"{head}." for head in network.heads))
+
+
+def _json_value(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_history(run: Path, history: Sequence[EpochRow]) -> None:
+    """Write history.csv, a row an epoch.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    columns = [entry.name for entry in fields(EpochRow)]
+    write_csv(run / HISTORY, columns, (astuple(row) for row in history))
