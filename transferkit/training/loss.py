@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    Criterion = Callable[[Tensor, Tensor], Tensor]
-    """Logits (B, C) and labels (B,) to a scalar loss."""
+Criterion = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Logits (B, C) and labels (B,) to a scalar loss."""
 
 
 class ClassWeights(StrEnum):
