@@ -151,4 +151,3 @@ def _model_folder(path: Path) -> Path:
         f"{path}: {what} without a model; expected model/{CONFIG} in it, as finetune leaves it "
         "when it is done"
     )
-

@@ -108,9 +108,7 @@ def _run(
 ) -> Iterator[Outputs]:
     network.module.eval()
     transform = eval_transform(network.preprocessing)
-    for batch in iterate_batches(
-        files, transform, batch_size=how.batch_size, workers=how.workers
-    ):
+    for batch in iterate_batches(files, transform, batch_size=how.batch_size, workers=how.workers):
         values = torch.empty((0, 0))
         if len(batch.rows):
             images = normalize(batch.pixels.to(how.device), network.preprocessing)

@@ -147,6 +147,8 @@ def _stages_table(plan: Plan) -> Table:
             stage.name, escape(modules), f"{stage.parameters:,}", f"{stage.trainable:,}", rate
         )
     table.add_section()
-    total, trainable = (sum(getattr(s, a) for s in plan.stages) for a in ("parameters", "trainable"))
+    total, trainable = (
+        sum(getattr(s, a) for s in plan.stages) for a in ("parameters", "trainable")
+    )
     table.add_row("all", "", f"{total:,}", f"{trainable:,}", "")
     return table

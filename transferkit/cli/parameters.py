@@ -1,4 +1,4 @@
-"""From an options class to a command's parameters: each option is declared there, and only there."""
+"""From an options class to a command's parameters: each option is declared there alone."""
 
 import inspect
 from collections.abc import Callable
@@ -38,6 +38,8 @@ def _in_help_order(options: type[Options]) -> list[Field[Any]]:
 def _parameter(entry: Field[Any]) -> inspect.Parameter:
     told = entry.metadata
     kind: Any = list[str] if entry.type == tuple[str, ...] else entry.type
+    if told["parse"]:
+        kind = str  # what the parser reads; it gives the field's type
     metavar = told["metavar"] or (entry.name.upper() if told["argument"] else None)
     shared = {"help": told["help"], "metavar": metavar, "parser": told["parse"]}
     if told["argument"]:
@@ -52,5 +54,5 @@ def _parameter(entry: Field[Any]) -> inspect.Parameter:
         entry.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[str if told["parse"] else kind, info],
+        annotation=Annotated[kind, info],
     )

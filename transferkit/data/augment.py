@@ -30,6 +30,7 @@ class Augment(StrEnum):
 
 _CROP_AREA = (0.35, 1.0)
 _CROP_ASPECT = (3 / 4, 4 / 3)
+_CROP_LOG_ASPECT = (math.log(3 / 4), math.log(4 / 3))
 _JITTER = 0.2
 
 Colour = tuple[int, ...]
@@ -63,9 +64,7 @@ def augmented(
     return _jitter(image, random)
 
 
-def random_crop_box(
-    width: int, height: int, random: Generator
-) -> tuple[int, int, int, int]:
+def random_crop_box(width: int, height: int, random: Generator) -> tuple[int, int, int, int]:
     """A random part of a picture: (left, top, right, bottom) in pixels.
 
     Area and aspect are drawn as in Szegedy et al., Going Deeper with Convolutions, CVPR 2015,
@@ -74,11 +73,12 @@ def random_crop_box(
     """
     for _ in range(10):
         area = width * height * random.uniform(*_CROP_AREA)
-        aspect = math.exp(random.uniform(*map(math.log, _CROP_ASPECT)))
+        aspect = math.exp(random.uniform(*_CROP_LOG_ASPECT))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            left, top = random.integers(0, width - w + 1), random.integers(0, height - h + 1)
-            return int(left), int(top), int(left) + w, int(top) + h
+            left = int(random.integers(0, width - w + 1))
+            top = int(random.integers(0, height - h + 1))
+            return left, top, left + w, top + h
     w = min(width, max(1, round(height * _CROP_ASPECT[1])))
     h = min(height, max(1, round(width / _CROP_ASPECT[0])))
     left, top = (width - w) // 2, (height - h) // 2
@@ -91,9 +91,7 @@ def _jitter(image: Image.Image, random: Generator) -> Image.Image:
     return image
 
 
-def _trivial_augment(
-    image: Image.Image, random: Generator, ground: Colour
-) -> Image.Image:
+def _trivial_augment(image: Image.Image, random: Generator, ground: Colour) -> Image.Image:
     # Müller and Hutter, TrivialAugment, ICCV 2021: one operation, its strength, both uniform.
     strength = random.uniform(-1, 1)
     operation = random.integers(10)
@@ -121,9 +119,7 @@ def _trivial_augment(
             return ImageOps.autocontrast(image)
 
 
-def _shift(
-    image: Image.Image, matrix: tuple[float, ...], ground: Colour
-) -> Image.Image:
+def _shift(image: Image.Image, matrix: tuple[float, ...], ground: Colour) -> Image.Image:
     return image.transform(
         image.size,
         Image.Transform.AFFINE,

@@ -13,16 +13,38 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pcx .pgm .png .pnm .ppm .psd "
-    ".tga .tif .tiff .webp .heic .heif".split()
+    [
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".mpo",
+        ".pbm",
+        ".pcx",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".psd",
+        ".tga",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".heic",
+        ".heif",
+    ]
 )
 """Lower-case suffixes that mark a file as an image."""
 
-FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "TGA",
-    "TIFF", "WEBP", "HEIF",
-)  # fmt: skip
+FORMATS = tuple("AVIF BMP DIB GIF HEIF JPEG JPEG2000 MPO PCX PNG PPM PSD TGA TIFF WEBP".split())
 """Pillow's names of the formats that are opened."""
+
 
 class ImageError(Exception):
     """An image that cannot be read; the message is the reason. Becomes a row, not a stop."""

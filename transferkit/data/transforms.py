@@ -27,6 +27,7 @@ _INTERPOLATION = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+
 def eval_transform(preprocessing: Preprocessing) -> Transform:
     """The fixed transform of validation, extraction and prediction: timm's own."""
     transform = create_transform(

@@ -97,8 +97,8 @@ def find_backbone(name: str) -> Origin:
         return _from_config(folder / "config.json", folder=folder)
     if name.startswith(_HUB_PREFIX):
         repository = name.removeprefix(_HUB_PREFIX)
-        config = hub_file(repository, ("config.json",), advice=_ADVICE)
-        return _from_config(config, repository=repository)
+        file = hub_file(repository, ("config.json",), advice=_ADVICE)
+        return _from_config(file, repository=repository)
     if name.startswith(TORCHVISION.prefix):
         architecture = name.removeprefix(TORCHVISION.prefix)
         if architecture not in TORCHVISION.names():
@@ -111,7 +111,7 @@ def find_backbone(name: str) -> Origin:
     if tag and name not in known:
         raise UnknownNameError("weights tag", name, known, _SEARCH_HINT)
     published = get_pretrained_cfg(name)
-    config = published.to_dict() if published else {"num_classes": 1000}
+    config: dict[str, Any] = published.to_dict() if published else {"num_classes": 1000}
     return Origin(TIMM, architecture, config, repository=config.get("hf_hub_id"))
 
 
@@ -149,9 +149,7 @@ def _from_config(
     architecture = name.removeprefix(source.prefix)
     if architecture not in source.names():
         raise _unknown(name)
-    return Origin(
-        source, architecture, config, values.get("model_args", {}), folder, repository
-    )
+    return Origin(source, architecture, config, values.get("model_args", {}), folder, repository)
 
 
 def create_network(

@@ -99,9 +99,9 @@ def _feature_ends(module: nn.Module, groups: Sequence[Sequence[str]]) -> Iterabl
             reached = max([reached, *inside])
 
 
-def _units(module: nn.Module, prefix: str = "", total: int | None = None) -> Iterable[
-    tuple[str, nn.Module]
-]:
+def _units(
+    module: nn.Module, prefix: str = "", total: int | None = None
+) -> Iterable[tuple[str, nn.Module]]:
     total = sum(p.numel() for p in module.parameters()) if total is None else total
     for name, child in module.named_children():
         full = f"{prefix}{name}"

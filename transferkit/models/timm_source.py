@@ -19,9 +19,7 @@ def _names() -> Sequence[str]:
     return names
 
 
-def _build(
-    architecture: str, model_args: Mapping[str, Any], config: Mapping[str, Any]
-) -> Network:
+def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str, Any]) -> Network:
     known = {key: config[key] for key in _CONFIG_KEYS if key in config}
     module = timm.create_model(
         architecture,

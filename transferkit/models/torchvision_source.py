@@ -14,7 +14,7 @@ from transferkit.models.stages import traced_stages
 
 
 def weights_entry(architecture: str) -> WeightsEnum:
-    """torchvision's best published weights of an architecture: address, transforms, categories."""
+    """Torchvision's best published weights of an architecture: address, transforms, categories."""
     return get_model_weights(architecture).DEFAULT
 
 
@@ -39,12 +39,11 @@ def weights_config(architecture: str) -> dict[str, Any]:
 
 
 def _names() -> Sequence[str]:
-    return list_models(module=torchvision.models)
+    names: list[str] = list_models(module=torchvision.models)
+    return names
 
 
-def _build(
-    architecture: str, model_args: Mapping[str, Any], config: Mapping[str, Any]
-) -> Network:
+def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str, Any]) -> Network:
     module = get_model(
         architecture,
         weights=None,
@@ -74,7 +73,7 @@ def _no_auxiliary_heads(architecture: str) -> dict[str, Any]:
 
 
 def _head_name(module: nn.Module, num_classes: int) -> str:
-    candidates = [
+    candidates: list[str] = [
         name
         for name, child in module.named_modules()
         if getattr(child, "out_features", getattr(child, "out_channels", None)) == num_classes

@@ -34,7 +34,8 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        raw = tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
     return digest.hexdigest()
 
 
@@ -174,9 +175,7 @@ def _same_features(other: Network, network: Network) -> bool:
     other.module.eval()
     training = network.module.training
     network.module.eval()
-    same = torch.allclose(
-        other.features(picture), network.features(picture), rtol=1e-3, atol=1e-4
-    )
+    same = torch.allclose(other.features(picture), network.features(picture), rtol=1e-3, atol=1e-4)
     network.module.train(training)
     return same
 
@@ -208,7 +207,9 @@ def hub_file(repository: str, filenames: Sequence[str], *, advice: str) -> Path:
     place: dict[str, Any] = {"repo_id": name, "revision": revision or None}
     for filename in filenames:
         try:
-            return _verified(Path(hf_hub_download(filename=filename, local_files_only=True, **place)))
+            return _verified(
+                Path(hf_hub_download(filename=filename, local_files_only=True, **place))
+            )
         except LocalEntryNotFoundError:
             continue
     _require_hub(name, advice)
@@ -277,4 +278,3 @@ def url_file(url: str, *, advice: str) -> Path:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-

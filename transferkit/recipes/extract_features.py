@@ -16,9 +16,7 @@ from transferkit.tables import FeatureFormat, FeatureTable, format_of, write_fea
 _POOLED = "pooled"
 
 
-def extract_features(
-    options: ExtractFeaturesOptions, reporter: Reporter = SILENT
-) -> FeatureTable:
+def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILENT) -> FeatureTable:
     """Compute what enters the head for every image of a dataset, and write it.
 
     Returns:

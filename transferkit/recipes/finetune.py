@@ -87,9 +87,7 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     result = _train(options, dataset, network, trainable, how, reporter)
     val = _validation(network, dataset, how)
     metrics = _metrics(dataset, network, result, val)
-    ModelBundle(network, dataset.index.class_names, _provenance(options, network)).save(
-        run / MODEL
-    )
+    ModelBundle(network, dataset.index.class_names, _provenance(options, network)).save(run / MODEL)
     write_history(run, result.history)
     metrics["seconds"] = time.perf_counter() - started
     write_json(run / METRICS, metrics)

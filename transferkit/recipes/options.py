@@ -398,7 +398,5 @@ class EvaluateOptions(ComputeOptions):
 class BackbonesOptions(Options):
     """Options of `transferkit backbones`."""
 
-    pattern: str = option(
-        "*", argument=True, help="A part of the name, or a pattern with * and ?."
-    )
+    pattern: str = option("*", argument=True, help="A part of the name, or a pattern with * and ?.")
     local: bool = option(False, flags=("--local",), help="Only those whose weights are here.")

@@ -14,7 +14,9 @@ def create_plan(
 ) -> Plan:
     """Everything that is decided, from the options and what they led to."""
     sizes = {name: p.numel() for name, p in network.module.named_parameters()}
-    rates = {s: options.learning_rate if s.name == HEAD else options.backbone_rate for s in trainable}
+    rates = {
+        s: options.learning_rate if s.name == HEAD else options.backbone_rate for s in trainable
+    }
     stages = []
     for stage in network.stages:
         count = sum(sizes[name] for name in stage.parameters)

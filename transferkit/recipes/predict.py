@@ -43,7 +43,9 @@ def predict(
     with reporter.progress("predicting", len(paths)) as progress:
         for part in probabilities(network, [Path(path) for path in paths], how):
             failed = dict(part.failures)
-            found = dict(zip(part.rows.tolist(), part.values, strict=True)) if len(part.rows) else {}
+            found = (
+                dict(zip(part.rows.tolist(), part.values, strict=True)) if len(part.rows) else {}
+            )
             for row in sorted([*failed, *found]):
                 if row in failed:
                     yield Prediction(paths[row], None, None, (), failed[row])
@@ -79,7 +81,9 @@ def _expand(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
             paths += _images_in(given)
         elif not os.path.exists(given) and glob.has_magic(given):
             # A pattern in quotes reaches us unexpanded, as it does from shells without patterns.
-            paths += sorted(path for path in glob.glob(given, recursive=True) if os.path.isfile(path))
+            paths += sorted(
+                path for path in glob.glob(given, recursive=True) if os.path.isfile(path)
+            )
         else:
             paths.append(given)
     if not paths:

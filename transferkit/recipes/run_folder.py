@@ -56,9 +56,7 @@ def _unused_name(options: FinetuneOptions) -> Path:
     return run
 
 
-def write_inputs(
-    run: Path, options: FinetuneOptions, dataset: Dataset, network: Network
-) -> None:
+def write_inputs(run: Path, options: FinetuneOptions, dataset: Dataset, network: Network) -> None:
     """Write options.json and split.csv, all that is known before training.
 
     Raises:

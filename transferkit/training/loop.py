@@ -66,9 +66,7 @@ class Fit:
     seconds: float = 0.0
 
 
-def fit(
-    setup: TrainingSetup, *, epochs: int, patience: int, phase: str, reporter: Reporter
-) -> Fit:
+def fit(setup: TrainingSetup, *, epochs: int, patience: int, phase: str, reporter: Reporter) -> Fit:
     """Train the setup's module and leave it with the weights of its best epoch.
 
     The best epoch has the highest validation accuracy, of equals the lowest validation loss.
