@@ -15,6 +15,7 @@ from transferkit.cli.console import standard_error
 from transferkit.cli.evaluate import evaluate
 from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
+from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.state import settings
 from transferkit.errors import TransferKitError
@@ -38,9 +39,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _globals(
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress and no notices.")
-    ] = False,
+    quiet: Quiet = False,
     version: Annotated[
         bool,
         typer.Option(

@@ -7,19 +7,24 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from transferkit.recipes.options import Options
+from transferkit.cli.state import settings
+from transferkit.recipes.declaration import Options
 
 _O = TypeVar("_O", bound=Options)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
+_QUIET = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
 
 
 def takes(options: type[_O]) -> Callable[[Callable[[_O], None]], Callable[..., None]]:
     """Make a command of a function over options: typer then sees every field as a parameter."""
 
     def decorate(run: Callable[[_O], None]) -> Callable[..., None]:
-        def command(**values: Any) -> None:
+        def command(*, quiet: bool, **values: Any) -> None:
+            settings.quiet = settings.quiet or quiet
             run(options(**values))
 
-        parameters = [_parameter(entry) for entry in _in_help_order(options)]
+        parameters = [*(_parameter(entry) for entry in _in_help_order(options)), _QUIET]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         command.__doc__ = run.__doc__

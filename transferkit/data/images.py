@@ -42,7 +42,10 @@ SUFFIXES = frozenset(
 )
 """Lower-case suffixes that mark a file as an image."""
 
-FORMATS = tuple("AVIF BMP DIB GIF HEIF JPEG JPEG2000 MPO PCX PNG PPM PSD TGA TIFF WEBP".split())
+FORMATS = frozenset((
+    "AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD",
+    "TGA", "TIFF", "WEBP",
+))  # fmt: skip
 """Pillow's names of the formats that are opened."""
 
 
@@ -99,7 +102,7 @@ def decode_image(data: bytes) -> Image.Image:
 @cache
 def _openable_formats() -> tuple[str, ...]:
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(sorted(FORMATS & Image.OPEN.keys()))
 
 
 def _upright(image: Image.Image) -> Image.Image:

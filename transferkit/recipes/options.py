@@ -1,131 +1,20 @@
 """Every option of every command: its default, its range, its help; said once.
 
-The command line is generated from these classes, the library takes them as they are. Inputs are
-frozen. Needs no torch to be imported.
+The command line is generated from these classes, the library takes them as they are. Needs no
+torch to be imported.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, ClassVar, get_args
 
 from transferkit.data.augment import Augment
 from transferkit.data.preprocessing import Resize
 from transferkit.devices import Device, Precision
 from transferkit.errors import OptionError
 from transferkit.models.freezing import Strategy, check_unfreeze
+from transferkit.recipes.declaration import Options, Range, number_or_auto, option
 from transferkit.tables import PredictionFormat
 from transferkit.training.loss import ClassWeights
-
-
-@dataclass(frozen=True)
-class Range:
-    """An interval that a number must lie in.
-
-    Attributes:
-        low: Lower end.
-        high: Upper end.
-        open_low: Whether the lower end itself is excluded.
-        open_high: Whether the upper end itself is excluded.
-    """
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    def __str__(self) -> str:
-        low = f"more than {self.low:g}" if self.open_low else f"{self.low:g} or more"
-        if self.high == math.inf:
-            return low
-        return f"{low} and {'less than' if self.open_high else 'at most'} {self.high:g}"
-
-
-def option(
-    default: Any = MISSING,
-    *,
-    help: str,
-    argument: bool = False,
-    panel: str = "Options",
-    flags: Sequence[str] = (),
-    within: Range | None = None,
-    parse: Callable[[str], Any] | None = None,
-    metavar: str | None = None,
-    show_default: str | bool = True,
-) -> Any:
-    """Declare a field of an options class.
-
-    Args:
-        default: Its default; without one it is required.
-        help: What it means, for --help.
-        argument: Whether it is an argument, given by its place and not by a flag.
-        panel: The part of --help that lists it.
-        flags: Its names on the command line; `--field-name` where none are given.
-        within: The range of a number.
-        parse: Turns the command line's text into the value.
-        metavar: What stands for the value in --help.
-        show_default: How --help shows the default.
-    """
-    metadata = {
-        "help": help,
-        "argument": argument,
-        "panel": panel,
-        "flags": tuple(flags),
-        "within": within,
-        "parse": parse,
-        "metavar": metavar,
-        "show_default": show_default,
-    }
-    return field(default=default, metadata=metadata)
-
-
-def flag_of(entry: Field[Any]) -> str:
-    """What messages call a field: `--val-fraction`, or `DATA` for an argument."""
-    if entry.metadata["argument"]:
-        return entry.name.upper()
-    flags = entry.metadata["flags"] or (f"--{entry.name.replace('_', '-')}",)
-    return str(flags[-1])
-
-
-def number_or_auto(text: str) -> int | None:
-    """`auto` as None, anything else as a whole number.
-
-    Raises:
-        ValueError: When it is neither.
-    """
-    return None if text == "auto" else int(text)
-
-
-class Options:
-    """Checks and completes its fields when it is made."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            value, within = _typed(entry, getattr(self, entry.name)), entry.metadata["within"]
-            object.__setattr__(self, entry.name, value)
-            if value is not None and within is not None and value not in within:
-                raise OptionError(f"{flag_of(entry)}: got {value}, expected {within}")
-
-
-def _typed(entry: Field[Any], value: Any) -> Any:
-    # The library's callers may write paths and choices as plain strings.
-    kinds = [kind for kind in get_args(entry.type) or (entry.type,) if kind is not NoneType]
-    if not isinstance(value, str) or str in kinds or len(kinds) != 1:
-        return value
-    try:
-        return kinds[0](value)
-    except ValueError as error:
-        choices = ", ".join(kinds[0]) if isinstance(kinds[0], type(Strategy)) else kinds[0].__name__
-        raise OptionError(f"{flag_of(entry)}: got {value!r}, expected {choices}") from error
-
 
 _DATA_HELP = "Folder of images, one subfolder a class; or train/, val/ and test/ of such folders."
 _BACKBONE_HELP = (
