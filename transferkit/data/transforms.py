@@ -37,8 +37,7 @@ def eval_transform(preprocessing: Preprocessing) -> Transform:
     )
 
     def apply(image: Image.Image, random: np.random.Generator) -> NDArray[np.uint8]:
-        pixels: NDArray[np.uint8] = transform(image)
-        return pixels
+        return np.asarray(transform(image))  # a tensor or an array, by timm's version
 
     return apply
 

@@ -1,0 +1,56 @@
+"""Writing: whole or not at all."""
+
+import json
+
+import pytest
+
+from transferkit.errors import OutputError, UnknownNameError, name_some
+from transferkit.files import whole_file, whole_folder, write_json
+
+
+def test_write_json__leaves_the_file_and_nothing_else(tmp_path):
+    write_json(tmp_path / "new" / "a.json", {"name": "Bengal ü"})
+
+    assert json.loads((tmp_path / "new" / "a.json").read_text("utf-8")) == {"name": "Bengal ü"}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_whole__a_failure_leaves_what_was_there(tmp_path, whole):
+    target = tmp_path / "target"
+    with whole(target) as temporary:
+        (temporary / "x" if whole is whole_folder else temporary).write_text("old")
+
+    with pytest.raises(OutputError, match="cannot write .*target: No space left on device"):
+        with whole(target) as temporary:
+            (temporary / "x" if whole is whole_folder else temporary).write_text("half")
+            raise OSError(28, "No space left on device")
+
+    assert (target / "x" if whole is whole_folder else target).read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_whole_folder__replaces_a_folder(tmp_path):
+    for content in ("one", "two"):
+        with whole_folder(tmp_path / "out") as folder:
+            (folder / content).write_text(content)
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["two"]
+
+
+def test_whole_file__takes_the_longest_file_name(tmp_path):
+    write_json(tmp_path / ("n" * 255), 1)
+
+    assert (tmp_path / ("n" * 255)).read_text() == "1\n"
+
+
+def test_unknown_name_error__carries_suggestions():
+    error = UnknownNameError("fruit", "aple", ["apple", "pear"], "look it up")
+
+    assert error.suggestions == ["apple"]
+    assert str(error) == "unknown fruit 'aple'; did you mean apple?; look it up"
+
+
+def test_name_some__counts_the_rest():
+    assert name_some(["a", "b"]) == "a, b"
+    assert name_some(list("abcdefg")) == "a, b, c, d, e and 2 more"

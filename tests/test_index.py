@@ -1,0 +1,108 @@
+"""Scanning: which files are images of which class, and what is named and left out."""
+
+import pytest
+from conftest import make_classes, save_picture
+
+from transferkit.data.index import scan
+from transferkit.errors import DataError
+
+
+def reasons(index):
+    return {item.path: item.reason for item in index.left_out}
+
+
+def test_scan__lists_images_in_plain_sorted_order(tmp_path):
+    for name in ("b/10.png", "b/9.png", "a/x/deep.PNG", "B/1.png"):
+        save_picture(tmp_path / name, (1, 2, 3), seed=0)
+
+    index = scan(tmp_path)
+
+    assert index.class_names == ("B", "a", "b")
+    assert index.paths == ("B/1.png", "a/x/deep.PNG", "b/10.png", "b/9.png")
+    assert index.labels.tolist() == [0, 1, 2, 2]
+
+
+def test_scan__names_what_it_leaves_out(tmp_path):
+    make_classes(tmp_path, 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "red" / "notes.txt").write_text("x")
+    (tmp_path / "red" / ".hidden.png").write_bytes(b"x")
+    (tmp_path / "red" / ".thumbs").mkdir()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "loose.png").write_bytes(b"x")
+    (tmp_path / "labels.csv").write_text("x")
+
+    index = scan(tmp_path)
+
+    assert index.class_names == ("blue", "green", "red")
+    assert reasons(index) == {
+        "empty": "no images in it",
+        "red/notes.txt": "not an image",
+        "red/.hidden.png": "hidden",
+        "red/.thumbs": "hidden",
+        ".ipynb_checkpoints": "hidden",
+        "loose.png": "not in a class folder",
+        "labels.csv": "not an image",
+    }
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_scan__reads_a_dataset_that_is_split_already(tmp_path, val):
+    make_classes(tmp_path / "train", 2)
+    make_classes(tmp_path / val, 1)
+    make_classes(tmp_path / "test", 1)
+
+    index = scan(tmp_path)
+
+    assert index.class_names == ("blue", "green", "red")
+    assert [index.splits.count(name) for name in ("train", "val", "test")] == [6, 3, 3]
+
+
+def test_scan__a_class_called_test_is_a_class(tmp_path):
+    for name in ("test", "train", "bus"):
+        save_picture(tmp_path / name / "1.png", (1, 2, 3), seed=0)
+
+    assert scan(tmp_path).class_names == ("bus", "test", "train")
+
+
+def test_scan__follows_links_once(tmp_path):
+    make_classes(tmp_path / "data", 1)
+    save_picture(tmp_path / "elsewhere" / "2.png", (1, 2, 3), seed=0)
+    (tmp_path / "data/red/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/red/loop").symlink_to(tmp_path / "data/red")
+
+    index = scan(tmp_path / "data")
+
+    assert "red/linked/2.png" in index.paths
+    assert reasons(index) == {"red/loop": "a link to a folder already read"}
+
+
+def test_scan__says_what_is_wrong_with_a_folder(tmp_path):
+    with pytest.raises(DataError, match="no such folder with one subfolder of images a class"):
+        scan(tmp_path / "nothing")
+    with pytest.raises(DataError, match="no images in it; expected one subfolder a class"):
+        scan(tmp_path)
+    save_picture(tmp_path / "loose.png", (1, 2, 3), seed=0)
+    with pytest.raises(DataError, match=r"its images \(loose.png\) are not in class folders"):
+        scan(tmp_path)
+    with pytest.raises(DataError, match="is a file, expected a folder"):
+        scan(tmp_path / "loose.png")
+
+
+def test_with_validation__joins_two_folders(tmp_path):
+    make_classes(tmp_path / "a", 2)
+    save_picture(tmp_path / "b" / "red" / "new.png", (200, 0, 0), seed=5)
+
+    index = scan(tmp_path / "a").with_validation(scan(tmp_path / "b"))
+
+    assert index.splits == ("train",) * 6 + ("val",)
+    assert index.labels[-1] == 2
+    assert index.files[-1].resolve() == tmp_path / "b/red/new.png"
+
+
+def test_with_validation__refuses_classes_of_its_own(tmp_path):
+    make_classes(tmp_path / "a", 2)
+    save_picture(tmp_path / "b" / "purple" / "new.png", (200, 0, 0), seed=5)
+
+    with pytest.raises(DataError, match=r"has classes that .*a lacks: purple"):
+        scan(tmp_path / "a").with_validation(scan(tmp_path / "b"))

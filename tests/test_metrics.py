@@ -1,0 +1,78 @@
+"""Metrics, against scikit-learn where it has them and against hand-computed values."""
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from transferkit.metrics import (
+    expected_calibration_error,
+    log_loss,
+    majority_baseline,
+    per_class,
+    summarize,
+    top_k_accuracy,
+)
+
+RANDOM = np.random.default_rng(0)
+LABELS = RANDOM.integers(0, 7, 200)
+PROBABILITIES = RANDOM.dirichlet(np.ones(7), 200)
+PREDICTED = PROBABILITIES.argmax(axis=1)
+NAMES = [f"c{i}" for i in range(7)]
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_top_k_accuracy__agrees_with_scikit_learn(k):
+    expected = sklearn.metrics.top_k_accuracy_score(LABELS, PROBABILITIES, k=k)
+
+    assert top_k_accuracy(LABELS, PROBABILITIES, k) == pytest.approx(expected)
+
+
+def test_top_k_accuracy__of_as_many_as_there_are_classes_is_one():
+    assert top_k_accuracy(LABELS, PROBABILITIES, 9) == 1.0
+
+
+def test_log_loss__agrees_with_scikit_learn():
+    expected = sklearn.metrics.log_loss(LABELS, PROBABILITIES)
+
+    assert log_loss(LABELS, PROBABILITIES) == pytest.approx(expected)
+
+
+def test_log_loss__of_a_sure_mistake_is_finite():
+    assert log_loss(np.array([1]), np.array([[1.0, 0.0]])) == pytest.approx(15.94, abs=0.01)
+
+
+def test_per_class__agrees_with_scikit_learn():
+    table = per_class(LABELS, PROBABILITIES, NAMES)
+    expected = sklearn.metrics.precision_recall_fscore_support(LABELS, PREDICTED)
+
+    for i, name in enumerate(NAMES):
+        got = [table[name][key] for key in ("precision", "recall", "f1", "n")]
+        assert got == pytest.approx([float(column[i]) for column in expected])
+
+
+def test_expected_calibration_error__by_hand():
+    """Two rows at 0.8, one right: |0.5 - 0.8|; two at 0.6, both right: |1 - 0.6|; halves each."""
+    labels = np.array([0, 1, 0, 0])
+    probabilities = np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]])
+
+    assert expected_calibration_error(labels, probabilities) == pytest.approx(0.35)
+
+
+def test_summarize__holds_every_metric():
+    summary = summarize(LABELS, PROBABILITIES, NAMES)
+
+    assert list(summary) == ["accuracy", "top5", "macro_f1", "log_loss", "ece", "n", "per_class"]
+    assert summary["n"] == 200
+    assert summary["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(LABELS, PREDICTED, average="macro")
+    )
+
+
+def test_summarize__averages_over_the_classes_that_occur():
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
+
+    assert summarize(np.array([0, 1]), probabilities, ["a", "b", "c"])["macro_f1"] == 1.0
+
+
+def test_majority_baseline__answers_the_most_frequent_training_class():
+    assert majority_baseline(np.array([0, 1, 1, 2]), np.array([2, 2, 1])) == 0.25

@@ -1,0 +1,69 @@
+"""Splitting: stratified, seeded, and an error where a class cannot be divided."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transferkit.data.index import ImageIndex
+from transferkit.data.split import assign_splits
+from transferkit.errors import DataError
+
+
+def index_of(counts: dict[str, int], splits: tuple[str, ...] = ()) -> ImageIndex:
+    labels = np.repeat(np.arange(len(counts)), list(counts.values()))
+    paths = tuple(f"{i}.png" for i in range(len(labels)))
+    return ImageIndex(Path("data"), paths, labels, tuple(counts), splits or ("",) * len(labels))
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "expected"),
+    [(2, 0.2, 1), (3, 0.2, 1), (10, 0.2, 2), (10, 0.25, 2), (10, 0.99, 9), (133, 0.2, 27)],
+)
+def test_assign_splits__takes_the_fraction_of_every_class(count, fraction, expected):
+    index = index_of({"a": count, "b": 50})
+
+    splits = np.array(assign_splits(index, val_fraction=fraction, seed=0))
+
+    assert (splits[index.labels == 0] == "val").sum() == expected
+    assert (splits[index.labels == 1] == "val").sum() == min(49, round(50 * fraction))
+
+
+def test_assign_splits__depends_on_the_seed_alone():
+    index = index_of({"a": 40, "b": 40})
+    first = assign_splits(index, val_fraction=0.5, seed=1)
+
+    assert assign_splits(index, val_fraction=0.5, seed=1) == first
+    assert assign_splits(index, val_fraction=0.5, seed=2) != first
+
+
+def test_assign_splits__keeps_what_the_folders_say():
+    given = ("train", "train", "val", "train", "train", "val", "test")
+
+    assert assign_splits(index_of({"a": 3, "b": 4}, given), val_fraction=0.2, seed=0) == given
+
+
+def test_assign_splits__takes_validation_from_train_where_there_is_only_test():
+    given = ("train",) * 5 + ("test",) + ("train",) * 5
+
+    splits = assign_splits(index_of({"a": 6, "b": 5}, given), val_fraction=0.2, seed=0)
+
+    assert splits[5] == "test"
+    assert splits.count("val") == 2
+
+
+def test_assign_splits__refuses_a_class_with_one_image():
+    with pytest.raises(DataError, match="got one readable image in b, expected at least two"):
+        assign_splits(index_of({"a": 5, "b": 1}), val_fraction=0.2, seed=0)
+
+
+def test_assign_splits__refuses_a_single_class():
+    with pytest.raises(DataError, match=r"got one class \(a\), expected two or more"):
+        assign_splits(index_of({"a": 5}), val_fraction=0.2, seed=0)
+
+
+def test_assign_splits__refuses_a_validation_class_that_is_not_trained():
+    given = ("train", "train", "val", "train", "val")
+
+    with pytest.raises(DataError, match="c in val but without an image in train"):
+        assign_splits(index_of({"a": 3, "b": 1, "c": 1}, given), val_fraction=0.2, seed=0)
