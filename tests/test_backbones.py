@@ -6,11 +6,13 @@ from torch import nn
 
 from transferkit.errors import OptionError, UnknownNameError, WeightsError
 from transferkit.models.backbones import (
+    Origin,
     categories,
     create_network,
     find_backbone,
     list_backbones,
 )
+from transferkit.models.timm_source import TIMM
 
 FAMILIES = [
     ("resnet18", 512),
@@ -94,15 +96,14 @@ def test_create_network__builds_for_another_image_size():
 
 @pytest.mark.parametrize("name", ["torchvision:vit_b_16", "vit_tiny_patch16_224"])
 def test_create_network__says_which_image_size_cannot_work(name):
-    with pytest.raises(OptionError, match=r"--image-size: \S+ cannot (be built for|read pictures of) 9 "):
+    with pytest.raises(
+        OptionError, match=r"--image-size: \S+ cannot (be built for|read pictures of) 9 "
+    ):
         create_network(name, weights="none", image_size=9)
 
 
 def test_create_network__says_when_there_are_no_published_weights():
     with pytest.raises(WeightsError, match="no published weights for test_resnet2; give a weights"):
-        from transferkit.models.backbones import Origin
-        from transferkit.models.timm_source import TIMM
-
         Origin(TIMM, "test_resnet2", {}).weights_file()
 
 

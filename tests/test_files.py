@@ -18,13 +18,16 @@ def test_write_json__leaves_the_file_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("whole", [whole_file, whole_folder])
 def test_whole__a_failure_leaves_what_was_there(tmp_path, whole):
     target = tmp_path / "target"
-    with whole(target) as temporary:
-        (temporary / "x" if whole is whole_folder else temporary).write_text("old")
 
-    with pytest.raises(OutputError, match="cannot write .*target: No space left on device"):
+    def write(content, error=None):
         with whole(target) as temporary:
-            (temporary / "x" if whole is whole_folder else temporary).write_text("half")
-            raise OSError(28, "No space left on device")
+            (temporary / "x" if whole is whole_folder else temporary).write_text(content)
+            if error:
+                raise error
+
+    write("old")
+    with pytest.raises(OutputError, match=r"cannot write .*target: No space left on device"):
+        write("half", OSError(28, "No space left on device"))
 
     assert (target / "x" if whole is whole_folder else target).read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
@@ -45,7 +48,7 @@ def test_whole_file__takes_the_longest_file_name(tmp_path):
 
 
 def test_unknown_name_error__carries_suggestions():
-    error = UnknownNameError("fruit", "aple", ["apple", "pear"], "look it up")
+    error = UnknownNameError("fruit", "aple", ["apple", "cherry"], "look it up")
 
     assert error.suggestions == ["apple"]
     assert str(error) == "unknown fruit 'aple'; did you mean apple?; look it up"

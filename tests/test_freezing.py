@@ -1,5 +1,7 @@
 """Freezing: the set that is named is the set that moves, BatchNorm and dropout included."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -132,7 +134,12 @@ def test_create_optimizer__has_a_group_a_stage_and_no_decay_on_norms_and_biases(
     )
 
     told = [(g["stage"], g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
-    assert told == [("stage4", 0.1, 0.5), ("stage4", 0.1, 0.0), ("head", 1.0, 0.5), ("head", 1.0, 0)]
+    assert told == [
+        ("stage4", 0.1, 0.5),
+        ("stage4", 0.1, 0.0),
+        ("head", 1.0, 0.5),
+        ("head", 1.0, 0),
+    ]
     for group in optimizer.param_groups:
         assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}
     held = sum(p.numel() for g in optimizer.param_groups for p in g["params"])
@@ -159,7 +166,7 @@ def test_warmup_cosine__rises_then_falls_to_nothing():
     assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert factors[10] == 1.0
     assert factors[55] == pytest.approx(0.5)
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a > b for a, b in pairwise(factors[10:]))
     assert 0 < factors[-1] < 0.001
 
 

@@ -75,9 +75,7 @@ def test_stages__of_resnet18():
         ("torchvision:alexnet", ("classifier.1", "classifier.4"), ("classifier.6",)),
     ],
 )
-def test_stages__the_pretrained_fully_connected_pair_is_the_last_stage(
-    name, fully_connected, head
-):
+def test_stages__the_pretrained_fully_connected_pair_is_the_last_stage(name, fully_connected, head):
     *_, last, new = stage_modules(name).values()
 
     assert last == fully_connected

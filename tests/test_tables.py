@@ -31,7 +31,10 @@ RECORDS = [
         "status": "ok",
         "label": "Maine\nCoon",
         "confidence": 0.75,
-        "top": [{"label": "Maine\nCoon", "probability": 0.75}, {"label": '"q"', "probability": 0.25}],
+        "top": [
+            {"label": "Maine\nCoon", "probability": 0.75},
+            {"label": '"q"', "probability": 0.25},
+        ],
         "error": None,
     },
     {

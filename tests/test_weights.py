@@ -45,7 +45,7 @@ def test_create_network__takes_weights_whose_head_has_another_width(resnet, tmp_
     network = create_network("test_resnet", weights=tmp_path / "w.safetensors", num_classes=3)
 
     assert tensors_digest(backbone_of(network)) == tensors_digest(backbone_of(narrow))
-    with pytest.raises(WeightsError, match="2 of another shape: fc.weight"):
+    with pytest.raises(WeightsError, match=r"2 of another shape: fc\.weight"):
         create_network("test_resnet", weights=tmp_path / "w.safetensors")
 
 
@@ -101,7 +101,7 @@ def test_create_network__names_every_key_that_does_not_fit(resnet, tmp_path):
 def test_create_network__refuses_another_architecture(resnet, tmp_path):
     torch.save(resnet.module.state_dict(), tmp_path / "w.pth")
 
-    with pytest.raises(WeightsError, match="these weights are not test_vit's: .* missing: "):
+    with pytest.raises(WeightsError, match=r"these weights are not test_vit's: .* missing: "):
         create_network("test_vit", weights=tmp_path / "w.pth", num_classes=2)
 
 

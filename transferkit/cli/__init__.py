@@ -4,21 +4,18 @@ The only place that prints or exits. Importing it loads none of the heavy librar
 """
 
 import logging
-import sys
 from typing import Annotated
 
 import typer
 
 from transferkit import __version__
 from transferkit.cli.backbones import backbones
-from transferkit.cli.console import standard_error
 from transferkit.cli.evaluate import evaluate
 from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
 from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.state import settings
-from transferkit.errors import TransferKitError
 
 app = typer.Typer(
     name="transferkit",
@@ -53,17 +50,5 @@ def _globals(
 
 
 def main() -> None:
-    """Run the command line; an error of the user's input is one line and an exit code."""
-    try:
-        app()
-    except TransferKitError as error:
-        # In a pipe as in a terminal: the text as it is, no markup, no wrapping.
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        standard_error().print("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has seen enough, as `head` does.
-        sys.stderr.close()
-        sys.exit(0)
+    """Run the command line and exit."""
+    app()

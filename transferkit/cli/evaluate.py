@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transferkit.cli.console import standard_output
-from transferkit.cli.notices import exit_when_left_out
+from transferkit.cli.exits import exit_when_left_out
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.recipes.options import EvaluateOptions

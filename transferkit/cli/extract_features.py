@@ -1,6 +1,6 @@
 """`transferkit extract-features`."""
 
-from transferkit.cli.notices import exit_when_left_out
+from transferkit.cli.exits import exit_when_left_out
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.recipes.options import ExtractFeaturesOptions

@@ -21,8 +21,7 @@ def finetune(options: FinetuneOptions) -> None:
     result = recipe(options, settings.reporter())
     console = standard_output()
     if result.run is None:
-        if settings.quiet:
-            print_plan(result.plan, console)
+        print_plan(result.plan, console)
         return
     val = result.metrics["val"]
     console.print(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from transferkit.cli.exits import exit_codes
 from transferkit.cli.state import settings
 from transferkit.recipes.declaration import Options
 
@@ -22,7 +23,8 @@ def takes(options: type[_O]) -> Callable[[Callable[[_O], None]], Callable[..., N
     def decorate(run: Callable[[_O], None]) -> Callable[..., None]:
         def command(*, quiet: bool, **values: Any) -> None:
             settings.quiet = settings.quiet or quiet
-            run(options(**values))
+            with exit_codes():
+                run(options(**values))
 
         parameters = [*(_parameter(entry) for entry in _in_help_order(options)), _QUIET]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transferkit.cli.console import standard_output
-from transferkit.cli.notices import SOME_LEFT_OUT
+from transferkit.cli.exits import SOME_LEFT_OUT
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.errors import OptionError

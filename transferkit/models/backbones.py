@@ -301,5 +301,8 @@ def _local_names() -> set[str]:
     except CacheNotFound:
         return names
     for repository in cache.repos:
-        names.add(repository.repo_id.removeprefix("timm/"))
+        # A download that broke off leaves a repository without its weights.
+        files = {file.file_name for revision in repository.revisions for file in revision.files}
+        if files & set(HUB_FILES):
+            names.add(repository.repo_id.removeprefix("timm/"))
     return names

@@ -79,9 +79,9 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
         network.stages, strategy=options.strategy, unfreeze=options.unfreeze
     )
     plan = create_plan(options, dataset, network, trainable)
-    reporter.plan(plan)
     if run is None:
         return FinetuneResult(None, plan, {})
+    reporter.plan(plan)
     how = create_pass(options, network)
     write_inputs(run, options, dataset, network)
     result = _train(options, dataset, network, trainable, how, reporter)

@@ -1,0 +1,286 @@
+"""The command line as people type it: what it prints where, and its exit codes."""
+
+import csv
+import io
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import TINY, make_classes, save_picture
+
+COMMANDS = ["finetune", "extract-features", "predict", "evaluate", "backbones"]
+
+
+def test_version(cli):
+    from transferkit import __version__
+
+    assert cli("--version") == (0, f"transferkit {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help__has_an_example(cli, command):
+    ran = cli(command, "--help")
+
+    assert ran.code == 0
+    assert f"Example: transferkit {command} " in ran.out
+
+
+def test_finetune__in_a_pipe_is_plain_lines_and_a_command_that_predicts(
+    cli, image_folder, tmp_path
+):
+    run = tmp_path / "my run"
+    ran = cli("finetune", image_folder, *TINY, "--epochs", 2, "-o", run)
+
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert re.fullmatch(
+        r"val accuracy \d\.\d{3} of 6 images \(always the most frequent class: 0\.333\)", lines[0]
+    )
+    assert lines[1:] == [
+        f"run: {run}",
+        f"predict with it: transferkit predict IMAGE... -m '{run}'",
+    ]
+    epochs = [line for line in ran.err.splitlines() if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    assert re.match(r"epoch 1/2  train loss \d\.\d{4} accuracy \d\.\d{3}  val loss ", epochs[0])
+    assert "\x1b" not in ran.out + ran.err
+    assert "trains from scratch" in ran.err
+
+
+def test_finetune__dry_run_prints_the_plan(cli, image_folder, tmp_path):
+    ran = cli(
+        "finetune", image_folder, *TINY, "--unfreeze", "last:1", "--lr", "0.01", "--dry-run",
+        "--backbone-lr", "2e-4", "-o", tmp_path / "run",
+    )  # fmt: skip
+
+    assert ran.code == 0
+    cells = [[c.strip() for c in line.split("│")[1:-1]] for line in ran.out.splitlines()]
+    rows = {row[0]: row[1:] for row in cells if row}
+    assert rows["red"] == ["6", "2"]
+    assert rows["layer3" if "layer3" in rows else "stage3"][-1] == "frozen"
+    assert rows["stage4"][0] == "layer4"
+    assert rows["stage4"][1] == rows["stage4"][2] != "0"
+    assert rows["stage4"][3] == "2.0e-04"
+    assert rows["head"][3] == "1.0e-02"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_quiet__silences_standard_error(cli, image_folder, tmp_path, place):
+    words = ["finetune", image_folder, *TINY, "--epochs", 1, "-o", tmp_path / "run"]
+    ran = cli(*(["--quiet", *words] if place == "before" else [*words, "--quiet"]))
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("val accuracy ")
+
+
+def test_finetune__names_a_run_and_the_next_one(cli, image_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert cli("finetune", image_folder, *TINY, "--epochs", 1).code == 0
+
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
+        "colours-test_resnet-partial",
+        "colours-test_resnet-partial-2",
+    ]
+
+
+def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "metrics.json").write_text("old")
+    words = ("finetune", image_folder, *TINY, "--epochs", 1, "-o", tmp_path)
+
+    refused = cli(*words)
+    assert refused.code == 1
+    assert refused.err == (
+        f"error: {tmp_path}: is there already and not empty; name another --output, or replace the "
+        "run in it with --overwrite\n"
+    )
+    assert cli(*words, "--overwrite").code == 0
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert json.loads((tmp_path / "metrics.json").read_text())["val"]["n"] == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["finetune", "nowhere"], 1, "nowhere: no such folder with one subfolder of images a class"),
+        (["finetune", "empty"], 1, "empty: no images in it; expected one subfolder a class"),
+        (["finetune", "one"], 1, "one: got one class (red), expected two or more"),
+        (["finetune", "single"], 1, "single: got one readable image in green, expected at least two"),
+        (["finetune", "colours", "-b", "resnet81"], 1, "unknown backbone 'resnet81'; did you mean"),
+        (["finetune", "colours", "-b", "local-dir:empty"], 1, "empty: no config.json in it"),
+        (["finetune", "colours", "--weights", "no.pth"], 1, "no.pth: no such weights file"),
+        (["finetune", "colours", "--weights", "bad.pth"], 1, "bad.pth: cannot be read as weights"),
+        (["finetune", "colours", "--lr", "-1"], 2, "--lr: got -1.0, expected more than 0"),
+        (["finetune", "colours", "--lr", "nan"], 2, "--lr: got nan, expected more than 0"),
+        (["finetune", "colours", "--val-fraction", "1"], 2, "--val-fraction: got 1.0, expected more"),
+        (["finetune", "colours", "--epochs", "0"], 2, "--epochs: got 0, expected 1 or more"),
+        (["finetune", "colours", "--unfreeze", "tail"], 2, "--unfreeze: got 'tail', expected head"),
+        (["finetune", "colours", *TINY, "--unfreeze", "last:99"], 2, "the backbone has 5 stages"),
+        (["finetune", "colours", "--strategy", "full", "--unfreeze", "last:1"], 2, "is for --strategy"),
+        (["finetune", "colours", "-o", "a.txt"], 1, "a.txt: is a file, expected a folder for the run"),
+        (["finetune", "colours", "--precision", "fp16", *TINY], 2, "--precision: fp16 needs a GPU"),
+        (["extract-features", "colours", "-o", "f.npy", *TINY], 2, "--output: got f.npy, expected"),
+        (["predict", "a.txt", "-m", "nowhere"], 1, "nowhere: no such run; expected the folder"),
+        (["predict", "a.txt", "-m", "empty"], 1, "empty: a folder without a model; expected model/"),
+        (["predict", "a.txt"], 2, "--model, --backbone: expected one of them"),
+        (["predict", "a.txt", "-b", "test_resnet", "--format", "parquet"], 2, "parquet needs a file"),
+        (["evaluate", "colours", "-m", "nowhere"], 1, "nowhere: no such run"),
+        (["backbones", "resnet81"], 1, "unknown backbone 'resnet81'; did you mean"),
+    ],
+)  # fmt: skip
+def test_bad_input__is_one_line_and_an_exit_code(cli, tmp_path, monkeypatch, words, code, message):
+    monkeypatch.chdir(tmp_path)
+    make_classes(tmp_path / "colours", 3)
+    save_picture(tmp_path / "one/red/1.png", (1, 2, 3), seed=0)
+    shutil.copytree(tmp_path / "colours", tmp_path / "single")
+    for name in ("0.png", "1.png"):
+        (tmp_path / "single/green" / name).unlink()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "bad.pth").write_bytes(b"\x80\x02garbage")
+
+    ran = cli(*words)
+
+    assert ran.code == code
+    assert ran.out == ""
+    (error,) = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["finetune"],
+        ["finetun", "x"],
+        ["finetune", "x", "--strategy", "sideways"],
+        ["finetune", "x", "--epochs", "many"],
+        ["finetune", "x", "--workers", "lots"],
+        ["extract-features", "x"],
+        ["--nonsense"],
+    ],
+)
+def test_misuse__exits_with_2_and_points_to_help(cli, words):
+    ran = cli(*words)
+
+    assert ran.code == 2
+    assert "Try 'transferkit" in ran.err
+
+
+def test_finetune__a_full_device_leaves_nothing_half_written(image_folder, tmp_path):
+    """A limit on file sizes stands in for a full disk: the weights no longer fit."""
+    run = tmp_path / "run"
+    words = ["finetune", str(image_folder), *TINY, "--epochs", "1", "-o", str(run)]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "transferkit", *words],
+        capture_output=True, text=True, preexec_fn=limit, timeout=120,
+    )  # fmt: skip
+
+    assert ran.returncode == 1
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith(f"error: cannot write {run}/model: ")
+    assert re.search(r"the weights need \d+ MB, make room or choose another place", last)
+    assert sorted(p.name for p in run.iterdir()) == ["options.json", "split.csv"]
+
+
+def test_predict__writes_jsonl_in_a_pipe_and_exits_with_3_for_a_broken_input(
+    cli, run_folder, image_folder, tmp_path
+):
+    (tmp_path / "broken.jpg").write_bytes(b"broken")
+
+    ran = cli("predict", image_folder / "red/0.png", tmp_path / "broken.jpg", "-m", run_folder)
+
+    good, bad = (json.loads(line) for line in ran.out.splitlines())
+    assert ran.code == 3
+    assert (good["status"], len(good["top"])) == ("ok", 3)
+    assert bad == {
+        "path": str(tmp_path / "broken.jpg"),
+        "status": "error",
+        "label": None,
+        "confidence": None,
+        "top": [],
+        "error": "not an image in a known format",
+    }
+
+
+def test_predict__reads_paths_from_standard_input(cli, run_folder, image_folder, monkeypatch):
+    paths = [str(image_folder / f"red/{i}.png") for i in (2, 1)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(paths) + "\n"))
+
+    ran = cli("predict", "-", "-m", run_folder)
+
+    assert [json.loads(line)["path"] for line in ran.out.splitlines()] == paths
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "csv", "parquet"])
+def test_predict__writes_the_format_of_the_suffix(cli, run_folder, image_folder, tmp_path, suffix):
+    path = tmp_path / f"p.{suffix}"
+
+    ran = cli("predict", image_folder, "-m", run_folder, "-o", path)
+
+    assert ran == (0, f"{path}: 24 predictions, 0 errors\n", "")
+    assert path.stat().st_size > 500
+
+
+def test_predict__table_shows_names_inertly(cli, run_folder, image_folder, tmp_path):
+    shutil.copy(image_folder / "red/0.png", tmp_path / "[bold]x[/bold].png")
+
+    ran = cli("predict", tmp_path / "[bold]x[/bold].png", "-m", run_folder, "--format", "table")
+
+    assert "[bold]x[/bold].png" in ran.out.replace("\n", "")
+
+
+def test_predict__with_a_backbone_names_imagenet_categories(cli, image_folder):
+    ran = cli("predict", image_folder / "red/0.png", "-b", "test_resnet", "--weights", "none",
+              "--format", "csv", "--top-k", 2)  # fmt: skip
+    (row,) = csv.DictReader(io.StringIO(ran.out))
+
+    assert ran.code == 0
+    assert row["label"] == row["label_1"] != row["label_2"]
+    assert not row["label"].isdigit()
+
+
+def test_extract_features__says_what_it_wrote(cli, image_folder, tmp_path):
+    ran = cli("extract-features", image_folder, *TINY, "-o", tmp_path / "f.csv")
+
+    assert ran == (0, f"{tmp_path}/f.csv: 24 images x 512 features of test_resnet\n", "") or (
+        ran.code == 0
+        and re.fullmatch(r".*f\.csv: 24 images x \d+ features of test_resnet\n", ran.out)
+    )
+
+
+def test_extract_features__exits_with_3_when_something_was_left_out(cli, tmp_path):
+    data = make_classes(tmp_path / "data", 2)
+    (data / "red" / "0.png").write_bytes(b"")
+
+    ran = cli("extract-features", data, *TINY, "-o", tmp_path / "f.npz")
+
+    assert ran.code == 3
+    assert ran.err == "left out: red/0.png: an empty file\n"
+
+
+def test_evaluate__is_json_in_a_pipe_and_a_file_on_request(cli, run_folder, image_folder, tmp_path):
+    piped = cli("evaluate", image_folder, "-m", run_folder)
+    written = cli("evaluate", image_folder, "-m", run_folder, "-o", tmp_path / "m.json")
+
+    metrics = json.loads(piped.out)
+    assert metrics == json.loads((tmp_path / "m.json").read_text())
+    assert written.out == (f"{tmp_path}/m.json: accuracy {metrics['accuracy']:.3f} of 24 images\n")
+
+
+def test_backbones__lists_and_searches(cli):
+    every = cli("backbones").out.splitlines()
+    vgg = cli("backbones", "vgg1?").out.splitlines()
+
+    assert len(every) > 1000
+    assert vgg == ["vgg11", "vgg13", "vgg16", "vgg19"]
+    assert "torchvision:alexnet" in cli("backbones", "alex").out.splitlines()

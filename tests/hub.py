@@ -1,0 +1,66 @@
+"""A stand-in for the model hub: real files over HTTP, with the headers that its client reads."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@contextmanager
+def serve_hub(
+    files: dict[str, bytes], *, truncate: bool = False, wrong_digest: bool = False
+) -> Iterator[tuple[str, list[str]]]:
+    """Serve `files` ("owner/name/file" -> content); yields the address and the requests seen.
+
+    Args:
+        files: What the hub has.
+        truncate: Whether to close every download half way.
+        wrong_digest: Whether to announce another digest than the content's.
+    """
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self, body: bool) -> None:
+            seen.append(f"{self.command} {self.path}")
+            content = files.get(
+                self.path.lstrip("/")
+                .replace("/resolve/main/", "/")
+                .replace(f"/resolve/{COMMIT}/", "/")
+            )
+            if content is None:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            digest = "0" * 64 if wrong_digest else hashlib.sha256(content).hexdigest()
+            self.send_response(200)
+            self.send_header("ETag", f'"{digest}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if body:
+                self.wfile.write(content[: len(content) // 2] if truncate else content)
+                self.close_connection = True
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        server.server_close()

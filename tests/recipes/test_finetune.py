@@ -1,0 +1,324 @@
+"""Whole runs on tiny pictures: what they learn, what they leave, and that they repeat."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from conftest import make_classes
+from safetensors.torch import load_file
+
+import transferkit
+from transferkit.errors import DataError, TransferKitError
+from transferkit.recipes.options import FinetuneOptions
+from transferkit.reporting import EpochRow
+
+SMALL = {
+    "backbone": "test_resnet",
+    "weights": "none",
+    "image_size": 32,
+    "batch_size": 6,
+}
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_finetune__leaves_exactly_the_files_of_a_run(run_folder):
+    files = sorted(p.relative_to(run_folder).as_posix() for p in run_folder.rglob("*"))
+
+    assert files == [
+        "history.csv",
+        "metrics.json",
+        "model",
+        "model/config.json",
+        "model/model.safetensors",
+        "options.json",
+        "split.csv",
+    ]
+
+
+def test_finetune__learns_colours(run_folder):
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    history = read_csv(run_folder / "history.csv")
+
+    assert metrics["val"]["accuracy"] >= 0.8
+    assert metrics["val"]["n"] == 6
+    assert metrics["majority_baseline"] == pytest.approx(1 / 3)
+    assert metrics["trainable_parameters"] == metrics["total_parameters"] > 100_000
+    assert metrics["images_per_second"] > 0
+    assert set(metrics["val"]["per_class"]) == {"blue", "green", "red"}
+    assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
+
+
+def test_finetune__history_has_the_contracts_columns(run_folder):
+    history = read_csv(run_folder / "history.csv")
+
+    assert ",".join(history[0]) == (
+        "epoch,phase,train_loss,train_accuracy,val_loss,val_accuracy,lr_head,lr_backbone,seconds"
+    )
+    assert [row["epoch"] for row in history] == ["1", "2", "3", "4"]
+    assert {row["phase"] for row in history} == {"full"}
+    assert 2.5e-3 < float(history[0]["lr_head"]) <= 3e-3
+    assert 0 < float(history[-1]["lr_head"]) < 1e-3
+
+
+def test_finetune__keeps_the_best_epoch(run_folder):
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    history = read_csv(run_folder / "history.csv")
+    best = max(history, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+
+    assert metrics["val"]["accuracy"] == float(best["val_accuracy"])
+    assert metrics["val"]["log_loss"] == pytest.approx(float(best["val_loss"]))
+    assert metrics["train"]["epoch"] == int(best["epoch"])
+
+
+def test_finetune__split_names_every_image_with_its_digest(run_folder, image_folder):
+    from transferkit.models.weights import file_digest
+
+    rows = read_csv(run_folder / "split.csv")
+
+    assert list(rows[0]) == ["path", "label", "split", "sha256", "group"]
+    assert [row["path"] for row in rows] == sorted(
+        p.relative_to(image_folder).as_posix() for p in image_folder.rglob("*.png")
+    )
+    assert [row["split"] for row in rows].count("val") == 6
+    assert all(row["label"] == row["path"].split("/")[0] for row in rows)
+    assert all(file_digest(image_folder / row["path"]) == row["sha256"] for row in rows)
+
+
+def test_finetune__options_tell_everything_that_was_resolved(run_folder):
+    options = json.loads((run_folder / "options.json").read_text())
+
+    assert options["backbone"] == "test_resnet"
+    assert options["backbone_learning_rate"] == 3e-3
+    assert options["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert len(options["weights_sha256"]) == len(options["data_sha256"]) == 64
+    names = set(FinetuneOptions.__dataclass_fields__)
+    assert names < set(options)
+
+
+@pytest.fixture(scope="module")
+def result(image_folder, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "r"
+    return transferkit.finetune(image_folder, run, epochs=2, unfreeze="last:1", seed=3, **SMALL)
+
+
+def test_finetune__same_seed_same_run_whatever_the_workers(result, image_folder, tmp_path):
+    again = transferkit.finetune(
+        image_folder, tmp_path, epochs=2, unfreeze="last:1", seed=3, workers=1, **SMALL
+    )
+    first, second = (load_file(r.run / "model/model.safetensors") for r in (result, again))
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert np.array_equal(result.val_probabilities, again.val_probabilities)
+
+
+def test_finetune__another_seed_is_another_run(result, image_folder, tmp_path):
+    other = transferkit.finetune(
+        image_folder, tmp_path, epochs=2, unfreeze="last:1", seed=4, **SMALL
+    )
+
+    assert other.history[0].train_loss != result.history[0].train_loss
+
+
+def test_predict__repeats_the_runs_own_validation_probabilities(result, image_folder):
+    paths = [str(image_folder / path) for path in result.val_paths]
+
+    predictions = transferkit.predict(paths, model=str(result.run), top_k=3, batch_size=6)
+
+    names = transferkit.ModelBundle.load(result.run).class_names
+    got = [[dict(p.top)[name] for name in names] for p in predictions]
+    assert np.array_equal(np.array(got, dtype=np.float32), result.val_probabilities)
+
+
+def test_bundle__loads_in_timm_to_bit_equal_logits(result):
+    theirs = timm.create_model(f"local-dir:{result.run}/model", pretrained=True).eval()
+    ours = transferkit.ModelBundle.load(result.run).network.module
+    images = torch.randn(2, 3, 32, 32)
+
+    with torch.no_grad():
+        assert torch.equal(theirs(images), ours(images))
+    assert theirs.pretrained_cfg["label_names"] == ["blue", "green", "red"]
+    assert theirs.pretrained_cfg["input_size"][1:] in ([32, 32], (32, 32))
+
+
+def test_finetune__partial_leaves_the_frozen_stages_as_they_were(result):
+    torch.manual_seed(3)
+    from transferkit.models.backbones import create_network
+
+    fresh = create_network("test_resnet", weights="none", num_classes=3, image_size=32)
+    before = fresh.module.state_dict()
+    after = load_file(result.run / "model/model.safetensors")
+    frozen = [k for k in before if not k.startswith(("layer4.", "fc."))]
+
+    assert len(frozen) > 20
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert not torch.equal(before["fc.weight"], after["fc.weight"])
+    assert result.history[0].phase == "last:1"
+    assert result.history[0].lr_backbone == result.history[0].lr_head > 0
+
+
+@pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "test_vit"])
+def test_finetune__runs_on_other_architectures(name, image_folder, tmp_path):
+    options = SMALL | {"backbone": name, "image_size": None if name == "test_vit" else 64}
+
+    result = transferkit.finetune(image_folder, tmp_path, epochs=1, **options)
+
+    bundle = transferkit.ModelBundle.load(tmp_path)
+    assert bundle.network.name == name
+    assert bundle.predict_proba([image_folder / "red/0.png"]).sum() == pytest.approx(1)
+    assert len(result.history) == 1
+
+
+def test_finetune__from_a_bundle_goes_on_with_its_backbone(result, image_folder, tmp_path):
+    options = SMALL | {"backbone": f"local-dir:{result.run}/model", "weights": "pretrained"}
+
+    transferkit.finetune(image_folder, tmp_path, epochs=1, **options)
+
+    first, second = (load_file(r / "model/model.safetensors") for r in (result.run, tmp_path))
+    assert torch.equal(first["layer4.0.conv1.weight"], second["layer4.0.conv1.weight"])
+    assert not torch.equal(first["fc.weight"], second["fc.weight"])
+
+
+def test_finetune__leaves_out_what_cannot_be_read_and_says_so(tmp_path):
+    data = make_classes(tmp_path / "data", 4)
+    (data / "red" / "0.png").write_bytes(b"broken")
+
+    result = transferkit.finetune(data, tmp_path / "run", dry_run=True, **SMALL)
+
+    assert result.plan.left_out == (("red/0.png", "not an image in a known format"),)
+    assert result.plan.classes["red"] == (2, 1, 0)
+
+
+def test_finetune__dry_run_writes_nothing(image_folder, tmp_path):
+    result = transferkit.finetune(image_folder, tmp_path / "run", dry_run=True, **SMALL)
+
+    assert list(tmp_path.iterdir()) == []
+    assert result.run is None
+    assert [stage.name for stage in result.plan.stages if stage.trainable] == ["head"]
+
+
+def test_finetune__uses_a_validation_folder_of_its_own(image_folder, tmp_path):
+    val = make_classes(tmp_path / "val", 2)
+
+    result = transferkit.finetune(image_folder, tmp_path / "run", val=val, epochs=1, **SMALL)
+
+    assert result.plan.classes["red"] == (8, 2, 0)
+    assert result.metrics["val"]["n"] == 6
+
+
+def test_finetune__stops_early_without_a_better_epoch(image_folder, tmp_path):
+    """A rate too small to change anything makes every epoch a tie with the first."""
+    result = transferkit.finetune(
+        image_folder, tmp_path, epochs=9, patience=2, learning_rate=1e-30, weight_decay=0, **SMALL
+    )
+
+    assert len(result.history) == 3
+
+
+def test_finetune__says_when_the_loss_is_no_number(image_folder, tmp_path):
+    with pytest.raises(TransferKitError, match=r"the training loss became .*; try a lower --lr"):
+        transferkit.finetune(
+            image_folder, tmp_path, epochs=3, strategy="full", learning_rate=1e30, **SMALL
+        )
+
+
+def test_finetune__says_which_image_changed_under_its_hands(tmp_path, monkeypatch):
+    data = make_classes(tmp_path / "data", 4)
+    from transferkit.recipes import finetune as recipe
+
+    checked = recipe.assign_splits
+    monkeypatch.setattr(
+        recipe,
+        "assign_splits",
+        lambda *a, **k: ((data / "red/0.png").unlink(), checked(*a, **k))[1],
+    )
+
+    with pytest.raises(DataError, match=r"images changed during the run: red/0.png \(no such file"):
+        transferkit.finetune(data, tmp_path / "run", epochs=1, **SMALL)
+
+
+def test_finetune__trains_when_one_picture_is_left_over_for_the_last_batch(tmp_path):
+    """BatchNorm cannot take a batch of one picture: 13 training pictures in batches of 6."""
+    data = make_classes(tmp_path / "data", 5)
+    for name in ("6.png", "7.png"):
+        (data / "red" / name).write_bytes((data / "red" / "0.png").read_bytes())
+    (data / "blue" / "4.png").unlink()
+
+    result = transferkit.finetune(
+        data, tmp_path / "run", epochs=1, strategy="full", val_fraction=0.01, **SMALL
+    )
+
+    assert result.metrics["train"]["n"] == 13
+    assert len(result.history) == 1
+
+
+def test_finetune__tells_its_reporter_plan_and_epochs(image_folder, tmp_path):
+    from transferkit.recipes.finetune import finetune
+    from transferkit.reporting import SilentReporter
+
+    class Recorder(SilentReporter):
+        def __init__(self):
+            self.plans, self.epochs = [], []
+
+        def plan(self, plan):
+            self.plans.append(plan)
+
+        def epoch(self, row, epochs, best):
+            self.epochs.append((row, epochs, best))
+
+    recorder = Recorder()
+    options = FinetuneOptions(image_folder, tmp_path, epochs=2, **SMALL)
+    result = finetune(options, recorder)
+
+    assert recorder.plans == [result.plan]
+    assert [row for row, _, _ in recorder.epochs] == list(result.history)
+    assert recorder.epochs[0][1:] == (2, True)
+    assert isinstance(result.history[0], EpochRow)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg19", "densenet121", "convnext_tiny", "resnet18"])
+def test_finetune__the_four_families_from_end_to_end(name, tmp_path):
+    """Finetune, evaluate, predict and extract, from random weights on the sample data."""
+    data = Path(__file__).parents[2] / "sample_data" / "cats"
+    run = tmp_path / "run"
+
+    transferkit.finetune(
+        data, run, backbone=name, weights="none", strategy="full", epochs=1, image_size=64
+    )
+    metrics = transferkit.evaluate(data, str(run))
+    predictions = transferkit.predict([str(data / "Bengal")], model=str(run))
+    table = transferkit.extract_features(data, tmp_path / "f.npz", model=str(run))
+
+    assert metrics["n"] == 150
+    assert len(predictions) == 30
+    assert table.features.shape == (
+        150,
+        {"vgg19": 4096, "densenet121": 1024, "convnext_tiny": 768, "resnet18": 512}[name],
+    )
+    assert np.isfinite(table.features).all()
+
+
+def test_finetune__real_weights_beat_random_ones(shared, tmp_path):
+    """On a slice of real cats, one epoch on frozen ImageNet features against frozen noise."""
+    data = tmp_path / "cats"
+    for breed in ("Bengal", "Persian", "Sphynx"):
+        (data / breed).mkdir(parents=True)
+        for path in sorted((shared / "data/cats" / breed).iterdir())[:30]:
+            (data / breed / path.name).symlink_to(path)
+    accuracy = {}
+    for weights in (str(shared / "weights/resnet18.safetensors"), "none"):
+        result = transferkit.finetune(
+            data, tmp_path / Path(weights).name, weights=weights, epochs=2, learning_rate=1e-2
+        )
+        accuracy[Path(weights).name] = result.metrics["val"]["accuracy"]
+
+    assert accuracy["resnet18.safetensors"] >= 0.85
+    assert accuracy["none"] <= 0.7
