@@ -108,32 +108,44 @@ def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["finetune", "nowhere"], 1, "nowhere: no such folder with one subfolder of images a class"),
+        (["finetune", "nowhere"], 1, "nowhere: no such folder with one subfolder"),
         (["finetune", "empty"], 1, "empty: no images in it; expected one subfolder a class"),
         (["finetune", "one"], 1, "one: got one class (red), expected two or more"),
-        (["finetune", "single"], 1, "single: got one readable image in green, expected at least two"),
+        (["finetune", "single"], 1, "single: got one readable image in green"),
         (["finetune", "colours", "-b", "resnet81"], 1, "unknown backbone 'resnet81'; did you mean"),
         (["finetune", "colours", "-b", "local-dir:empty"], 1, "empty: no config.json in it"),
         (["finetune", "colours", "--weights", "no.pth"], 1, "no.pth: no such weights file"),
         (["finetune", "colours", "--weights", "bad.pth"], 1, "bad.pth: cannot be read as weights"),
         (["finetune", "colours", "--lr", "-1"], 2, "--lr: got -1.0, expected more than 0"),
         (["finetune", "colours", "--lr", "nan"], 2, "--lr: got nan, expected more than 0"),
-        (["finetune", "colours", "--val-fraction", "1"], 2, "--val-fraction: got 1.0, expected more"),
+        (
+            ["finetune", "colours", "--val-fraction", "1"],
+            2,
+            "--val-fraction: got 1.0, expected more",
+        ),
         (["finetune", "colours", "--epochs", "0"], 2, "--epochs: got 0, expected 1 or more"),
         (["finetune", "colours", "--unfreeze", "tail"], 2, "--unfreeze: got 'tail', expected head"),
         (["finetune", "colours", *TINY, "--unfreeze", "last:99"], 2, "the backbone has 5 stages"),
-        (["finetune", "colours", "--strategy", "full", "--unfreeze", "last:1"], 2, "is for --strategy"),
-        (["finetune", "colours", "-o", "a.txt"], 1, "a.txt: is a file, expected a folder for the run"),
+        (
+            ["finetune", "colours", "--strategy", "full", "--unfreeze", "last:1"],
+            2,
+            "is for --strategy",
+        ),
+        (["finetune", "colours", "-o", "a.txt"], 1, "a.txt: is a file, expected a folder"),
         (["finetune", "colours", "--precision", "fp16", *TINY], 2, "--precision: fp16 needs a GPU"),
         (["extract-features", "colours", "-o", "f.npy", *TINY], 2, "--output: got f.npy, expected"),
         (["predict", "a.txt", "-m", "nowhere"], 1, "nowhere: no such run; expected the folder"),
-        (["predict", "a.txt", "-m", "empty"], 1, "empty: a folder without a model; expected model/"),
+        (["predict", "a.txt", "-m", "empty"], 1, "empty: a folder without a model"),
         (["predict", "a.txt"], 2, "--model, --backbone: expected one of them"),
-        (["predict", "a.txt", "-b", "test_resnet", "--format", "parquet"], 2, "parquet needs a file"),
+        (
+            ["predict", "a.txt", "-b", "test_resnet", "--format", "parquet"],
+            2,
+            "parquet needs a file",
+        ),
         (["evaluate", "colours", "-m", "nowhere"], 1, "nowhere: no such run"),
         (["backbones", "resnet81"], 1, "unknown backbone 'resnet81'; did you mean"),
     ],
-)  # fmt: skip
+)
 def test_bad_input__is_one_line_and_an_exit_code(cli, tmp_path, monkeypatch, words, code, message):
     monkeypatch.chdir(tmp_path)
     make_classes(tmp_path / "colours", 3)
@@ -231,12 +243,13 @@ def test_predict__writes_the_format_of_the_suffix(cli, run_folder, image_folder,
     assert path.stat().st_size > 500
 
 
-def test_predict__table_shows_names_inertly(cli, run_folder, image_folder, tmp_path):
-    shutil.copy(image_folder / "red/0.png", tmp_path / "[bold]x[/bold].png")
+def test_predict__table_shows_names_inertly(cli, run_folder, image_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(image_folder / "red/0.png", "[bold]x[red].png")
 
-    ran = cli("predict", tmp_path / "[bold]x[/bold].png", "-m", run_folder, "--format", "table")
+    ran = cli("predict", "[bold]x[red].png", "-m", run_folder, "--format", "table")
 
-    assert "[bold]x[/bold].png" in ran.out.replace("\n", "")
+    assert "[bold]x[red].png" in ran.out
 
 
 def test_predict__with_a_backbone_names_imagenet_categories(cli, image_folder):

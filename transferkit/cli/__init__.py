@@ -51,4 +51,4 @@ def _globals(
 
 def main() -> None:
     """Run the command line and exit."""
-    app()
+    app(prog_name="transferkit")

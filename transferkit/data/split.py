@@ -1,5 +1,6 @@
 """Divide an index into train, val and test."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -49,6 +50,8 @@ def _stratified(labels: NDArray[np.int64], val_fraction: float, seed: int) -> ND
 
 
 def _check_divisible(index: ImageIndex) -> None:
+    if len(index.class_names) < 2:
+        raise DataError(_one_class(index, index.class_names))
     free = [label for label, name in zip(index.labels, index.splits, strict=True) if name != "test"]
     counts = np.bincount(free, minlength=len(index.class_names))
     single = [name for name, n in zip(index.class_names, counts, strict=True) if n == 1]
@@ -70,7 +73,11 @@ def _check(index: ImageIndex, splits: list[str]) -> None:
                 "add training images or remove the folder"
             )
     if len(names["train"]) < 2:
-        raise DataError(
-            f"{index.root}: got one class ({', '.join(names['train'])}), expected two or more to "
-            "tell apart; make one subfolder a class"
-        )
+        raise DataError(_one_class(index, names["train"]))
+
+
+def _one_class(index: ImageIndex, names: Iterable[str]) -> str:
+    return (
+        f"{index.root}: got one class ({', '.join(names)}), expected two or more to tell apart; "
+        "make one subfolder a class"
+    )
