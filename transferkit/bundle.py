@@ -27,6 +27,15 @@ from transferkit.models.network import Network
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
+_NOT_SAVED = (
+    # where the pretrained weights came from
+    *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "custom_load"),
+    # what held for these at another picture size
+    *("test_input_size", "test_crop_pct", "test_pool_size", "pool_size", "min_input_size"),
+    # what stands elsewhere in the file
+    *("architecture", "label_names", "label_descriptions", "transferkit"),
+)
+
 
 @dataclass(frozen=True, eq=False)
 class ModelBundle:
@@ -82,6 +91,7 @@ class ModelBundle:
         """
         state = {k: v.cpu().contiguous() for k, v in self.network.module.state_dict().items()}
         with whole_folder(folder) as temporary:
+            write_json(temporary / CONFIG, self._config())
             try:
                 safetensors.torch.save_file(state, temporary / WEIGHTS, {"format": "pt"})
             except SafetensorError as error:
@@ -90,14 +100,13 @@ class ModelBundle:
                     f"cannot write {folder}: {error}; the weights need {size / 1e6:.0f} MB, make "
                     "room or choose another place with --output"
                 ) from error
-            write_json(temporary / CONFIG, self._config())
+            # safetensors lets nobody but the owner read what it writes; the umask shall decide.
+            (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
 
     def _config(self) -> dict[str, Any]:
         network = self.network
-        source_keys = ("url", "file", "hf_hub_id", "hf_hub_filename", "source", "transferkit")
-        config = {k: v for k, v in network.config.items() if k not in source_keys}
+        config = {k: v for k, v in network.config.items() if k not in _NOT_SAVED}
         config.update(network.preprocessing.to_config())
-        config.pop("label_names", None)
         return {
             "architecture": network.name,
             "num_classes": network.num_classes,

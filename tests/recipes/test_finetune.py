@@ -99,8 +99,25 @@ def test_finetune__options_tell_everything_that_was_resolved(run_folder):
     assert options["backbone_learning_rate"] == 3e-3
     assert options["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert len(options["weights_sha256"]) == len(options["data_sha256"]) == 64
-    names = set(FinetuneOptions.__dataclass_fields__)
-    assert names < set(options)
+    assert {k: options[k] for k in ("device", "precision", "image_size", "resize")} == {
+        "device": "cpu",
+        "precision": "fp32",
+        "image_size": 32,
+        "resize": "crop",
+    }
+    assert options["workers"] >= 1
+    assert options["output"] == str(run_folder)
+    assert set(FinetuneOptions.__dataclass_fields__) < set(options)
+    assert [k for k, v in options.items() if v is None] == ["val"]
+
+
+def test_finetune__the_model_does_not_pretend_to_be_the_published_one(run_folder):
+    config = json.loads((run_folder / "model/config.json").read_text())
+    names = ("metrics.json", "model/config.json", "model/model.safetensors")
+
+    assert config["label_names"] == ["blue", "green", "red"]
+    assert not {"tag", "license", "origin_url", "test_input_size"} & set(config["pretrained_cfg"])
+    assert len({(run_folder / name).stat().st_mode for name in names}) == 1
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 It travels with the weights: training, feature extraction and prediction read the same record.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -69,10 +68,9 @@ class Preprocessing:
         return record
 
     @property
-    def scaled_size(self) -> tuple[int, int]:
-        """(height, width) that the picture is scaled to before the crop, as timm computes it."""
-        _, height, width = self.input_size
-        return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
+    def resize(self) -> Resize | None:
+        """The way of resizing, by the command line's name; None where it has none."""
+        return next((ours for ours, timms in _CROP_MODES.items() if timms == self.crop_mode), None)
 
     def describe(self) -> str:
         """The record in a line."""

@@ -6,7 +6,7 @@ A name is timm's, with or without a weights tag; `torchvision:NAME`; `hf-hub:OWN
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ PRETRAINED = "pretrained"
 NO_WEIGHTS = "none"
 _HUB_PREFIX = "hf-hub:"
 LOCAL_PREFIX = "local-dir:"
+_OF_PUBLISHED_WEIGHTS = (
+    *("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
+    *("label_names", "label_descriptions", "transferkit"),
+)
+"""What a configuration says of its published weights, and of no others."""
 _ADVICE = (
     "give a weights file with --weights PATH, train from scratch with --weights none, or see what "
     "is on this machine with: transferkit backbones --local"
@@ -173,6 +178,9 @@ def create_network(
         OptionError: When the network cannot be built for that image size.
     """
     origin = find_backbone(name)
+    if str(weights) != PRETRAINED:
+        config = {k: v for k, v in origin.config.items() if k not in _OF_PUBLISHED_WEIGHTS}
+        origin = replace(origin, config=config)
     network = _build(origin, image_size)
     if str(weights) != NO_WEIGHTS:
         path = origin.weights_file() if str(weights) == PRETRAINED else Path(weights)

@@ -83,11 +83,11 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
         return FinetuneResult(None, plan, {})
     reporter.plan(plan)
     how = create_pass(options, network)
-    write_inputs(run, options, dataset, network)
+    write_inputs(run, options, dataset, network, how)
     result = _train(options, dataset, network, trainable, how, reporter)
     val = _validation(network, dataset, how)
     metrics = _metrics(dataset, network, result, val)
-    ModelBundle(network, dataset.index.class_names, _provenance(options, network)).save(run / MODEL)
+    ModelBundle(network, dataset.index.class_names, _provenance(options)).save(run / MODEL)
     write_history(run, result.history)
     metrics["seconds"] = time.perf_counter() - started
     write_json(run / METRICS, metrics)
@@ -230,11 +230,10 @@ def _metrics(dataset: Dataset, network: Network, result: Fit, val: Collected) ->
     }
 
 
-def _provenance(options: FinetuneOptions, network: Network) -> dict[str, Any]:
+def _provenance(options: FinetuneOptions) -> dict[str, Any]:
     return {
         "backbone": options.backbone,
         "weights": options.weights,
         "strategy": str(options.strategy),
         "unfreeze": options.unfreeze,
-        "source_tag": network.config.get("tag"),
     }

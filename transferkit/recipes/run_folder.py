@@ -10,6 +10,7 @@ from pathlib import Path
 from transferkit.data.dataset import Dataset
 from transferkit.errors import OutputError
 from transferkit.files import write_json
+from transferkit.inference import Pass
 from transferkit.models.network import Network
 from transferkit.models.weights import tensors_digest
 from transferkit.recipes.options import FinetuneOptions
@@ -56,19 +57,19 @@ def _unused_name(options: FinetuneOptions) -> Path:
     return run
 
 
-def write_inputs(run: Path, options: FinetuneOptions, dataset: Dataset, network: Network) -> None:
+def write_inputs(
+    run: Path, options: FinetuneOptions, dataset: Dataset, network: Network, how: Pass
+) -> None:
     """Write options.json and split.csv, all that is known before training.
 
     Raises:
         OutputError: When they cannot be written: better now than after hours.
     """
     body = {k: v for k, v in network.module.state_dict().items() if not _in_head(k, network)}
-    given = {f.name: _json_value(getattr(options, f.name)) for f in fields(options)}
-    given["backbone_learning_rate"] = options.backbone_rate
     write_json(
         run / OPTIONS,
         {
-            **given,
+            **_resolved(run, options, network, how),
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in _PACKAGES},
             "weights_sha256": tensors_digest(body),
@@ -82,12 +83,25 @@ def write_inputs(run: Path, options: FinetuneOptions, dataset: Dataset, network:
     write_csv(run / SPLIT, ("path", "label", "split", "sha256", "group"), rows)
 
 
+def _resolved(
+    run: Path, options: FinetuneOptions, network: Network, how: Pass
+) -> dict[str, object]:
+    """Every option, with what stood for "automatic" or "the backbone's" filled in."""
+    values: dict[str, object] = {f.name: getattr(options, f.name) for f in fields(options)}
+    values |= {
+        "output": run,
+        "backbone_learning_rate": options.backbone_rate,
+        "image_size": network.preprocessing.input_size[-1],
+        "resize": network.preprocessing.resize,
+        "device": how.device.type,
+        "precision": how.precision,
+        "workers": how.workers,
+    }
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
 def _in_head(name: str, network: Network) -> bool:
     return name.startswith(tuple(f"{head}." for head in network.heads))
-
-
-def _json_value(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
 
 
 def write_history(run: Path, history: Sequence[EpochRow]) -> None:
