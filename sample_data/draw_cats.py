@@ -83,18 +83,12 @@ class Cat:
 
     def curve(self, name: str, bend: Sequence[Point], width: float, tip: float) -> None:
         """Add a quadratic curve that narrows from `width` to `tip`."""
-        pen, steps = self.part(name), 40
-        for i in range(steps + 1):
-            t = i / steps
-            x = sum(weight * point[0] for weight, point in zip(_bezier(t), bend, strict=True))
-            y = sum(weight * point[1] for weight, point in zip(_bezier(t), bend, strict=True))
+        pen, points = self.part(name), np.array(bend)
+        for t in np.linspace(0, 1, 41):
+            weights = np.array([(1 - t) ** 2, 2 * t * (1 - t), t**2])
+            x, y = self.place(tuple(weights @ points))
             radius = self.unit * (width + (tip - width) * t) / 2
-            px, py = self.place((x, y))
-            pen.ellipse((px - radius, py - radius, px + radius, py + radius), fill=255)
-
-
-def _bezier(t: float) -> tuple[float, float, float]:
-    return (1 - t) ** 2, 2 * t * (1 - t), t**2
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
 
 
 def draw_head(cat: Cat, middle: Point, radius: float) -> None:

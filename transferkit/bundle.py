@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 
-from transferkit import __version__
 from transferkit.data.images import ImageError, read_image
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.errors import BundleError, DataError, OutputError, TransferKitError
@@ -114,7 +114,7 @@ class ModelBundle:
             "label_names": list(self.class_names),
             "pretrained_cfg": config,
             "model_args": dict(network.model_args),
-            "transferkit": {"version": __version__, **self.training},
+            "transferkit": {"version": version("transferkit"), **self.training},
         }
 
     def predict_proba(self, images: Sequence[str | Path | Image.Image]) -> NDArray[np.float32]:

@@ -79,14 +79,17 @@ class _Counted:
 
 
 def _table(predictions: Iterable[Prediction]) -> Table:
-    table = Table("image", "label")
+    table = Table()
+    # A path is never cut: who looks for a picture needs its name, which stands at the end.
+    table.add_column("image", overflow="fold", ratio=3)
+    table.add_column("label", overflow="fold", ratio=2)
     table.add_column("confidence", justify="right")
-    table.add_column("next")
+    table.add_column("next", overflow="fold", ratio=2)
     for prediction in predictions:
         if prediction.error is not None:
             table.add_row(escape(prediction.path), f"[red]error: {escape(prediction.error)}[/]")
             continue
-        others = ", ".join(f"{label} {p:.2f}" for label, p in prediction.top[1:3])
+        others = "\n".join(f"{label} {p:.2f}" for label, p in prediction.top[1:3])
         label = prediction.label or "(below --min-confidence)"
         table.add_row(
             escape(prediction.path), escape(label), f"{prediction.confidence:.3f}", escape(others)

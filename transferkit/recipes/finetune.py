@@ -85,7 +85,7 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     how = create_pass(options, network)
     write_inputs(run, options, dataset, network, how)
     result = _train(options, dataset, network, trainable, how, reporter)
-    val = _validation(network, dataset, how)
+    val = _validation(network, dataset, how, reporter)
     metrics = _metrics(dataset, network, result, val)
     ModelBundle(network, dataset.index.class_names, _provenance(options)).save(run / MODEL)
     write_history(run, result.history)
@@ -145,7 +145,7 @@ def _train(
     weights = class_weights(options.class_weights, dataset.index.labels[rows])
 
     def validate() -> tuple[float, float]:
-        val = _validation(network, dataset, how)
+        val = _validation(network, dataset, how, reporter)
         labels = dataset.index.labels[dataset.rows("val")]
         return log_loss(labels, val.values), top_k_accuracy(labels, val.values)
 
@@ -191,11 +191,12 @@ def _batches(
         yield pixels, labels[batch.rows].to(how.device)
 
 
-def _validation(network: Network, dataset: Dataset, how: Pass) -> Collected:
+def _validation(network: Network, dataset: Dataset, how: Pass, reporter: Reporter) -> Collected:
     rows = dataset.rows("val")
     files = [dataset.index.files[i] for i in rows]
-    parts = probabilities(network, files, how)
-    val = collect(parts, len(files), network.num_classes, lambda _: None)
+    with reporter.progress("validating", len(files)) as progress:
+        parts = probabilities(network, files, how)
+        val = collect(parts, len(files), network.num_classes, progress.advance)
     _require_readable(dataset, [(int(rows[row]), why) for row, why in val.reasons.items()])
     return val
 
