@@ -70,8 +70,21 @@ def write_json(path: Path, value: Any) -> None:
         OutputError: When the place cannot be written.
     """
     with whole_file(path) as temporary:
-        text = json.dumps(value, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+        temporary.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON, readable and valid UTF-8.
+
+    Bytes of a file name that are no UTF-8, which Python holds as lone surrogates, become JSON's
+    own escapes, so that reading gives the same name back.
+    """
+    return utf8_text(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def utf8_text(text: str) -> str:
+    r"""`text` with what UTF-8 cannot hold written as escapes such as `\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager

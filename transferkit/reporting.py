@@ -4,10 +4,25 @@ The library speaks through a `Reporter` and through return values only. The comm
 reporter that draws with rich; `SILENT` says nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something found in a dataset and not used.
+
+    Attributes:
+        path: Relative to the dataset's root.
+        reason: Why, in a few words.
+        unreadable: Whether it is an image that cannot be read, and not merely something else.
+    """
+
+    path: str
+    reason: str
+    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,13 +51,13 @@ class Plan:
     Attributes:
         settings: What was chosen, as (name, value) pairs ready to show.
         classes: Class name -> images in (train, val, test).
-        left_out: (path, reason) of everything found in the dataset and not used.
+        left_out: Everything found in the dataset and not used.
         stages: The backbone's stages, stem to last, then the head.
     """
 
     settings: tuple[tuple[str, str], ...]
     classes: dict[str, tuple[int, int, int]]
-    left_out: tuple[tuple[str, str], ...]
+    left_out: tuple[LeftOut, ...]
     stages: tuple[StageRow, ...]
 
 
@@ -78,6 +93,9 @@ class Reporter(Protocol):
     def notice(self, message: str) -> None:
         """Something the user should know, in a sentence."""
 
+    def left_out(self, left_out: Sequence[LeftOut]) -> None:
+        """What of a dataset is not used."""
+
     def plan(self, plan: Plan) -> None:
         """The plan, once, before training."""
 
@@ -99,6 +117,9 @@ class SilentReporter:
     """Says nothing."""
 
     def notice(self, message: str) -> None:
+        """Say nothing."""
+
+    def left_out(self, left_out: Sequence[LeftOut]) -> None:
         """Say nothing."""
 
     def plan(self, plan: Plan) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferkit.errors import OptionError
-from transferkit.files import whole_file
+from transferkit.files import json_text, utf8_text, whole_file
+from transferkit.reporting import LeftOut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +84,7 @@ class FeatureTable:
         backbone: What made the features.
         layer: Where in it they were taken.
         preprocessing: What the pictures went through, JSON values.
-        left_out: (path, reason) of what the dataset holds and the table does not; not written.
+        left_out: What the dataset holds and the table does not; not written.
     """
 
     features: NDArray[np.float32]
@@ -93,7 +94,7 @@ class FeatureTable:
     backbone: str
     layer: str
     preprocessing: Mapping[str, Any]
-    left_out: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def format_predictions(
@@ -109,11 +110,11 @@ def format_predictions(
     match kind:
         case PredictionFormat.JSONL:
             for prediction in predictions:
-                yield json.dumps(prediction.to_record(), ensure_ascii=False) + "\n"
+                yield json_text(prediction.to_record()) + "\n"
         case PredictionFormat.JSON:
             separator = "[\n"
             for prediction in predictions:
-                yield separator + json.dumps(prediction.to_record(), ensure_ascii=False)
+                yield separator + json_text(prediction.to_record())
                 separator = ",\n"
             yield "\n]\n" if separator == ",\n" else "[]\n"
         case PredictionFormat.CSV:
@@ -209,7 +210,10 @@ def _write_parquet_predictions(predictions: Sequence[Prediction], path: Path) ->
             ("error", pa.string()),
         ]
     )
-    records = [prediction.to_record() for prediction in predictions]
+    records = [
+        {**record, "path": utf8_text(record["path"])}
+        for record in (prediction.to_record() for prediction in predictions)
+    ]
     pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
 
 
@@ -246,7 +250,8 @@ def _write_parquet_features(table: FeatureTable, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table(_columns(table)), path)
+    columns = _columns(table)
+    pq.write_table(pa.table({**columns, "path": [*map(utf8_text, columns["path"])]}), path)
 
 
 def _write_csv_features(table: FeatureTable, path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import resource
 import shutil
@@ -279,6 +280,46 @@ def test_extract_features__exits_with_3_when_something_was_left_out(cli, tmp_pat
 
     assert ran.code == 3
     assert ran.err == "left out: red/0.png: an empty file\n"
+
+
+def test_finetune__exits_with_3_when_an_image_cannot_be_read(cli, tmp_path):
+    data = make_classes(tmp_path / "data", 4)
+    (data / "red" / "0.png").write_bytes(b"broken")
+    (data / "red" / "notes.txt").write_text("no image, and nobody took it for one")
+
+    ran = cli("finetune", data, *TINY, "--epochs", 1, "-o", tmp_path / "run")
+
+    assert ran.code == 3
+    assert "left out: red/0.png: not an image in a known format\n" in ran.err
+    assert "left out: red/notes.txt: not an image\n" in ran.err
+    assert (tmp_path / "run/model/config.json").is_file()
+
+
+def test_names__that_are_hostile_are_shown_inertly_and_come_back_whole(cli, run_folder, tmp_path):
+    names = [
+        b"esc\x1b[31m.png",
+        b"line\nbreak.png",
+        b"[bold]x[red].png",
+        b"\xff\xfe.png",
+        b"=1+1.png",
+    ]
+    for name in names:
+        save_picture(tmp_path / "in" / os.fsdecode(name), (200, 0, 0), seed=0)
+    (tmp_path / "in" / os.fsdecode(names[0])).write_bytes(b"broken")
+
+    for suffix in ("jsonl", "parquet", "csv", "json"):
+        assert (
+            cli("predict", tmp_path / "in", "-m", run_folder, "-o", tmp_path / f"p.{suffix}").code
+            == 3
+        )
+    table = cli("predict", tmp_path / "in", "-m", run_folder, "--format", "table").out
+    lines = (tmp_path / "p.jsonl").read_text("utf-8").splitlines()
+
+    told = {os.path.basename(os.fsencode(json.loads(line)["path"])) for line in lines}
+    assert told == set(names)
+    assert "\x1b" not in table
+    assert r"esc\x1b[31m" in table
+    assert "[bold]x[red].png" in table
 
 
 def test_evaluate__is_json_in_a_pipe_and_a_file_on_request(cli, run_folder, image_folder, tmp_path):

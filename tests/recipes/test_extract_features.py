@@ -7,6 +7,7 @@ from conftest import make_classes
 
 import transferkit
 from transferkit.errors import DataError, OptionError, OutputError
+from transferkit.reporting import LeftOut
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32}
 
@@ -55,7 +56,7 @@ def test_extract_features__tells_what_is_not_in_the_table(tmp_path):
 
     table = transferkit.extract_features(data, tmp_path / "f.npz", **SMALL)
 
-    assert table.left_out == (("blue/0.png", "an empty file"),)
+    assert table.left_out == (LeftOut("blue/0.png", "an empty file", unreadable=True),)
     assert table.paths[0] == "blue/1.png"
     assert len(table.features) == len(table.labels) == 5
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import transferkit
 from transferkit.errors import DataError, TransferKitError
 from transferkit.recipes.options import FinetuneOptions
-from transferkit.reporting import EpochRow
+from transferkit.reporting import EpochRow, LeftOut
 
 SMALL = {
     "backbone": "test_resnet",
@@ -209,7 +209,9 @@ def test_finetune__leaves_out_what_cannot_be_read_and_says_so(tmp_path):
 
     result = transferkit.finetune(data, tmp_path / "run", dry_run=True, **SMALL)
 
-    assert result.plan.left_out == (("red/0.png", "not an image in a known format"),)
+    assert result.plan.left_out == (
+        LeftOut("red/0.png", "not an image in a known format", unreadable=True),
+    )
     assert result.plan.classes["red"] == (2, 1, 0)
 
 

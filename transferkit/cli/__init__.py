@@ -4,6 +4,8 @@ The only place that prints or exits. Importing it loads none of the heavy librar
 """
 
 import logging
+import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -46,9 +48,13 @@ def _globals(
 ) -> None:
     settings.quiet = quiet
     # The libraries underneath log on their own; what matters of it reaches people as our messages.
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
 
 
 def main() -> None:
     """Run the command line and exit."""
+    # File names need not be UTF-8: their bytes go out as they came in.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     app(prog_name="transferkit")

@@ -6,12 +6,12 @@ In a terminal rich draws; in a pipe a finished step is a plain line.
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from transferkit.reporting import EpochRow, Plan, SilentReporter
+from transferkit.reporting import EpochRow, LeftOut, Plan, SilentReporter
 from transferkit.reporting import Progress as Count
 
 _SHOWN_LEFT_OUT = 10
@@ -44,6 +44,20 @@ def _console(file: object) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _PIPE_WIDTH
     return console
+
+
+def escape(text: str) -> str:
+    """`text` for the terminal, shown and never obeyed: no markup, no control characters."""
+    return escape_markup(inert(text))
+
+
+def inert(text: str) -> str:
+    r"""`text` with control characters written as escapes such as `\x1b`.
+
+    >>> inert("two" + chr(10) + "lines")
+    'two\\nlines'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass
@@ -68,6 +82,10 @@ class ConsoleReporter:
     def notice(self, message: str) -> None:
         """A line."""
         self.console.print(escape(message), soft_wrap=True)
+
+    def left_out(self, left_out: Sequence[LeftOut]) -> None:
+        """A line for every unreadable image, and for some of the rest."""
+        print_left_out(left_out, self.console)
 
     def plan(self, plan: Plan) -> None:
         """The plan's tables."""
@@ -113,13 +131,18 @@ def print_plan(plan: Plan, console: Console) -> None:
     for name, value in plan.settings:
         console.print(f"[bold]{name:>12}[/]  {escape(value)}", soft_wrap=True)
     console.print(_classes_table(plan))
-    if plan.left_out:
-        console.print(f"left out of the dataset: {len(plan.left_out)}")
-        for path, reason in plan.left_out[:_SHOWN_LEFT_OUT]:
-            console.print(f"  {escape(path)}: {escape(reason)}", soft_wrap=True)
-        if len(plan.left_out) > _SHOWN_LEFT_OUT:
-            console.print(f"  and {len(plan.left_out) - _SHOWN_LEFT_OUT} more")
+    print_left_out(plan.left_out, console)
     console.print(_stages_table(plan))
+
+
+def print_left_out(left_out: Sequence[LeftOut], console: Console) -> None:
+    """Name what of a dataset is not used: every unreadable image, and some of the rest."""
+    other = [item for item in left_out if not item.unreadable]
+    shown = [item for item in left_out if item.unreadable] + other[:_SHOWN_LEFT_OUT]
+    for item in shown:
+        console.print(f"left out: {escape(item.path)}: {escape(item.reason)}", soft_wrap=True)
+    if len(shown) < len(left_out):
+        console.print(f"left out: {len(left_out) - len(shown)} more that are no images")
 
 
 def _classes_table(plan: Plan) -> Table:

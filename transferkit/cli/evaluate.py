@@ -1,15 +1,14 @@
 """`transferkit evaluate`."""
 
-import json
-
-from rich.markup import escape
 from rich.table import Table
 
-from transferkit.cli.console import standard_output
-from transferkit.cli.exits import exit_when_left_out
+from transferkit.cli.console import escape, standard_output
+from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
+from transferkit.files import json_text
 from transferkit.recipes.options import EvaluateOptions
+from transferkit.reporting import LeftOut
 
 
 @takes(EvaluateOptions)
@@ -31,8 +30,8 @@ def evaluate(options: EvaluateOptions) -> None:
         console.print(_summary_line(metrics))
         console.print(_class_table(metrics))
     else:
-        print(json.dumps(metrics, indent=2, ensure_ascii=False))
-    exit_when_left_out(metrics["left_out"])
+        print(json_text(metrics, indent=2))
+    exit_for_unreadable([LeftOut(**item) for item in metrics["left_out"]])
 
 
 def _summary_line(metrics: dict[str, float]) -> str:

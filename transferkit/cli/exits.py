@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import typer
 
-from transferkit.cli.console import standard_error
+from transferkit.cli.console import inert
 from transferkit.errors import TransferKitError
+from transferkit.reporting import LeftOut
 
 SOME_LEFT_OUT = 3
 """Exit code of a command that is done, but could not use some of its inputs."""
@@ -28,7 +29,7 @@ def exit_codes() -> Iterator[None]:
         yield
     except TransferKitError as error:
         # The text as it is, without markup or wrapping, in a pipe as in a terminal.
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {inert(str(error))}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)
@@ -40,15 +41,11 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit from closed
 
 
-def exit_when_left_out(left_out: Sequence[Sequence[str]]) -> None:
-    """Name inputs that could not be used and exit with 3; nothing when there are none.
+def exit_for_unreadable(left_out: Sequence[LeftOut]) -> None:
+    """End a command that is done.
 
     Raises:
-        typer.Exit: With code 3, when there are any.
+        typer.Exit: With code 3, when images could not be read.
     """
-    if not left_out:
-        return
-    console = standard_error()
-    for path, reason in left_out:
-        console.print(f"left out: {path}: {reason}", soft_wrap=True, markup=False)
-    raise typer.Exit(SOME_LEFT_OUT)
+    if any(item.unreadable for item in left_out):
+        raise typer.Exit(SOME_LEFT_OUT)

@@ -1,6 +1,6 @@
 """`transferkit extract-features`."""
 
-from transferkit.cli.exits import exit_when_left_out
+from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.recipes.options import ExtractFeaturesOptions
@@ -20,4 +20,4 @@ def extract_features(options: ExtractFeaturesOptions) -> None:
     table = recipe(options, settings.reporter())
     rows, columns = table.features.shape
     print(f"{options.output}: {rows} images x {columns} features of {table.backbone}")
-    exit_when_left_out(table.left_out)
+    exit_for_unreadable(table.left_out)

@@ -3,6 +3,7 @@
 import shlex
 
 from transferkit.cli.console import print_plan, standard_output
+from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.recipes.options import FinetuneOptions
@@ -22,6 +23,7 @@ def finetune(options: FinetuneOptions) -> None:
     console = standard_output()
     if result.run is None:
         print_plan(result.plan, console)
+        exit_for_unreadable(result.plan.left_out)
         return
     val = result.metrics["val"]
     console.print(
@@ -30,3 +32,4 @@ def finetune(options: FinetuneOptions) -> None:
     )
     print(f"run: {result.run}")
     print(f"predict with it: transferkit predict IMAGE... -m {shlex.quote(str(result.run))}")
+    exit_for_unreadable(result.plan.left_out)

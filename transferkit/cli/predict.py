@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from transferkit.cli.console import standard_output
+from transferkit.cli.console import escape, standard_output
 from transferkit.cli.exits import SOME_LEFT_OUT
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
@@ -81,10 +80,10 @@ class _Counted:
 def _table(predictions: Iterable[Prediction]) -> Table:
     table = Table()
     # A path is never cut: who looks for a picture needs its name, which stands at the end.
-    table.add_column("image", overflow="fold", ratio=3)
-    table.add_column("label", overflow="fold", ratio=2)
+    table.add_column("image", overflow="fold")
+    table.add_column("label", overflow="fold")
     table.add_column("confidence", justify="right")
-    table.add_column("next", overflow="fold", ratio=2)
+    table.add_column("next", overflow="fold")
     for prediction in predictions:
         if prediction.error is not None:
             table.add_row(escape(prediction.path), f"[red]error: {escape(prediction.error)}[/]")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transferkit.data.images import ImageError, decode_image, read_bytes
-from transferkit.data.index import ImageIndex, LeftOut
+from transferkit.data.index import ImageIndex
 from transferkit.errors import DataError, name_some
-from transferkit.reporting import Reporter
+from transferkit.reporting import LeftOut, Reporter
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def check_images(index: ImageIndex, *, workers: int, reporter: Reporter) -> Chec
             index.paths, _map(index.files, workers=workers), strict=True
         ):
             if reason:
-                unreadable.append(LeftOut(path, reason))
+                unreadable.append(LeftOut(path, reason, unreadable=True))
             else:
                 digests.append(digest)
             progress.advance(1)

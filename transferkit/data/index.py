@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferkit.data.images import SUFFIXES
 from transferkit.errors import DataError, name_some
+from transferkit.reporting import LeftOut
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -22,19 +23,6 @@ SPLIT_FOLDERS = {
     "test": "test",
 }
 """Folder name -> split, for datasets that come already split."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Something found in a dataset and not used.
-
-    Attributes:
-        path: Relative to the dataset's root.
-        reason: Why, in a few words.
-    """
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
 """Measure a trained model on a labelled folder."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.bundle import ModelBundle
-from transferkit.data.index import ImageIndex, LeftOut, scan
+from transferkit.data.index import ImageIndex, scan
 from transferkit.errors import DataError, name_some
 from transferkit.files import write_json
 from transferkit.inference import collect, probabilities
 from transferkit.metrics import summarize
 from transferkit.recipes.compute import create_pass
 from transferkit.recipes.options import EvaluateOptions
-from transferkit.reporting import SILENT, Reporter
+from transferkit.reporting import SILENT, LeftOut, Reporter
 
 
 def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     validation part.
 
     Returns:
-        What `metrics.summarize` gives, and "left_out": [path, reason] of all that was not used.
+        What `metrics.summarize` gives, and "left_out": path and reason of all that was not used.
 
     Raises:
         DataError: When the folder has classes that the model does not know, or nothing readable.
@@ -40,9 +41,13 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
         table = collect(parts, len(index), len(bundle.class_names), progress.advance)
     if not table.readable.any():
         raise DataError(f"{options.data}: none of its {len(index)} images can be read")
-    unreadable = [LeftOut(index.paths[row], why) for row, why in table.reasons.items()]
+    unreadable = [
+        LeftOut(index.paths[row], why, unreadable=True) for row, why in table.reasons.items()
+    ]
     metrics = summarize(labels[table.readable], table.values[table.readable], bundle.class_names)
-    metrics["left_out"] = [[i.path, i.reason] for i in (*index.left_out, *unreadable)]
+    left_out = (*index.left_out, *unreadable)
+    metrics["left_out"] = [asdict(item) for item in left_out]
+    reporter.left_out(left_out)
     if options.output:
         write_json(options.output, metrics)
     return metrics

@@ -3,14 +3,14 @@
 import torch
 
 from transferkit.bundle import ModelBundle
-from transferkit.data.index import LeftOut, scan
+from transferkit.data.index import scan
 from transferkit.errors import DataError, OutputError
 from transferkit.inference import collect, features
 from transferkit.models.backbones import create_network
 from transferkit.models.network import Network
 from transferkit.recipes.compute import create_pass
 from transferkit.recipes.options import ExtractFeaturesOptions
-from transferkit.reporting import SILENT, Reporter
+from transferkit.reporting import SILENT, LeftOut, Reporter
 from transferkit.tables import FeatureFormat, FeatureTable, format_of, write_features
 
 _POOLED = "pooled"
@@ -40,7 +40,9 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
         table = collect(parts, len(index), network.feature_dim, progress.advance)
     if not table.readable.any():
         raise DataError(f"{options.data}: none of its {len(index)} images can be read")
-    unreadable = tuple(LeftOut(index.paths[row], why) for row, why in table.reasons.items())
+    unreadable = tuple(
+        LeftOut(index.paths[row], why, unreadable=True) for row, why in table.reasons.items()
+    )
     readable = index.without(unreadable)
     result = FeatureTable(
         features=table.values[table.readable],
@@ -50,9 +52,10 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
         backbone=network.name,
         layer=_POOLED,
         preprocessing=network.preprocessing.to_config(),
-        left_out=tuple((item.path, item.reason) for item in readable.left_out),
+        left_out=readable.left_out,
     )
     write_features(result, options.output, kind)
+    reporter.left_out(result.left_out)
     return result
 
 

@@ -29,7 +29,7 @@ def create_plan(
         )
         for label, name in enumerate(dataset.index.class_names)
     }
-    left_out = tuple((item.path, item.reason) for item in dataset.index.left_out)
+    left_out = dataset.index.left_out
     return Plan(_settings(options, network), counts, left_out, tuple(stages))  # type: ignore[arg-type]
 
 
