@@ -232,6 +232,23 @@ def test_finetune__uses_a_validation_folder_of_its_own(image_folder, tmp_path):
     assert result.metrics["val"]["n"] == 6
 
 
+def test_finetune__computes_in_bf16(image_folder, tmp_path):
+    result = transferkit.finetune(
+        image_folder,
+        tmp_path,
+        epochs=3,
+        strategy="full",
+        precision="bf16",
+        learning_rate=3e-3,
+        **SMALL,
+    )
+    predictions = transferkit.predict(str(image_folder), model=str(tmp_path), precision="bf16")
+
+    assert result.history[-1].train_loss < result.history[0].train_loss
+    assert np.isfinite(result.val_probabilities).all()
+    assert {p.error for p in predictions} == {None}
+
+
 def test_finetune__stops_early_without_a_better_epoch(image_folder, tmp_path):
     """A rate too small to change anything makes every epoch a tie with the first."""
     result = transferkit.finetune(

@@ -1,15 +1,16 @@
 """Read every image of an index once: its digest, and whether it can be decoded."""
 
 import hashlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from transferkit.data.images import ImageError, decode_image, read_bytes
 from transferkit.data.index import ImageIndex
+from transferkit.data.parallel import map_in_order
 from transferkit.errors import DataError, name_some
 from transferkit.reporting import LeftOut, Reporter
+
+_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ def check_images(index: ImageIndex, *, workers: int, reporter: Reporter) -> Chec
     digests: list[str] = []
     unreadable: list[LeftOut] = []
     with reporter.progress("checking images", len(index)) as progress:
-        for path, (digest, reason) in zip(
-            index.paths, _map(index.files, workers=workers), strict=True
-        ):
+        read = map_in_order(
+            _digest_and_reason, index.files, workers=workers, ahead=_AHEAD * workers
+        )
+        for path, (digest, reason) in zip(index.paths, read, strict=True):
             if reason:
                 unreadable.append(LeftOut(path, reason, unreadable=True))
             else:
@@ -46,15 +48,6 @@ def check_images(index: ImageIndex, *, workers: int, reporter: Reporter) -> Chec
         told = [f"{item.path} ({item.reason})" for item in unreadable]
         raise DataError(f"{index.root}: none of its images can be read: {name_some(told)}")
     return CheckedIndex(index.without(tuple(unreadable)), tuple(digests))
-
-
-def _map(files: list[Path], *, workers: int) -> Iterator[tuple[str, str]]:
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        try:
-            yield from pool.map(_digest_and_reason, files)
-        finally:
-            # Ctrl-C must not wait for the images that nobody has begun with.
-            pool.shutdown(cancel_futures=True)
 
 
 def _digest_and_reason(path: Path) -> tuple[str, str]:

@@ -28,6 +28,17 @@ class Dataset:
         """Positions in the index of a split's images."""
         return np.array([i for i, name in enumerate(self.splits) if name == split], dtype=np.int64)
 
+    def counts(self) -> dict[str, tuple[int, int, int]]:
+        """Class name -> how many images in (train, val, test)."""
+        of_split = [
+            np.bincount(self.index.labels[self.rows(split)], minlength=len(self.index.class_names))
+            for split in ("train", "val", "test")
+        ]
+        return {
+            name: (int(train), int(val), int(test))
+            for name, train, val, test in zip(self.index.class_names, *of_split, strict=True)
+        }
+
     def digest(self) -> str:
         """SHA-256 of paths, labels, contents and splits: the same data, the same digest."""
         rows = zip(self.index.paths, self.index.labels, self.sha256, self.splits, strict=True)

@@ -5,10 +5,9 @@ worker processes without their start-up and copying. What comes out depends on t
 seed alone, never on how many threads there are.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transferkit.data.images import ImageError, read_image
+from transferkit.data.parallel import map_in_order
 from transferkit.data.transforms import Transform
 
 _BATCHES_AHEAD = 2
@@ -65,24 +65,15 @@ def iterate_batches(
             return row, str(error)
         return row, transform(image, np.random.default_rng((*seed, row)))
 
-    chunks = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    ahead: deque[list[Future[tuple[int, NDArray[np.uint8] | str]]]] = deque()
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        try:
-            for chunk in chunks:
-                ahead.append([pool.submit(load, row) for row in chunk])
-                if len(ahead) > _BATCHES_AHEAD:
-                    yield _collate(ahead.popleft())
-            while ahead:
-                yield _collate(ahead.popleft())
-        finally:
-            # Also reached by Ctrl-C and by a consumer that stops early.
-            pool.shutdown(cancel_futures=True)
+    ahead = (1 + _BATCHES_AHEAD) * batch_size
+    loaded = map_in_order(load, rows, workers=workers, ahead=ahead)
+    while chunk := list(islice(loaded, batch_size)):
+        yield _collate(chunk)
 
 
-def _collate(futures: list[Future[tuple[int, NDArray[np.uint8] | str]]]) -> Batch:
+def _collate(chunk: Sequence[tuple[int, NDArray[np.uint8] | str]]) -> Batch:
     rows, pixels, failures = [], [], []
-    for row, loaded in (future.result() for future in futures):
+    for row, loaded in chunk:
         if isinstance(loaded, str):
             failures.append((row, loaded))
         else:

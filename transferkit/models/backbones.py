@@ -189,7 +189,6 @@ def create_network(
             lambda state: _other_library_translation(network, state),
         )
         fit_weights(network, path, keep_head=num_classes is None, layouts=layouts)
-    network.module.eval()
     return network if num_classes is None else network.with_new_head(num_classes)
 
 

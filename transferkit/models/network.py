@@ -34,7 +34,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A backbone and its head.
+    """A backbone and its head, in eval mode except while it is trained.
 
     Attributes:
         module: (B, 3, H, W) float32 to logits (B, num_classes).
@@ -71,7 +71,8 @@ class Network:
     @cached_property
     def feature_dim(self) -> int:
         """Length D of a feature vector."""
-        return int(self.features(self.blank_image()).shape[1])
+        with torch.no_grad():
+            return int(self.features(self.blank_image()).shape[1])
 
     @property
     def device(self) -> torch.device:
@@ -96,6 +97,7 @@ class Network:
     def with_new_head(self, num_classes: int) -> "Network":
         """The same network with an untrained head; the module is changed in place."""
         self.source.new_head(self, num_classes)
+        self.module.eval()
         config = {k: v for k, v in self.config.items() if not k.startswith("label_")}
         return replace(self, config={**config, "num_classes": num_classes})
 
@@ -117,17 +119,14 @@ class Network:
         Raises:
             OptionError: When the network cannot read pictures of its input size.
         """
-        training = self.module.training
         try:
-            self.module.eval()(self.blank_image())
+            self.module(self.blank_image())
         except (RuntimeError, AssertionError, ValueError) as error:
             _, height, width = self.preprocessing.input_size
             raise OptionError(
                 f"--image-size: {self.name} cannot read pictures of {height} x {width} px "
                 f"({' '.join(str(error).split())[:200]}); leave the option out or try another size"
             ) from error
-        finally:
-            self.module.train(training)
 
 
 def module_names(root: nn.Module, wanted: object) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def traced_stages(
     (transformers) each repeated block is a stage.
 
     Args:
-        module: The network; one forward pass of a blank image runs through it.
+        module: The network, in eval mode; one forward pass of a blank image runs through it.
         heads: Names of its head's modules.
         input_size: (channels, height, width) it reads.
     """
@@ -126,11 +126,8 @@ def _output_sizes(
         return record
 
     handles = [unit.register_forward_hook(recorder(name)) for name, unit in units.items()]
-    training = module.training
-    module.eval()
     with torch.no_grad():
         module(torch.zeros(1, *input_size))
-    module.train(training)
     for handle in handles:
         handle.remove()
     return sizes

@@ -27,7 +27,7 @@ def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str
         pretrained_cfg=known,
         num_classes=config["num_classes"],
         **model_args,
-    )
+    ).eval()
     heads = module_names(module, module.get_classifier())
     return Network(
         module=module,

@@ -50,7 +50,7 @@ def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str
         num_classes=config["num_classes"],
         **_no_auxiliary_heads(architecture),
         **model_args,
-    )
+    ).eval()
     head = _head_name(module, config["num_classes"])
     input_size = Preprocessing.from_config(config).input_size
     return Network(

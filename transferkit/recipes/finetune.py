@@ -193,7 +193,8 @@ def _batches(
 
 def _validation(network: Network, dataset: Dataset, how: Pass, reporter: Reporter) -> Collected:
     rows = dataset.rows("val")
-    files = [dataset.index.files[i] for i in rows]
+    everything = dataset.index.files
+    files = [everything[i] for i in rows]
     with reporter.progress("validating", len(files)) as progress:
         parts = probabilities(network, files, how)
         val = collect(parts, len(files), network.num_classes, progress.advance)

@@ -22,15 +22,8 @@ def create_plan(
         count = sum(sizes[name] for name in stage.parameters)
         rate = rates.get(stage)
         stages.append(StageRow(stage.name, stage.modules, count, count if rate else 0, rate))
-    counts = {
-        name: tuple(
-            sum(1 for i in dataset.rows(split) if dataset.index.labels[i] == label)
-            for split in ("train", "val", "test")
-        )
-        for label, name in enumerate(dataset.index.class_names)
-    }
     left_out = dataset.index.left_out
-    return Plan(_settings(options, network), counts, left_out, tuple(stages))  # type: ignore[arg-type]
+    return Plan(_settings(options, network), dataset.counts(), left_out, tuple(stages))
 
 
 def _settings(options: FinetuneOptions, network: Network) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,39 @@
+"""Run a function over many items in threads, with results in the items' order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def map_in_order(
+    function: Callable[[_T], _R], items: Iterable[_T], *, workers: int, ahead: int
+) -> Iterator[_R]:
+    """Yield `function(item)` for every item, in order, computed by `workers` threads.
+
+    Args:
+        function: Called in the threads. An error in it is raised where its result would stand.
+        items: Taken as they are needed.
+        workers: How many threads.
+        ahead: How many items are begun before the first result is asked for: bounds memory.
+
+    >>> list(map_in_order(abs, [-2, 1, -3], workers=2, ahead=2))
+    [2, 1, 3]
+    """
+    waiting = iter(items)
+    begun: deque[Future[_R]] = deque()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        try:
+            begun.extend(pool.submit(function, item) for item in islice(waiting, ahead))
+            while begun:
+                result = begun.popleft().result()
+                begun.extend(pool.submit(function, item) for item in islice(waiting, 1))
+                yield result
+        finally:
+            # Also reached by Ctrl-C and by a consumer that stops early: what nobody has begun
+            # with must not be waited for.
+            pool.shutdown(cancel_futures=True)
