@@ -104,7 +104,7 @@ def test_decode_image__refuses_a_decompression_bomb(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
 
     with pytest.raises(ImageError, match="decompression bomb"):
-        decode_image(encoded(Image.new("RGB", (11, 11)), "PNG"))
+        decode_image(encoded(Image.new("RGB", (15, 15)), "PNG"))
 
 
 def test_read_image__names_a_missing_file_and_a_folder(tmp_path):

@@ -5,6 +5,7 @@ The only place that prints or exits. Importing it loads none of the heavy librar
 
 import logging
 import sys
+import warnings
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -57,4 +58,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
+    # Pillow warns of metadata that leaves the pixels whole, and of large pictures; those that it
+    # refuses are told by us.
+    warnings.filterwarnings("ignore", module=r"PIL\b")
     app(prog_name="transferkit")
