@@ -1,10 +1,13 @@
 """Scanning: which files are images of which class, and what is named and left out."""
 
+import os
+
 import pytest
 from conftest import make_classes, save_picture
 
 from transferkit.data.index import scan
 from transferkit.errors import DataError
+from transferkit.reporting import LeftOut
 
 
 def reasons(index):
@@ -75,6 +78,21 @@ def test_scan__follows_links_once(tmp_path):
 
     assert "red/linked/2.png" in index.paths
     assert reasons(index) == {"red/loop": "a link to a folder already read"}
+
+
+def test_scan__names_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    make_classes(tmp_path, 1)
+    save_picture(tmp_path / "red" / "secret" / "1.png", (1, 2, 3), seed=0)
+    allowed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return allowed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+    assert scan(tmp_path).left_out == (LeftOut("red/secret", "permission denied", unreadable=True),)
 
 
 def test_scan__says_what_is_wrong_with_a_folder(tmp_path):

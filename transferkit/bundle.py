@@ -15,11 +15,10 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 
 from transferkit.data.images import ImageError, read_image
 from transferkit.data.transforms import eval_transform, normalize
-from transferkit.errors import BundleError, DataError, OutputError, TransferKitError
+from transferkit.errors import BundleError, DataError, TransferKitError
 from transferkit.files import whole_folder, write_json
 from transferkit.models.backbones import LOCAL_PREFIX, create_network
 from transferkit.models.network import Network
@@ -90,16 +89,10 @@ class ModelBundle:
             OutputError: When it cannot be written, a full device included.
         """
         state = {k: v.cpu().contiguous() for k, v in self.network.module.state_dict().items()}
-        with whole_folder(folder) as temporary:
+        size = sum(tensor.nbytes for tensor in state.values())
+        with whole_folder(folder, size=size) as temporary:
             write_json(temporary / CONFIG, self._config())
-            try:
-                safetensors.torch.save_file(state, temporary / WEIGHTS, {"format": "pt"})
-            except SafetensorError as error:
-                size = sum(tensor.nbytes for tensor in state.values())
-                raise OutputError(
-                    f"cannot write {folder}: {error}; the weights need {size / 1e6:.0f} MB, make "
-                    "room or choose another place with --output"
-                ) from error
+            safetensors.torch.save_file(state, temporary / WEIGHTS, {"format": "pt"})
             # safetensors lets nobody but the owner read what it writes; the umask shall decide.
             (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from transferkit.errors import OutputError
 
 
@@ -39,16 +41,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes `path` when the block ends without an error.
 
     Args:
         path: Final place. A folder already there is replaced.
+        size: Bytes that will be written, for the message when there is no room; 0 for few.
 
     Raises:
         OutputError: When the place cannot be written, a full device included.
     """
-    with _explained(path):
+    with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_name(path)
         try:
@@ -88,12 +91,15 @@ def utf8_text(text: str) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, size: int = 0) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        # safetensors has an error of its own for a full device.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        needed = f" ({size / 1e6:.0f} MB are needed)" if size else ""
         raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; nothing was changed there, "
+            f"cannot write {path}: {reason}{needed}; nothing was changed there, "
             "choose another place or make room and run again"
         ) from error
 

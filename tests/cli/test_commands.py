@@ -201,7 +201,7 @@ def test_finetune__a_full_device_leaves_nothing_half_written(image_folder, tmp_p
     assert ran.returncode == 1
     last = ran.stderr.splitlines()[-1]
     assert last.startswith(f"error: cannot write {run}/model: ")
-    assert re.search(r"the weights need \d+ MB, make room or choose another place", last)
+    assert re.search(r"\(\d+ MB are needed\); nothing was changed there, choose another", last)
     assert sorted(p.name for p in run.iterdir()) == ["options.json", "split.csv"]
 
 

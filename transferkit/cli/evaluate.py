@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from transferkit.cli.console import escape, standard_output
-from transferkit.cli.exits import exit_for_unreadable
+from transferkit.cli.exits import exit_for_unreadable, write_result
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.files import json_text
@@ -30,7 +30,7 @@ def evaluate(options: EvaluateOptions) -> None:
         console.print(_summary_line(metrics))
         console.print(_class_table(metrics))
     else:
-        print(json_text(metrics, indent=2))
+        write_result(json_text(metrics, indent=2) + "\n")
     exit_for_unreadable([LeftOut(**item) for item in metrics["left_out"]])
 
 

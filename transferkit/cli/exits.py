@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import typer
 
 from transferkit.cli.console import inert
-from transferkit.errors import TransferKitError
+from transferkit.errors import OutputError, TransferKitError
 from transferkit.reporting import LeftOut
 
 SOME_LEFT_OUT = 3
@@ -35,10 +35,30 @@ def exit_codes() -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from stop
     except BrokenPipeError as closed:
-        # Who reads our output has seen enough, as `head` does. Python would complain once more
-        # when it flushes standard output at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who reads our output has seen enough, as `head` does.
+        _drop_output()
         raise typer.Exit from closed
+
+
+def write_result(text: str) -> None:
+    """Write to standard output at once.
+
+    Raises:
+        OutputError: When it cannot be written, as on a full device.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _drop_output() -> None:
+    # Python flushes standard output at its end, and would complain there once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_for_unreadable(left_out: Sequence[LeftOut]) -> None:

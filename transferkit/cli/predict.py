@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from transferkit.cli.console import escape, standard_output
-from transferkit.cli.exits import SOME_LEFT_OUT
+from transferkit.cli.exits import SOME_LEFT_OUT, write_result
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.errors import OptionError
@@ -42,8 +42,7 @@ def predict(options: PredictOptions) -> None:
         standard_output().print(_table(predictions))
     else:
         for text in format_predictions(predictions, kind, options.top_k):
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            write_result(text)
     if predictions.failed:
         raise typer.Exit(SOME_LEFT_OUT)
 

@@ -108,6 +108,15 @@ def scan(root: Path) -> ImageIndex:
     if not root.is_dir():
         what = "is a file, expected a folder" if root.exists() else "no such folder"
         raise DataError(f"{root}: {what} with one subfolder of images a class")
+    try:
+        return _scan(root)
+    except PermissionError as error:
+        raise DataError(
+            f"{error.filename}: no permission to read this folder; ask for it, or leave it out"
+        ) from error
+
+
+def _scan(root: Path) -> ImageIndex:
     left_out: list[LeftOut] = []
     rows: list[tuple[str, str, str]] = []
     for split, folder in _split_folders(root, left_out):
@@ -167,7 +176,12 @@ def _why_not_a_class(entry: Path) -> str:
 
 def _images_below(root: Path, folder: Path, left_out: list[LeftOut]) -> Iterator[str]:
     entered = {os.path.realpath(folder)}
-    for parent, folders, files in os.walk(folder, followlinks=True):
+
+    def note(error: OSError) -> None:
+        path = _relative(root, Path(error.filename))
+        left_out.append(LeftOut(path, (error.strerror or "").lower(), unreadable=True))
+
+    for parent, folders, files in os.walk(folder, onerror=note, followlinks=True):
         kept = []
         for name in sorted(folders):
             path = Path(parent, name)
