@@ -95,8 +95,12 @@ def _expand(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
 
 def _images_in(folder: str) -> list[str]:
     found: list[str] = []
-    # A folder that may not be read stays among the inputs, and becomes a record with its reason.
-    for parent, folders, files in os.walk(folder, onerror=lambda e: found.append(e.filename)):
+
+    def keep(error: OSError) -> None:
+        # A folder that may not be read stays an input, and becomes a record with its reason.
+        found.append(error.filename)
+
+    for parent, folders, files in os.walk(folder, onerror=keep):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             os.path.join(parent, name)
