@@ -101,6 +101,9 @@ def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
         f"error: {tmp_path}: is there already and not empty; name another --output, or replace the "
         "run in it with --overwrite\n"
     )
+    failed = cli(*words, "--overwrite", "--weights", "missing.pth")
+    assert failed.code == 1
+    assert (tmp_path / "metrics.json").read_text() == "old"
     assert cli(*words, "--overwrite").code == 0
     assert (tmp_path / "mine.txt").read_text() == "mine"
     assert json.loads((tmp_path / "metrics.json").read_text())["val"]["n"] == 6

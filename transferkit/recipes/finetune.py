@@ -31,7 +31,14 @@ from transferkit.models.stages import Stage
 from transferkit.recipes.compute import create_pass
 from transferkit.recipes.options import FinetuneOptions
 from transferkit.recipes.plan import create_plan
-from transferkit.recipes.run_folder import METRICS, MODEL, claim_run, write_history, write_inputs
+from transferkit.recipes.run_folder import (
+    METRICS,
+    MODEL,
+    choose_run,
+    clear_run,
+    write_history,
+    write_inputs,
+)
 from transferkit.reporting import SILENT, EpochRow, Plan, Reporter
 from transferkit.training.loop import Fit, TrainingSetup, fit
 from transferkit.training.loss import class_weights, create_criterion
@@ -71,7 +78,7 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
         OutputError: When the run's folder is there already or cannot be written.
     """
     started = time.perf_counter()
-    run = None if options.dry_run else claim_run(options)
+    run = None if options.dry_run else choose_run(options)
     dataset = _dataset(options, reporter)
     torch.manual_seed(options.seed)
     network = _network(options, len(dataset.index.class_names))
@@ -83,6 +90,8 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
         return FinetuneResult(None, plan, {})
     reporter.plan(plan)
     how = create_pass(options, network)
+    # Only now: bad data or weights must not cost the run that is to be replaced.
+    clear_run(run)
     write_inputs(run, options, dataset, network, how)
     result = _train(options, dataset, network, trainable, how, reporter)
     val = _validation(network, dataset, how, reporter)

@@ -23,11 +23,11 @@ MODEL, METRICS, HISTORY, SPLIT, OPTIONS = (
 _PACKAGES = ("transferkit", "torch", "torchvision", "timm", "accelerate", "pillow", "numpy")
 
 
-def claim_run(options: FinetuneOptions) -> Path:
-    """The run's folder, made and empty of an earlier run.
+def choose_run(options: FinetuneOptions) -> Path:
+    """The run's folder; nothing is made or removed yet.
 
     Raises:
-        OutputError: When it holds files and may not be replaced, or cannot be made.
+        OutputError: When it holds files and may not be replaced.
     """
     run = options.output or _unused_name(options)
     if run.exists() and not run.is_dir():
@@ -37,6 +37,15 @@ def claim_run(options: FinetuneOptions) -> Path:
             f"{run}: is there already and not empty; name another --output, or replace the run in "
             "it with --overwrite"
         )
+    return run
+
+
+def clear_run(run: Path) -> None:
+    """Make the run's folder, and remove an earlier run's files from it; others stay.
+
+    Raises:
+        OutputError: When that cannot be done.
+    """
     try:
         run.mkdir(parents=True, exist_ok=True)
         for name in (MODEL, METRICS, HISTORY, SPLIT, OPTIONS):
@@ -44,7 +53,6 @@ def claim_run(options: FinetuneOptions) -> Path:
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make {run}: {error.strerror}; name another --output") from error
-    return run
 
 
 def _unused_name(options: FinetuneOptions) -> Path:
