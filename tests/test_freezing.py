@@ -7,11 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from transferkit.errors import OptionError
+from transferkit.errors import OptionError, TransferKitError
 from transferkit.models.backbones import create_network
-from transferkit.models.freezing import Strategy, freeze, train_mode, trainable_stages
+from transferkit.models.freezing import (
+    Strategy,
+    freeze,
+    frozen_tensors,
+    train_mode,
+    trainable_stages,
+)
 from transferkit.training.loss import ClassWeights, class_weights
 from transferkit.training.optimizer import create_optimizer, rates
+from transferkit.training.proof import frozen_digests, require_unchanged
 from transferkit.training.schedule import warmup_cosine
 
 
@@ -37,6 +44,11 @@ def prepared(network, strategy, unfreeze="head"):
         (Strategy.PARTIAL, "last:1", ["stage4", "head"]),
         (Strategy.PARTIAL, "last:3", ["stage2", "stage3", "stage4", "head"]),
         (Strategy.PARTIAL, "last:5", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
+        (Strategy.PARTIAL, "from:stage3", ["stage3", "stage4", "head"]),
+        (Strategy.PARTIAL, "from:stem", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
+        (Strategy.PARTIAL, r"re:^layer[24]\.", ["stage2", "stage4", "head"]),
+        (Strategy.PARTIAL, r"re:bn\d", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
+        (Strategy.PARTIAL, "all", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
         (Strategy.FULL, "head", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
     ],
 )
@@ -44,9 +56,11 @@ def test_trainable_stages__of_resnet(strategy, unfreeze, expected):
     assert [stage.name for stage in chosen(network_of(), strategy, unfreeze)] == expected
 
 
-@pytest.mark.parametrize("unfreeze", ["tail", "last", "last:0", "last:-1", "last:x", ""])
+@pytest.mark.parametrize(
+    "unfreeze", ["tail", "last", "last:0", "last:-1", "last:x", "", "from:", "re:"]
+)
 def test_trainable_stages__says_what_form_it_expects(unfreeze):
-    with pytest.raises(OptionError, match="expected head or last:N"):
+    with pytest.raises(OptionError, match="expected head, last:N, from:STAGE"):
         chosen(network_of(), Strategy.PARTIAL, unfreeze)
 
 
@@ -61,8 +75,55 @@ def test_trainable_stages__says_how_many_there_are():
 
 
 @pytest.mark.parametrize(
+    ("unfreeze", "message"),
+    [
+        ("from:stage9", "but the backbone's stages are stem, stage1, stage2, stage3, stage4"),
+        ("re:layer9", r"re:layer9 is found in no parameter .* stage4: layer4\)"),
+        ("re:(", "which is no regular expression"),
+    ],
+)
+def test_trainable_stages__says_what_there_is_when_nothing_matches(unfreeze, message):
+    with pytest.raises(OptionError, match=message):
+        chosen(network_of(), Strategy.PARTIAL, unfreeze)
+
+
+def test_trainable_stages__a_pattern_narrows_its_stages():
+    trainable = chosen(network_of(), Strategy.PARTIAL, r"re:layer4.*bn\d.*bias")
+
+    assert [stage.name for stage in trainable] == ["stage4", "head"]
+    assert trainable[0].parameters == ("layer4.0.bn1.bias", "layer4.0.bn2.bias")
+
+
+def test_frozen_tensors__are_the_frozen_parameters_and_their_statistics():
+    network = network_of()
+    prepared(network, Strategy.PARTIAL, "last:1")
+    frozen = set(frozen_tensors(network.module))
+
+    assert "layer3.0.bn1.running_mean" in frozen
+    assert not any(name.startswith(("layer4.", "fc.")) for name in frozen)
+    assert frozen == {
+        n for n in network.module.state_dict() if not n.startswith(("layer4.", "fc."))
+    }
+
+
+def test_require_unchanged__names_what_moved():
+    network = network_of()
+    prepared(network, Strategy.PARTIAL, "head")
+    before = frozen_digests(network.module)
+    require_unchanged(before, frozen_digests(network.module))
+    network.module.layer2[0].bn1.running_mean[0] += 1e-6
+
+    with pytest.raises(
+        TransferKitError, match=r"1 tensors changed .*: layer2\.0\.bn1\.running_mean;"
+    ):
+        require_unchanged(before, frozen_digests(network.module))
+
+
+@pytest.mark.parametrize(
     ("name", "strategy", "unfreeze"),
     [
+        ("test_resnet", Strategy.PARTIAL, r"re:^layer[13]\."),
+        ("test_resnet", Strategy.PARTIAL, "re:conv"),
         ("test_resnet", Strategy.PARTIAL, "head"),
         ("test_resnet", Strategy.PARTIAL, "last:2"),
         ("test_resnet", Strategy.FULL, "head"),
@@ -84,6 +145,7 @@ def test_training_step__changes_the_planned_tensors_and_no_others(name, strategy
         weight_decay=0.1,
     )
     before = {k: v.clone() for k, v in network.module.state_dict().items()}
+    frozen = set(frozen_tensors(network.module))
     size = network.preprocessing.input_size
     for seed in range(2):
         train_mode(network.module)
@@ -97,13 +159,13 @@ def test_training_step__changes_the_planned_tensors_and_no_others(name, strategy
     after = network.module.state_dict()
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     planned = {p for stage in trainable for p in stage.parameters}
-    modules = tuple(f"{m}." for stage in trainable for m in stage.modules)
-    buffers = {k for k in before if k.startswith(modules)} - planned
+    moving_statistics = {k for k in before if k.endswith("running_mean")} - frozen
 
-    assert changed <= planned | buffers
+    assert not changed & frozen
+    assert not planned & frozen
     assert {p for p in planned if p.startswith(network.heads)} <= changed
     assert len(planned & changed) > 0.8 * len(planned)
-    assert {b for b in buffers if b.endswith("running_mean")} <= changed
+    assert moving_statistics <= changed
 
 
 def test_train_mode__leaves_dropout_of_frozen_stages_off():

@@ -110,7 +110,7 @@ def test_decode_image__refuses_a_decompression_bomb(monkeypatch):
 def test_read_image__names_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         read_image(tmp_path / "nothing.png")
-    with pytest.raises(ImageError, match="is a directory"):
+    with pytest.raises(ImageError, match="a folder without images"):
         read_image(tmp_path)
 
 

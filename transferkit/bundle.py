@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from transferkit.data.images import ImageError, read_image
+from transferkit.data.images import ImageError, read_image, upright_rgb
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.errors import BundleError, DataError, TransferKitError
 from transferkit.files import whole_folder, write_json
@@ -88,7 +89,7 @@ class ModelBundle:
         Raises:
             OutputError: When it cannot be written, a full device included.
         """
-        state = {k: v.cpu().contiguous() for k, v in self.network.module.state_dict().items()}
+        state = _separate(self.network.module.state_dict())
         size = sum(tensor.nbytes for tensor in state.values())
         with whole_folder(folder, size=size) as temporary:
             write_json(temporary / CONFIG, self._config())
@@ -133,9 +134,21 @@ class ModelBundle:
         return logits.softmax(dim=1).cpu().numpy()  # type: ignore[no-any-return]
 
 
+def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, none of them sharing memory: safetensors refuses those that do."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in state.items():
+        tensor = tensor.cpu().contiguous()
+        pointer = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone() if pointer in seen else tensor
+        seen.add(pointer)
+    return separate
+
+
 def _picture(image: str | Path | Image.Image) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return upright_rgb(image)
     try:
         return read_image(Path(image))
     except ImageError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
@@ -210,11 +210,18 @@ def _write_parquet_predictions(predictions: Sequence[Prediction], path: Path) ->
             ("error", pa.string()),
         ]
     )
-    records = [
-        {**record, "path": utf8_text(record["path"])}
-        for record in (prediction.to_record() for prediction in predictions)
-    ]
+    records = [_in_utf8(prediction).to_record() for prediction in predictions]
     pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
+
+
+def _in_utf8(prediction: Prediction) -> Prediction:
+    # Parquet holds UTF-8 only; a file's or folder's name may be other bytes.
+    return replace(
+        prediction,
+        path=utf8_text(prediction.path),
+        label=None if prediction.label is None else utf8_text(prediction.label),
+        top=tuple((utf8_text(label), probability) for label, probability in prediction.top),
+    )
 
 
 def _write_npz(table: FeatureTable, path: Path) -> None:
@@ -251,7 +258,9 @@ def _write_parquet_features(table: FeatureTable, path: Path) -> None:
     import pyarrow.parquet as pq
 
     columns = _columns(table)
-    pq.write_table(pa.table({**columns, "path": [*map(utf8_text, columns["path"])]}), path)
+    for name in ("path", "label_name"):
+        columns[name] = [utf8_text(text) for text in columns[name]]
+    pq.write_table(pa.table(columns), path)
 
 
 def _write_csv_features(table: FeatureTable, path: Path) -> None:

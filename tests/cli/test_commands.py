@@ -104,6 +104,10 @@ def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
     failed = cli(*words, "--overwrite", "--weights", "missing.pth")
     assert failed.code == 1
     assert (tmp_path / "metrics.json").read_text() == "old"
+    no_run = cli(*words, "--overwrite")
+    assert no_run.code == 1
+    assert "--overwrite replaces runs, and this folder holds no options.json" in no_run.err
+    (tmp_path / "options.json").write_text("{}")
     assert cli(*words, "--overwrite").code == 0
     assert (tmp_path / "mine.txt").read_text() == "mine"
     assert json.loads((tmp_path / "metrics.json").read_text())["val"]["n"] == 6

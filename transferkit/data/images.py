@@ -4,6 +4,7 @@ Only raster formats are opened, and those by content, not by suffix. Formats tha
 programs (EPS, PDF) stay closed.
 """
 
+import stat
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -68,9 +69,17 @@ def read_bytes(path: Path) -> bytes:
         ImageError: When there is no such file or it may not be read.
     """
     try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise ImageError("a folder without images")
+        if not stat.S_ISREG(kind):
+            # Reading from a pipe or a device could wait for ever.
+            raise ImageError("not a regular file")
         return path.read_bytes()
     except OSError as error:
         raise ImageError((error.strerror or str(error)).lower()) from error
+    except ValueError as error:
+        raise ImageError(str(error)) from error  # a null byte in the name
 
 
 def decode_image(data: bytes) -> Image.Image:
@@ -86,11 +95,16 @@ def decode_image(data: bytes) -> Image.Image:
         raise ImageError("an empty file")
     try:
         with Image.open(BytesIO(data), formats=_openable_formats()) as image:
-            return _to_rgb(_upright(image))
+            return upright_rgb(image)
     except Exception as error:
         # Pillow's decoders raise far more than OSError on hostile files (ValueError, SyntaxError,
         # struct.error, DecompressionBombError ...): whatever it is, it is this file's reason.
         raise ImageError(_reason(error)) from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An opened picture of any mode as upright RGB, by the rules of `decode_image`."""
+    return _to_rgb(_upright(image))
 
 
 @cache

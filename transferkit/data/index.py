@@ -4,7 +4,6 @@ Knows names and folders only; what is inside the files is `data.check`'s busines
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.data.images import SUFFIXES
+from transferkit.data.walk import ALREADY_READ, walk_images
 from transferkit.errors import DataError, name_some
 from transferkit.reporting import LeftOut
 
@@ -54,10 +54,25 @@ class ImageIndex:
         return [self.root / path for path in self.paths]
 
     def without(self, left_out: tuple[LeftOut, ...]) -> "ImageIndex":
-        """The same index less the images named in `left_out`, which it takes note of."""
+        """The same index less the images named in `left_out`, which it takes note of.
+
+        A class that is left without an image goes too, and is named.
+        """
         gone = {item.path for item in left_out}
         kept = self._rows([i for i, path in enumerate(self.paths) if path not in gone])
-        return replace(kept, left_out=self.left_out + left_out)
+        present = sorted(set(kept.labels.tolist()))
+        names = tuple(self.class_names[label] for label in present)
+        empty = tuple(
+            LeftOut(name, "no readable image of this class", unreadable=True)
+            for name in self.class_names
+            if name not in names
+        )
+        return replace(
+            kept,
+            class_names=names,
+            labels=np.searchsorted(present, kept.labels).astype(np.int64),
+            left_out=self.left_out + left_out + empty,
+        )
 
     def only(self, split: str) -> "ImageIndex":
         """The images that the folders put in one split."""
@@ -77,7 +92,8 @@ class ImageIndex:
                 f"{validation.root}: has classes that {self.root} lacks: {name_some(strange)}; "
                 "expected the same folder names in both"
             )
-        away = os.path.relpath(validation.root, self.root)
+        # Between the real places: the system follows a link before it goes up from there.
+        away = os.path.relpath(validation.root.resolve(), self.root.resolve())
         position = [self.class_names.index(name) for name in validation.class_names]
         return replace(
             self,
@@ -103,28 +119,26 @@ def scan(root: Path) -> ImageIndex:
     out and named. Links are followed; a folder reached a second time is not entered again.
 
     Raises:
-        DataError: When there is no such folder, or no image in any class folder.
+        DataError: When there is no such folder, no image in any class folder, or folders of
+            images beside train/ and val/.
     """
     if not root.is_dir():
         what = "is a file, expected a folder" if root.exists() else "no such folder"
         raise DataError(f"{root}: {what} with one subfolder of images a class")
-    try:
-        return _scan(root)
-    except PermissionError as error:
-        raise DataError(
-            f"{error.filename}: no permission to read this folder; ask for it, or leave it out"
-        ) from error
-
-
-def _scan(root: Path) -> ImageIndex:
     left_out: list[LeftOut] = []
+    folders = _class_folders(root, left_out)
+    # The root and all classes count as entered from the start: a link to one of them would give
+    # its images a second label.
+    entered = {os.path.realpath(path) for path in (root, *(folder for _, folder in folders))}
     rows: list[tuple[str, str, str]] = []
-    for split, folder in _split_folders(root, left_out):
-        for class_folder in _class_folders(root, folder, left_out):
-            found = sorted(_images_below(root, class_folder, left_out))
-            if not found:
-                left_out.append(LeftOut(_relative(root, class_folder), "no images in it"))
-            rows += [(path, class_folder.name, split) for path in found]
+    seen: set[str] = set()
+    for split, folder in folders:
+        real = os.path.realpath(folder)
+        if real in seen:
+            left_out.append(LeftOut(_relative(root, folder), ALREADY_READ))
+            continue
+        seen.add(real)
+        rows += _rows_of_class(root, split, folder, entered, left_out)
     if not rows:
         raise DataError(_nothing_found(root))
     rows.sort()
@@ -140,68 +154,74 @@ def _scan(root: Path) -> ImageIndex:
     )
 
 
-def _split_folders(root: Path, left_out: list[LeftOut]) -> list[tuple[str, Path]]:
-    # A dataset counts as already split when it has train/ and every other folder is a split too:
-    # a class that happens to be called "test" beside other classes stays a class.
-    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
-    names = {entry.name.lower() for entry in folders if not entry.name.startswith(".")}
-    if "train" not in names or len(names) < 2 or not names <= SPLIT_FOLDERS.keys():
-        return [("", root)]
-    splits = [SPLIT_FOLDERS[name] for name in sorted(names)]
-    if len(set(splits)) < len(splits):
-        raise DataError(f"{root}: has more than one validation folder ({', '.join(sorted(names))})")
-    for entry in sorted(root.iterdir()):
-        if entry.name.startswith(".") or not entry.is_dir():
-            left_out.append(LeftOut(entry.name, _why_not_a_class(entry)))
+def _rows_of_class(
+    root: Path, split: str, folder: Path, entered: set[str], left_out: list[LeftOut]
+) -> list[tuple[str, str, str]]:
+    rows = []
+    for found in walk_images(folder, entered):
+        if found.reason:
+            path = _relative(root, found.path)
+            left_out.append(LeftOut(path, found.reason, found.unreadable))
+        else:
+            rows.append((_relative(root, found.path), folder.name, split))
+    if not rows:
+        left_out.append(LeftOut(_relative(root, folder), "no images in it"))
+    return rows
+
+
+def _class_folders(root: Path, left_out: list[LeftOut]) -> list[tuple[str, Path]]:
+    """(split, folder) of every class; the split is empty where the folders name none."""
+    folders = _subfolders(root, root, left_out)
+    splits = {folder.name: SPLIT_FOLDERS.get(folder.name.lower(), "") for folder in folders}
+    if not _is_split(root, set(splits.values())):
+        return [("", folder) for folder in folders]
+    others = [folder for folder in folders if not splits[folder.name]]
+    if with_images := [f.name for f in others if any(not x.reason for x in walk_images(f, set()))]:
+        raise DataError(
+            f"{root}: has {name_some(with_images)} with images beside train/; expected only "
+            f"{', '.join(SPLIT_FOLDERS)} there, or one folder a class; move the others away"
+        )
+    left_out += [LeftOut(folder.name, "no images in it") for folder in others]
+    named = [folder for folder in folders if splits[folder.name]]
+    if len({splits[folder.name] for folder in named}) < len(named):
+        names = ", ".join(folder.name for folder in named)
+        raise DataError(f"{root}: names a split twice ({names}); expected one folder for each")
     return [
-        (SPLIT_FOLDERS[entry.name.lower()], entry)
-        for entry in folders
-        if not entry.name.startswith(".")
+        (splits[parent.name], folder)
+        for parent in named
+        for folder in _subfolders(root, parent, left_out)
     ]
 
 
-def _class_folders(root: Path, folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield entry
-        else:
-            left_out.append(LeftOut(_relative(root, entry), _why_not_a_class(entry)))
+def _is_split(root: Path, splits: set[str]) -> bool:
+    # A class that happens to be called "train" holds images itself; the folder of a split holds
+    # folders of them.
+    if "train" not in splits or (len(splits) > 1 and not splits & {"val", "test"}):
+        return False
+    (train,) = [f for f in root.iterdir() if f.name.lower() == "train"][:1]
+    entries = [entry for entry in train.iterdir() if not entry.name.startswith(".")]
+    loose = any(entry.suffix.lower() in SUFFIXES for entry in entries if entry.is_file())
+    return not loose and any(entry.is_dir() for entry in entries)
 
 
-def _why_not_a_class(entry: Path) -> str:
+def _subfolders(root: Path, parent: Path, left_out: list[LeftOut]) -> list[Path]:
+    """The folders in `parent` that are not hidden; all else there is left out and named."""
+    try:
+        entries = sorted(parent.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{parent}: cannot be read ({(error.strerror or str(error)).lower()}); "
+            "mend that, or leave the folder out"
+        ) from error
+    folders = [e for e in entries if e.is_dir() and not e.name.startswith(".")]
+    left_out += [LeftOut(_relative(root, e), _why_no_class(e)) for e in entries if e not in folders]
+    return folders
+
+
+def _why_no_class(entry: Path) -> str:
     if entry.name.startswith("."):
         return "hidden"
     return "not in a class folder" if entry.suffix.lower() in SUFFIXES else "not an image"
-
-
-def _images_below(root: Path, folder: Path, left_out: list[LeftOut]) -> Iterator[str]:
-    entered = {os.path.realpath(folder)}
-
-    def note(error: OSError) -> None:
-        path = _relative(root, Path(error.filename))
-        left_out.append(LeftOut(path, (error.strerror or "").lower(), unreadable=True))
-
-    for parent, folders, files in os.walk(folder, onerror=note, followlinks=True):
-        kept = []
-        for name in sorted(folders):
-            path = Path(parent, name)
-            real = os.path.realpath(path)
-            if name.startswith("."):
-                left_out.append(LeftOut(_relative(root, path), "hidden"))
-            elif real in entered:
-                left_out.append(LeftOut(_relative(root, path), "a link to a folder already read"))
-            else:
-                entered.add(real)
-                kept.append(name)
-        folders[:] = kept
-        for name in sorted(files):
-            path = Path(parent, name)
-            if name.startswith("."):
-                left_out.append(LeftOut(_relative(root, path), "hidden"))
-            elif path.suffix.lower() not in SUFFIXES:
-                left_out.append(LeftOut(_relative(root, path), "not an image"))
-            else:
-                yield _relative(root, path)
 
 
 def _relative(root: Path, path: Path) -> str:

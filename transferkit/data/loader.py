@@ -78,6 +78,6 @@ def _collate(chunk: Sequence[tuple[int, NDArray[np.uint8] | str]]) -> Batch:
             failures.append((row, loaded))
         else:
             rows.append(row)
-            pixels.append(torch.from_numpy(np.ascontiguousarray(loaded)))
+            pixels.append(torch.from_numpy(np.array(loaded, order="C")))
     stacked = torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8)
     return Batch(np.array(rows, dtype=np.int64), stacked, tuple(failures))

@@ -7,14 +7,15 @@ BatchNorm statistics and dropout stand still. Needs no torch to be imported.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from transferkit.errors import OptionError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from transferkit.models.stages import Stage
 
@@ -29,24 +30,32 @@ class Strategy(StrEnum):
     FULL = "full"
 
 
+_FORMS = "head, last:N, from:STAGE, re:REGEX or all"
+
+
 def trainable_stages(
     stages: Sequence[Stage], *, strategy: Strategy, unfreeze: str
 ) -> tuple[Stage, ...]:
-    """The stages that receive updates, in the network's order.
+    """The stages that receive updates, in the network's order, each with its trainable part.
 
     Args:
-        stages: Stem to last, then the head.
+        stages: Stem to last, then the head, which is always trainable.
         strategy: Partial or full.
-        unfreeze: For partial: `head`, or `last:N` for the N last backbone stages with the head.
+        unfreeze: For partial: `head`; `last:N` for the N last backbone stages; `from:STAGE` for
+            that stage and all after it; `re:REGEX` for the parameters in whose names the pattern
+            is found; `all`.
 
     Raises:
-        OptionError: When `unfreeze` is not of that form, or asks for more stages than there are.
+        OptionError: When `unfreeze` is not of these forms or names nothing there is.
     """
     match strategy:
         case Strategy.FULL:
             return tuple(stages)
         case Strategy.PARTIAL:
-            return tuple(stages[-1 - _count(unfreeze, stages) :])
+            check_unfreeze(unfreeze)
+            form, _, value = unfreeze.partition(":")
+            *backbone, head = stages
+            return (*_CHOOSERS[form](value, backbone), head)
         case _:
             assert_never(strategy)
 
@@ -55,24 +64,62 @@ def check_unfreeze(unfreeze: str) -> None:
     """Check the form of an `--unfreeze` value.
 
     Raises:
-        OptionError: When it is neither `head` nor `last:N`.
+        OptionError: When it is none of the known forms.
     """
-    if unfreeze != "head" and not re.fullmatch(r"last:[1-9]\d*", unfreeze):
-        raise OptionError(f"--unfreeze: got {unfreeze!r}, expected head or last:N, such as last:1")
+    if not re.fullmatch(r"head|all|last:[1-9]\d*|from:\w+|re:.+", unfreeze):
+        raise OptionError(f"--unfreeze: got {unfreeze!r}, expected {_FORMS}")
+    if unfreeze.startswith("re:"):
+        try:
+            re.compile(unfreeze.removeprefix("re:"))
+        except re.error as error:
+            raise OptionError(
+                f"--unfreeze: got {unfreeze!r}, which is no regular expression ({error})"
+            ) from error
 
 
-def _count(unfreeze: str, stages: Sequence[Stage]) -> int:
-    check_unfreeze(unfreeze)
-    if unfreeze == "head":
-        return 0
-    count = int(unfreeze.removeprefix("last:"))
-    backbone = [stage.name for stage in stages[:-1]]
-    if count > len(backbone):
+def _last(value: str, backbone: Sequence[Stage]) -> Sequence[Stage]:
+    if int(value) > len(backbone):
         raise OptionError(
-            f"--unfreeze: got {unfreeze}, but the backbone has {len(backbone)} stages "
-            f"({', '.join(backbone)}); expected last:1 to last:{len(backbone)}"
+            f"--unfreeze: got last:{value}, but the backbone has {len(backbone)} stages "
+            f"({_names(backbone)}); expected last:1 to last:{len(backbone)}"
         )
-    return count
+    return backbone[-int(value) :]
+
+
+def _from(value: str, backbone: Sequence[Stage]) -> Sequence[Stage]:
+    names = [stage.name for stage in backbone]
+    if value not in names:
+        raise OptionError(
+            f"--unfreeze: got from:{value}, but the backbone's stages are {_names(backbone)}"
+        )
+    return backbone[names.index(value) :]
+
+
+def _matching(value: str, backbone: Sequence[Stage]) -> Sequence[Stage]:
+    narrowed = [
+        replace(stage, parameters=tuple(p for p in stage.parameters if re.search(value, p)))
+        for stage in backbone
+    ]
+    found = [stage for stage in narrowed if stage.parameters]
+    if not found:
+        modules = "; ".join(f"{stage.name}: {', '.join(stage.modules[:3])}" for stage in backbone)
+        raise OptionError(
+            f"--unfreeze: re:{value} is found in no parameter of the backbone's stages ({modules})"
+        )
+    return found
+
+
+def _names(stages: Sequence[Stage]) -> str:
+    return ", ".join(stage.name for stage in stages)
+
+
+_CHOOSERS: dict[str, Callable[[str, Sequence[Stage]], Sequence[Stage]]] = {
+    "head": lambda _, __: (),
+    "last": _last,
+    "from": _from,
+    "re": _matching,
+    "all": lambda _, backbone: backbone,
+}
 
 
 def freeze(module: nn.Module, trainable: Collection[str]) -> None:
@@ -92,3 +139,20 @@ def train_mode(module: nn.Module) -> None:
         parameters = list(child.parameters())
         if parameters and all(parameter.requires_grad for parameter in parameters):
             child.train()
+
+
+def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Everything that training must leave as it is, by name.
+
+    Returns:
+        The frozen parameters, and the buffers (BatchNorm's statistics among them) of the modules
+        that `train_mode` leaves in eval mode. As a side effect the module is in train mode.
+    """
+    train_mode(module)
+    state = module.state_dict()
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    for owner, child in module.named_modules():
+        if not child.training:
+            prefix = f"{owner}." if owner else ""
+            frozen |= {f"{prefix}{name}" for name, _ in child.named_buffers(recurse=False)}
+    return {name: state[name] for name in state if name in frozen}

@@ -21,7 +21,8 @@ class Source:
         prefix: What stands before its names on the command line, with the colon.
         names: Its architectures.
         build: Architecture, arguments and configuration to a network with random weights.
-        new_head: Gives the module a fresh head of so many classes.
+        new_head: Gives the network's module a fresh head of so many classes.
+        find_stages: A module, its heads and its input size to its stages.
         features: Images to what enters the head.
     """
 
@@ -29,6 +30,7 @@ class Source:
     names: Callable[[], Sequence[str]]
     build: Callable[[str, Mapping[str, Any], Mapping[str, Any]], "Network"]
     new_head: Callable[["Network", int], None]
+    find_stages: Callable[[nn.Module, tuple[str, ...], tuple[int, int, int]], tuple[Stage, ...]]
     features: Callable[["Network", Tensor], Tensor]
 
 
@@ -42,7 +44,9 @@ class Network:
         architecture: The library's name for it.
         model_args: Arguments beyond the name that build it.
         config: timm's pretrained configuration: preprocessing, licence, categories ...
-        heads: Names of the head's modules, nearly always one.
+        heads: Names of the head's modules, nearly always one; none where there is no head.
+        num_classes: Width of the logits.
+        stages: The backbone's stages, stem to last, then the head.
     """
 
     module: nn.Module
@@ -51,6 +55,7 @@ class Network:
     model_args: Mapping[str, Any]
     config: Mapping[str, Any]
     heads: tuple[str, ...]
+    num_classes: int
     stages: tuple[Stage, ...]
 
     @property
@@ -62,11 +67,6 @@ class Network:
     def preprocessing(self) -> Preprocessing:
         """What the network expects of its pixels."""
         return Preprocessing.from_config(self.config)
-
-    @property
-    def num_classes(self) -> int:
-        """Width of the logits."""
-        return _width(self.module.get_submodule(self.heads[0]))
 
     @cached_property
     def feature_dim(self) -> int:
@@ -95,11 +95,25 @@ class Network:
         return torch.zeros(1, *self.preprocessing.input_size, device=self.device)
 
     def with_new_head(self, num_classes: int) -> "Network":
-        """The same network with an untrained head; the module is changed in place."""
+        """The same backbone with an untrained head.
+
+        The module is changed in place: this network must not be used any more.
+        """
+        # Held on to, so that no new parameter can be taken for an old one.
+        old = list(self.module.parameters())
         self.source.new_head(self, num_classes)
         self.module.eval()
+        known = {id(parameter) for parameter in old}
+        new = [name for name, p in self.module.named_parameters() if id(p) not in known]
+        heads = tuple(dict.fromkeys(name.rpartition(".")[0] for name in new))
         config = {k: v for k, v in self.config.items() if not k.startswith("label_")}
-        return replace(self, config={**config, "num_classes": num_classes})
+        return replace(
+            self,
+            heads=heads,
+            num_classes=num_classes,
+            stages=self.source.find_stages(self.module, heads, self.preprocessing.input_size),
+            config={**config, "num_classes": num_classes},
+        )
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "Network":
         """The same network with another record of preprocessing.
@@ -134,9 +148,3 @@ def module_names(root: nn.Module, wanted: object) -> tuple[str, ...]:
     if isinstance(wanted, tuple | list | nn.ModuleList):
         return tuple(name for one in wanted for name in module_names(root, one))
     return tuple(name for name, module in root.named_modules() if module is wanted and name)
-
-
-def _width(head: nn.Module) -> int:
-    for parameter in head.parameters():
-        return int(parameter.shape[0])
-    raise TypeError(f"a head without parameters: {head}")

@@ -6,10 +6,11 @@ from typing import Any
 
 import timm
 from timm.models import PretrainedCfg
-from torch import Tensor
+from torch import Tensor, nn
 
+from transferkit.data.preprocessing import Preprocessing
 from transferkit.models.network import Network, Source, module_names
-from transferkit.models.stages import timm_stages
+from transferkit.models.stages import Stage, timm_stages, traced_stages
 
 _CONFIG_KEYS = tuple(entry.name for entry in fields(PretrainedCfg))
 
@@ -29,6 +30,7 @@ def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str
         **model_args,
     ).eval()
     heads = module_names(module, module.get_classifier())
+    input_size = Preprocessing.from_config(config).input_size
     return Network(
         module=module,
         source=TIMM,
@@ -36,8 +38,19 @@ def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str
         model_args=dict(model_args),
         config={**config, **PretrainedCfg(**known).to_dict(remove_source=True)},
         heads=heads,
-        stages=timm_stages(module, heads),
+        num_classes=config["num_classes"],
+        stages=_find_stages(module, heads, input_size),
     )
+
+
+def _find_stages(
+    module: nn.Module, heads: tuple[str, ...], input_size: tuple[int, int, int]
+) -> tuple[Stage, ...]:
+    try:
+        return timm_stages(module, heads)
+    except (AttributeError, AssertionError, TypeError):
+        # A few models have no group_matcher, or one that cannot tell coarse groups.
+        return traced_stages(module, heads, input_size)
 
 
 def _new_head(network: Network, num_classes: int) -> None:
@@ -50,4 +63,11 @@ def _features(network: Network, images: Tensor) -> Tensor:
     return features
 
 
-TIMM = Source(prefix="", names=_names, build=_build, new_head=_new_head, features=_features)
+TIMM = Source(
+    prefix="",
+    names=_names,
+    build=_build,
+    new_head=_new_head,
+    find_stages=_find_stages,
+    features=_features,
+)

@@ -48,7 +48,7 @@ def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str
         architecture,
         weights=None,
         num_classes=config["num_classes"],
-        **_no_auxiliary_heads(architecture),
+        **_extra_arguments(architecture, Preprocessing.from_config(config)),
         **model_args,
     ).eval()
     head = _head_name(module, config["num_classes"])
@@ -60,11 +60,14 @@ def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str
         model_args=dict(model_args),
         config={k: v for k, v in config.items() if k != "url"},
         heads=(head,),
+        num_classes=config["num_classes"],
         stages=traced_stages(module, (head,), input_size),
     )
 
 
-def _no_auxiliary_heads(architecture: str) -> dict[str, Any]:
+def _extra_arguments(architecture: str, preprocessing: Preprocessing) -> dict[str, Any]:
+    if architecture.startswith("vit_"):
+        return {"image_size": preprocessing.input_size[-1]}
     if architecture not in ("googlenet", "inception_v3"):
         return {}
     # Their published weights expect the input transform, and come with side heads that only help
@@ -87,7 +90,7 @@ def _new_head(network: Network, num_classes: int) -> None:
     old = network.module.get_submodule(name)
     new: nn.Module
     if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, num_classes)
+        new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
     elif isinstance(old, nn.Conv2d):
         new = nn.Conv2d(old.in_channels, num_classes, old.kernel_size)  # type: ignore[arg-type]
     else:
@@ -111,5 +114,10 @@ def _features(network: Network, images: Tensor) -> Tensor:
 
 
 TORCHVISION = Source(
-    prefix="torchvision:", names=_names, build=_build, new_head=_new_head, features=_features
+    prefix="torchvision:",
+    names=_names,
+    build=_build,
+    new_head=_new_head,
+    find_stages=traced_stages,
+    features=_features,
 )

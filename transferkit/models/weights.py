@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from torch import Tensor
+from torch import Tensor, nn
 
 from transferkit.errors import WeightsError
 from transferkit.models.network import Network
@@ -115,7 +115,19 @@ def fit_weights(
         )
     if not keep_head:
         state = _without(state, _head_prefixes(network))
-    network.module.load_state_dict(state, strict=False)
+    copy_tensors(state, network.module)
+
+
+@torch.no_grad()
+def copy_tensors(state: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Copy values into the module's tensors of the same names and shapes.
+
+    Unlike `load_state_dict` it asks for nothing that plain tensors do not carry, such as the
+    version marks of torchvision's MNASNet.
+    """
+    own = module.state_dict()
+    for name, tensor in state.items():
+        own[name].copy_(tensor)
 
 
 def _misfits(network: Network, state: State, *, keep_head: bool) -> list[str]:
@@ -141,7 +153,8 @@ def translate_layout(state: State, other: Network, network: Network) -> State | 
     """Translate weights from `other`'s names to `network`'s, two builds of one architecture.
 
     The tensors are matched in order. That proves nothing by itself, so the translation is believed
-    only after both networks, with these weights, gave the same features for one random picture.
+    only after both networks, with these weights, gave the same features for one random picture:
+    both carry them afterwards, whatever the answer.
 
     Returns:
         The translated state, or None when `state` is not `other`'s or the features differ.
@@ -163,8 +176,8 @@ def translate_layout(state: State, other: Network, network: Network) -> State | 
         if source in state
     }
     body = _without(translated, _head_prefixes(network))
-    other.module.load_state_dict(_without(state, _head_prefixes(other)), strict=False)
-    network.module.load_state_dict(body, strict=False)
+    copy_tensors(_without(state, _head_prefixes(other)), other.module)
+    copy_tensors(body, network.module)
     return translated if _same_features(other, network) else None
 
 

@@ -28,7 +28,11 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
+        return (
+            math.isfinite(value)
+            and above
+            and (value < self.high if self.open_high else value <= self.high)
+        )
 
     def __str__(self) -> str:
         low = f"more than {self.low:g}" if self.open_low else f"{self.low:g} or more"
@@ -91,7 +95,7 @@ def number_or_auto(text: str) -> int | None:
     """
     if text == "auto":
         return None
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         raise ValueError(f"{text!r} is neither a whole number nor auto")
     return int(text)
 

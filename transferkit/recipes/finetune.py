@@ -43,6 +43,7 @@ from transferkit.reporting import SILENT, EpochRow, Plan, Reporter
 from transferkit.training.loop import Fit, TrainingSetup, fit
 from transferkit.training.loss import class_weights, create_criterion
 from transferkit.training.optimizer import create_optimizer
+from transferkit.training.proof import frozen_digests, require_unchanged
 from transferkit.training.schedule import warmup_cosine
 
 
@@ -76,6 +77,7 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
         UnknownNameError: When there is no such backbone.
         OptionError: When an option cannot work with this backbone or machine.
         OutputError: When the run's folder is there already or cannot be written.
+        TransferKitError: When the loss is no number, or a frozen tensor changed.
     """
     started = time.perf_counter()
     run = None if options.dry_run else choose_run(options)
@@ -93,9 +95,13 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     # Only now: bad data or weights must not cost the run that is to be replaced.
     clear_run(run)
     write_inputs(run, options, dataset, network, how)
+    freeze(network.module, {name for stage in trainable for name in stage.parameters})
+    before = frozen_digests(network.module)
     result = _train(options, dataset, network, trainable, how, reporter)
+    require_unchanged(before, frozen_digests(network.module))
     val = _validation(network, dataset, how, reporter)
     metrics = _metrics(dataset, network, result, val)
+    metrics["frozen"] = {"tensors": len(before), "unchanged": True}
     ModelBundle(network, dataset.index.class_names, _provenance(options)).save(run / MODEL)
     write_history(run, result.history)
     metrics["seconds"] = time.perf_counter() - started
@@ -135,7 +141,6 @@ def _train(
     how: Pass,
     reporter: Reporter,
 ) -> Fit:
-    freeze(network.module, {name for stage in trainable for name in stage.parameters})
     optimizer = create_optimizer(
         network.module,
         trainable,

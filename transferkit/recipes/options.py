@@ -31,7 +31,7 @@ _OUTPUT, _MODEL, _DATA, _TRAINING, _COMPUTE = "Output", "Model", "Data", "Traini
 class ComputeOptions(Options):
     """How a command computes, the same for all."""
 
-    batch_size: int = option(32, panel=_COMPUTE, help="Images a batch.", within=Range(1))
+    batch_size: int = option(32, panel=_COMPUTE, help="Images a batch.", within=Range(1, 65536))
     device: Device = option(Device.AUTO, panel=_COMPUTE, help="Where to compute.")
     precision: Precision = option(
         Precision.AUTO, panel=_COMPUTE, help="auto is bf16 on a GPU that has it, else fp32."
@@ -97,8 +97,9 @@ class FinetuneOptions(PictureOptions):
     unfreeze: str = option(
         "head",
         panel=_MODEL,
-        help="For partial: head, or last:N for the N last stages and the head.",
-        metavar="head|last:N",
+        help="For partial, with the head: head alone, last:N stages, from:STAGE on, the parameters "
+        "that re:REGEX is found in, or all.",
+        metavar="head|last:N|from:STAGE|re:REGEX|all",
     )
     val_fraction: float = option(
         0.2,
@@ -235,7 +236,7 @@ class PredictOptions(ComputeOptions):
     )
     weights: str = option("pretrained", panel=_MODEL, help=f"With --backbone: {_WEIGHTS_HELP}")
     top_k: int = option(
-        5, panel=_OUTPUT, help="How many classes each record lists.", within=Range(1)
+        5, panel=_OUTPUT, help="How many classes each record lists.", within=Range(1, 1000)
     )
     min_confidence: float = option(
         0.0, panel=_OUTPUT, help="Below it a record has no label.", within=Range(0, 1)
@@ -265,6 +266,8 @@ class PredictOptions(ComputeOptions):
                 "--model, --backbone: expected one of them; -m RUN for a model of yours, "
                 "-b NAME for a pretrained network's own categories"
             )
+        if self.model and self.weights != "pretrained":
+            raise OptionError("--weights is for --backbone; --model brings its own")
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,22 @@ def create_plan(
 ) -> Plan:
     """Everything that is decided, from the options and what they led to."""
     sizes = {name: p.numel() for name, p in network.module.named_parameters()}
-    rates = {
-        s: options.learning_rate if s.name == HEAD else options.backbone_rate for s in trainable
-    }
-    stages = []
-    for stage in network.stages:
-        count = sum(sizes[name] for name in stage.parameters)
-        rate = rates.get(stage)
-        stages.append(StageRow(stage.name, stage.modules, count, count if rate else 0, rate))
-    left_out = dataset.index.left_out
-    return Plan(_settings(options, network), dataset.counts(), left_out, tuple(stages))
+    moving = {stage.name: sum(sizes[name] for name in stage.parameters) for stage in trainable}
+    stages = tuple(
+        StageRow(
+            name=stage.name,
+            modules=stage.modules,
+            parameters=sum(sizes[name] for name in stage.parameters),
+            trainable=moving.get(stage.name, 0),
+            learning_rate=_rate(options, stage) if stage.name in moving else None,
+        )
+        for stage in network.stages
+    )
+    return Plan(_settings(options, network), dataset.counts(), dataset.index.left_out, stages)
+
+
+def _rate(options: FinetuneOptions, stage: Stage) -> float:
+    return options.learning_rate if stage.name == HEAD else options.backbone_rate
 
 
 def _settings(options: FinetuneOptions, network: Network) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.bundle import ModelBundle
-from transferkit.data.images import SUFFIXES
+from transferkit.data.walk import walk_images
 from transferkit.errors import DataError
 from transferkit.inference import probabilities
 from transferkit.models.backbones import categories, create_network
@@ -72,21 +72,31 @@ def _prediction(
 
 
 def _expand(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
-    """Each input's files: a folder's images, a pattern's matches, or the path as it stands."""
+    """Each input's files: a folder's images, a pattern's matches, or the path as it stands.
+
+    A folder without images and a pattern without a match stay as they are, and become records
+    with their reason.
+    """
     paths: list[str] = []
+    found = 0
     for given in inputs:
         if given == STANDARD_INPUT:
-            paths += [line for line in (entry.rstrip("\r\n") for entry in listed) if line]
+            more = [line for line in (entry.rstrip("\r\n") for entry in listed) if line]
         elif os.path.isdir(given):
-            paths += _images_in(given)
-        elif not os.path.exists(given) and glob.has_magic(given):
+            more = _images_in(given)
+        elif not os.path.lexists(given) and glob.has_magic(given):
             # A pattern in quotes reaches us unexpanded, as it does from shells without patterns.
-            paths += sorted(
-                path for path in glob.glob(given, recursive=True) if os.path.isfile(path)
-            )
+            matches = sorted(glob.glob(given, recursive=True))
+            more = [
+                path
+                for match in matches
+                for path in (_images_in(match) if os.path.isdir(match) else [match])
+            ]
         else:
-            paths.append(given)
-    if not paths:
+            more = [given]
+        found += len(more)
+        paths += more or [given]
+    if not found:
         raise DataError(
             f"no images in {', '.join(inputs)}; expected image files, folders of them, or patterns"
         )
@@ -94,17 +104,9 @@ def _expand(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
 
 
 def _images_in(folder: str) -> list[str]:
-    found: list[str] = []
-
-    def keep(error: OSError) -> None:
-        # A folder that may not be read stays an input, and becomes a record with its reason.
-        found.append(error.filename)
-
-    for parent, folders, files in os.walk(folder, onerror=keep):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            os.path.join(parent, name)
-            for name in files
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
-    return sorted(found)
+    # A folder below that may not be read stays an input too, and becomes a record.
+    return [
+        str(found.path)
+        for found in walk_images(Path(folder), set())
+        if not found.reason or found.unreadable
+    ]

@@ -27,7 +27,7 @@ def choose_run(options: FinetuneOptions) -> Path:
     """The run's folder; nothing is made or removed yet.
 
     Raises:
-        OutputError: When it holds files and may not be replaced.
+        OutputError: When it holds files that may not be replaced, or that are no run.
     """
     run = options.output or _unused_name(options)
     if run.exists() and not run.is_dir():
@@ -36,6 +36,11 @@ def choose_run(options: FinetuneOptions) -> Path:
         raise OutputError(
             f"{run}: is there already and not empty; name another --output, or replace the run in "
             "it with --overwrite"
+        )
+    if run.is_dir() and any(run.iterdir()) and not (run / OPTIONS).is_file():
+        raise OutputError(
+            f"{run}: --overwrite replaces runs, and this folder holds no {OPTIONS}; "
+            "name another --output"
         )
     return run
 
@@ -50,9 +55,13 @@ def clear_run(run: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)
         for name in (MODEL, METRICS, HISTORY, SPLIT, OPTIONS):
             old = run / name
-            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            else:
+                old.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make {run}: {error.strerror}; name another --output") from error
+        reason = error.strerror or error
+        raise OutputError(f"cannot make {run}: {reason}; name another --output") from error
 
 
 def _unused_name(options: FinetuneOptions) -> Path:

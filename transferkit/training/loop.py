@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from transferkit.errors import TransferKitError
 from transferkit.models.freezing import train_mode
+from transferkit.models.weights import copy_tensors
 from transferkit.reporting import EpochRow, Reporter
 from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import rates
@@ -92,6 +93,7 @@ def fit(setup: TrainingSetup, *, epochs: int, patience: int, phase: str, reporte
         val_loss, val_accuracy = setup.validate()
         seconds = time.perf_counter() - started
         row = EpochRow(epoch, phase, loss, accuracy, val_loss, val_accuracy, *applied, seconds)
+        _require_finite("validation", val_loss, epoch)
         result.history.append(row)
         if is_best := _better(row, result):
             result.best = epoch - 1
@@ -100,7 +102,7 @@ def fit(setup: TrainingSetup, *, epochs: int, patience: int, phase: str, reporte
         if patience and epoch - 1 - result.best >= patience and epoch < epochs:
             reporter.notice(f"stopped early: no better epoch for {patience} epochs")
             break
-    setup.module.load_state_dict(best_state, strict=False)
+    copy_tensors(best_state, setup.module)
     return result
 
 
@@ -130,12 +132,16 @@ def train_one_epoch(
             shown = f"loss {float(loss_sum) / seen:.3f}"
         report(len(labels), shown)
     loss_mean = float(loss_sum) / seen
-    if not np.isfinite(loss_mean):
+    _require_finite("training", loss_mean, epoch)
+    return loss_mean, float(correct) / seen, applied
+
+
+def _require_finite(which: str, loss: float, epoch: int) -> None:
+    if not np.isfinite(loss):
         raise TransferKitError(
-            f"the training loss became {loss_mean} in epoch {epoch}; try a lower --lr "
+            f"the {which} loss became {loss} in epoch {epoch}; try a lower --lr "
             "(and --backbone-lr), or --precision fp32"
         )
-    return loss_mean, float(correct) / seen, applied
 
 
 def _step(setup: TrainingSetup, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

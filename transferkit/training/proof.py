@@ -1,0 +1,32 @@
+"""The proof that what was said to be frozen did not move: digests before and after training."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from transferkit.errors import TransferKitError, name_some
+from transferkit.models.freezing import frozen_tensors
+from transferkit.models.weights import tensors_digest
+
+Digests = Mapping[str, str]
+"""Name of a tensor to the SHA-256 of its values."""
+
+
+def frozen_digests(module: nn.Module) -> Digests:
+    """The digest of every frozen parameter and buffer; costs about a second a gigabyte."""
+    return {name: tensors_digest({name: tensor}) for name, tensor in frozen_tensors(module).items()}
+
+
+def require_unchanged(before: Digests, after: Digests) -> None:
+    """Compare digests taken before and after training.
+
+    Raises:
+        TransferKitError: When a frozen tensor changed, with the names of all that did. That is a
+            fault of transferkit's or the backbone's, and the run is not to be trusted.
+    """
+    changed = [name for name, digest in before.items() if after.get(name) != digest]
+    if changed:
+        raise TransferKitError(
+            f"{len(changed)} tensors changed though they were frozen: {name_some(changed, 20)}; "
+            "nothing was saved; train more of the backbone with --unfreeze, and report this"
+        )
