@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from transferkit.data import split
 from transferkit.data.index import ImageIndex
-from transferkit.data.split import assign_splits
 from transferkit.errors import DataError
 
 
@@ -14,6 +14,10 @@ def index_of(counts: dict[str, int], splits: tuple[str, ...] = ()) -> ImageIndex
     labels = np.repeat(np.arange(len(counts)), list(counts.values()))
     paths = tuple(f"{i}.png" for i in range(len(labels)))
     return ImageIndex(Path("data"), paths, labels, tuple(counts), splits or ("",) * len(labels))
+
+
+def assign_splits(index, *, val_fraction, seed, sha256=None):
+    return split.assign_splits(index, sha256 or index.paths, val_fraction=val_fraction, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,9 @@ def test_assign_splits__takes_validation_from_train_where_there_is_only_test():
 
 
 def test_assign_splits__refuses_a_class_with_one_image():
-    with pytest.raises(DataError, match="got one readable image in b, expected at least two"):
+    with pytest.raises(
+        DataError, match="got fewer than two different readable images in b, expected one"
+    ):
         assign_splits(index_of({"a": 5, "b": 1}), val_fraction=0.2, seed=0)
 
 
@@ -67,3 +73,23 @@ def test_assign_splits__refuses_a_validation_class_that_is_not_trained():
 
     with pytest.raises(DataError, match="c in val but without an image in train"):
         assign_splits(index_of({"a": 3, "b": 1, "c": 1}, given), val_fraction=0.2, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_assign_splits__never_divides_copies(seed):
+    """Ten pictures a class, each there three times, once in the other class as well."""
+    index = index_of({"a": 30, "b": 30})
+    sha256 = [f"{i % 10}a" for i in range(30)] + [f"{i % 10}b" for i in range(29)] + ["0a"]
+
+    splits = assign_splits(index, val_fraction=0.3, seed=seed, sha256=sha256)
+
+    sides = {}
+    for digest, name in zip(sha256, splits, strict=True):
+        sides.setdefault(digest, set()).add(name)
+    assert all(len(side) == 1 for side in sides.values())
+    assert 8 <= splits[:30].count("val") <= 10
+
+
+def test_assign_splits__refuses_a_class_of_copies_of_one_image():
+    with pytest.raises(DataError, match="fewer than two different readable images in a"):
+        assign_splits(index_of({"a": 3, "b": 3}), val_fraction=0.5, seed=0, sha256=list("xxxabc"))

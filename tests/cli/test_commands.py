@@ -119,7 +119,11 @@ def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
         (["finetune", "nowhere"], 1, "nowhere: no such folder with one subfolder"),
         (["finetune", "empty"], 1, "empty: no images in it; expected one subfolder a class"),
         (["finetune", "one"], 1, "one: got one class (red), expected two or more"),
-        (["finetune", "single"], 1, "single: got one readable image in green"),
+        (
+            ["finetune", "single"],
+            1,
+            "single: got fewer than two different readable images in green",
+        ),
         (["finetune", "colours", "-b", "resnet81"], 1, "unknown backbone 'resnet81'; did you mean"),
         (["finetune", "colours", "-b", "local-dir:empty"], 1, "empty: no config.json in it"),
         (["finetune", "colours", "--weights", "no.pth"], 1, "no.pth: no such weights file"),

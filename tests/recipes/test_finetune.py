@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import make_classes
+from conftest import make_classes, save_picture
 from safetensors.torch import load_file
 
 import transferkit
@@ -283,8 +283,8 @@ def test_finetune__says_which_image_changed_under_its_hands(tmp_path, monkeypatc
 def test_finetune__trains_when_one_picture_is_left_over_for_the_last_batch(tmp_path):
     """BatchNorm cannot take a batch of one picture: 13 training pictures in batches of 6."""
     data = make_classes(tmp_path / "data", 5)
-    for name in ("6.png", "7.png"):
-        (data / "red" / name).write_bytes((data / "red" / "0.png").read_bytes())
+    for i in (6, 7):
+        save_picture(data / "red" / f"{i}.png", (200, 50, 40), seed=100 + i)
     (data / "blue" / "4.png").unlink()
 
     result = transferkit.finetune(

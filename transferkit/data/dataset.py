@@ -39,6 +39,14 @@ class Dataset:
             for name, train, val, test in zip(self.index.class_names, *of_split, strict=True)
         }
 
+    def leaked(self) -> list[str]:
+        """Paths of validation and test images that are byte-identical to a training image."""
+        trained = {
+            sha for sha, split in zip(self.sha256, self.splits, strict=True) if split == "train"
+        }
+        rows = zip(self.index.paths, self.sha256, self.splits, strict=True)
+        return [path for path, sha, split in rows if split != "train" and sha in trained]
+
     def digest(self) -> str:
         """SHA-256 of paths, labels, contents and splits: the same data, the same digest."""
         rows = zip(self.index.paths, self.index.labels, self.sha256, self.splits, strict=True)

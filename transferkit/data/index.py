@@ -198,7 +198,7 @@ def _is_split(root: Path, splits: set[str]) -> bool:
     # folders of them.
     if "train" not in splits or (len(splits) > 1 and not splits & {"val", "test"}):
         return False
-    (train,) = [f for f in root.iterdir() if f.name.lower() == "train"][:1]
+    train = next(folder for folder in root.iterdir() if folder.name.lower() == "train")
     entries = [entry for entry in train.iterdir() if not entry.name.startswith(".")]
     loose = any(entry.suffix.lower() in SUFFIXES for entry in entries if entry.is_file())
     return not loose and any(entry.is_dir() for entry in entries)

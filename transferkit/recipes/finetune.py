@@ -116,8 +116,16 @@ def _dataset(options: FinetuneOptions, reporter: Reporter) -> Dataset:
         index = index.with_validation(scan(options.val))
     workers = options.workers or default_workers()
     checked = check_images(index, workers=workers, reporter=reporter)
-    splits = assign_splits(checked.index, val_fraction=options.val_fraction, seed=options.seed)
-    return Dataset(checked.index, checked.sha256, splits)
+    splits = assign_splits(
+        checked.index, checked.sha256, val_fraction=options.val_fraction, seed=options.seed
+    )
+    dataset = Dataset(checked.index, checked.sha256, splits)
+    if shared := dataset.leaked():
+        reporter.notice(
+            f"{len(shared)} images stand in training and in validation or test, so that the "
+            f"accuracy will flatter: {name_some(shared)}"
+        )
+    return dataset
 
 
 def _network(options: FinetuneOptions, num_classes: int) -> Network:
