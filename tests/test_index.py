@@ -68,6 +68,53 @@ def test_scan__a_class_called_test_is_a_class(tmp_path):
     assert scan(tmp_path).class_names == ("bus", "test", "train")
 
 
+def test_scan__refuses_images_beside_a_split(tmp_path):
+    make_classes(tmp_path / "train", 1)
+    make_classes(tmp_path / "val", 1)
+    (tmp_path / "__MACOSX").mkdir()
+    assert len(scan(tmp_path)) == 6
+    save_picture(tmp_path / "extra" / "1.png", (1, 2, 3), seed=0)
+
+    with pytest.raises(DataError, match="has extra with images beside train/"):
+        scan(tmp_path)
+
+
+def test_scan__reads_train_alone(tmp_path):
+    make_classes(tmp_path / "train", 2)
+
+    assert set(scan(tmp_path).splits) == {"train"}
+
+
+def test_scan__refuses_a_split_named_twice(tmp_path):
+    for name in ("train", "val", "valid"):
+        make_classes(tmp_path / name, 1)
+
+    with pytest.raises(DataError, match=r"names a split twice \(train, val, valid\)"):
+        scan(tmp_path)
+
+
+def test_scan__gives_no_image_a_second_label_through_a_link(tmp_path):
+    make_classes(tmp_path, 1)
+    (tmp_path / "red" / "up").symlink_to(tmp_path)
+    (tmp_path / "red" / "sibling").symlink_to(tmp_path / "blue")
+    (tmp_path / "same").symlink_to(tmp_path / "green")
+
+    index = scan(tmp_path)
+
+    assert index.paths == ("blue/0.png", "green/0.png", "red/0.png")
+    assert {path for path in reasons(index)} == {"red/up", "red/sibling", "same"}
+
+
+def test_without__drops_a_class_that_has_no_image_left(tmp_path):
+    index = scan(make_classes(tmp_path, 1))
+
+    kept = index.without((LeftOut("blue/0.png", "broken", unreadable=True),))
+
+    assert kept.class_names == ("green", "red")
+    assert kept.labels.tolist() == [0, 1]
+    assert kept.left_out[-1].path == "blue"
+
+
 def test_scan__follows_links_once(tmp_path):
     make_classes(tmp_path / "data", 1)
     save_picture(tmp_path / "elsewhere" / "2.png", (1, 2, 3), seed=0)
@@ -116,6 +163,18 @@ def test_with_validation__joins_two_folders(tmp_path):
     assert index.splits == ("train",) * 6 + ("val",)
     assert index.labels[-1] == 2
     assert index.files[-1].resolve() == tmp_path / "b/red/new.png"
+
+
+def test_with_validation__finds_its_files_from_behind_a_link(tmp_path):
+    """The same names on both sides of a link: the images must be those that were named."""
+    make_classes(tmp_path / "elsewhere" / "data", 2)
+    save_picture(tmp_path / "elsewhere" / "val" / "red" / "1.png", (0, 0, 0), seed=1)
+    save_picture(tmp_path / "here" / "val" / "red" / "1.png", (200, 0, 0), seed=2)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere" / "data")
+
+    index = scan(tmp_path / "here/link").with_validation(scan(tmp_path / "here/val"))
+
+    assert index.files[-1].resolve() == tmp_path / "here/val/red/1.png"
 
 
 def test_with_validation__refuses_classes_of_its_own(tmp_path):

@@ -66,6 +66,19 @@ def whole_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_place(path: Path) -> None:
+    """Check early, before long work, that a file can be made at `path`.
+
+    Raises:
+        OutputError: When its folder cannot be made or written.
+    """
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(path)
+        temporary.touch()
+        temporary.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole.
 

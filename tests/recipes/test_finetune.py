@@ -12,7 +12,7 @@ from conftest import make_classes, save_picture
 from safetensors.torch import load_file
 
 import transferkit
-from transferkit.errors import DataError, TransferKitError
+from transferkit.errors import DataError, OptionError, TransferKitError
 from transferkit.recipes.options import FinetuneOptions
 from transferkit.reporting import EpochRow, LeftOut
 
@@ -181,9 +181,21 @@ def test_finetune__partial_leaves_the_frozen_stages_as_they_were(result):
     assert result.history[0].lr_backbone == result.history[0].lr_head > 0
 
 
-@pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "test_vit"])
-def test_finetune__runs_on_other_architectures(name, image_folder, tmp_path):
-    options = SMALL | {"backbone": name, "image_size": None if name == "test_vit" else 64}
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("torchvision:squeezenet1_1", 64),
+        ("torchvision:mnasnet0_5", 64),  # asks for a version mark that plain tensors lack
+        ("test_vit", None),
+        ("eva02_tiny_patch14_224", 56),  # comes without a head
+        ("levit_128s", None),  # its head begins with a norm
+        ("deit_tiny_distilled_patch16_224", 32),  # has two heads
+        ("coat_tiny", 32),  # shares tensors
+        ("poolformer_s12", 64),  # has no group_matcher
+    ],
+)
+def test_finetune__runs_on_other_architectures(name, size, image_folder, tmp_path):
+    options = SMALL | {"backbone": name, "image_size": size}
 
     result = transferkit.finetune(image_folder, tmp_path, epochs=1, **options)
 
@@ -191,6 +203,8 @@ def test_finetune__runs_on_other_architectures(name, image_folder, tmp_path):
     assert bundle.network.name == name
     assert bundle.predict_proba([image_folder / "red/0.png"]).sum() == pytest.approx(1)
     assert len(result.history) == 1
+    assert result.plan.stages[-1].trainable > 0
+    assert result.metrics["frozen"]["tensors"] > 0
 
 
 def test_finetune__from_a_bundle_goes_on_with_its_backbone(result, image_folder, tmp_path):
@@ -263,6 +277,30 @@ def test_finetune__says_when_the_loss_is_no_number(image_folder, tmp_path):
         transferkit.finetune(
             image_folder, tmp_path, epochs=3, strategy="full", learning_rate=1e30, **SMALL
         )
+
+
+@pytest.mark.parametrize("rate", ["inf", "nan"])
+def test_finetune__refuses_a_rate_that_is_no_number(rate):
+    with pytest.raises(OptionError, match=f"--lr: got {rate}, expected more than 0"):
+        FinetuneOptions("data", learning_rate=float(rate))
+
+
+def test_finetune__says_when_validation_images_stand_in_training(image_folder, tmp_path):
+    from transferkit.recipes.finetune import finetune
+    from transferkit.reporting import SilentReporter
+
+    class Recorder(SilentReporter):
+        said = ""
+
+        def notice(self, message):
+            self.said += message
+
+    recorder = Recorder()
+    finetune(
+        FinetuneOptions(image_folder, tmp_path, val=image_folder, dry_run=True, **SMALL), recorder
+    )
+
+    assert recorder.said.startswith("24 images stand in training and in validation")
 
 
 def test_finetune__says_which_image_changed_under_its_hands(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """Prediction and evaluation: a record an input, never a neighbour's scores."""
 
+import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from conftest import make_classes, save_picture
+from PIL import Image
 
 import transferkit
 from transferkit.errors import BundleError, DataError, OptionError
@@ -39,6 +42,25 @@ def test_predict__expands_folders_and_patterns(run_folder, image_folder):
 
     assert [p.path for p in folder] == [str(image_folder / f"red/{i}.png") for i in range(8)]
     assert folder == pattern
+
+
+def test_predict__every_input_has_a_record(run_folder, image_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "linked").symlink_to(image_folder / "red")
+    inputs = ["no*.png", tmp_path / "empty", tmp_path / "pipe.png", "null\0.png", tmp_path / "l*"]
+
+    predictions = transferkit.predict([str(i) for i in inputs], model=str(run_folder))
+
+    assert [p.error for p in predictions[:4]] == [
+        "no such file or directory",
+        "a folder without images",
+        "not a regular file",
+        "embedded null byte",
+    ]
+    assert [p.path for p in predictions[4:]] == [
+        str(tmp_path / f"linked/{i}.png") for i in range(8)
+    ]
 
 
 def test_predict__a_file_whose_name_looks_like_a_pattern_is_a_file(run_folder, tmp_path):
@@ -122,6 +144,14 @@ def test_evaluate__refuses_classes_that_are_not_the_models(run_folder, tmp_path)
     )
 
 
+def change(key, value):
+    def damage(run):
+        path = run / "model" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -139,6 +169,14 @@ def test_evaluate__refuses_classes_that_are_not_the_models(run_folder, tmp_path)
             ),
             "names 2 classes for 3 outputs",
         ),
+        (change("architecture", 5), "architecture must be a name"),
+        (change("num_classes", "3"), "num_classes must be a whole number"),
+        (change("label_names", ["a", "a", "b"]), "must be a list of different texts"),
+        (change("label_names", {"0": "a"}), "must be a list of different texts"),
+        (change("model_args", [1]), "model_args a table"),
+        (change("model_args", {"zzz": 1}), "cannot be built with model_args"),
+        (change("model_args", {"checkpoint_path": "x.pth"}), "must not name checkpoint_path"),
+        (change("pretrained_cfg", {"mean": [0.5]}), "mean must be three numbers"),
     ],
 )
 def test_load__says_what_is_wrong_with_a_model(run_folder, tmp_path, damage, message):
@@ -149,14 +187,18 @@ def test_load__says_what_is_wrong_with_a_model(run_folder, tmp_path, damage, mes
         transferkit.ModelBundle.load(run)
 
 
-def test_predict_proba__takes_files_and_pictures(run_folder, image_folder):
-    from PIL import Image
-
+def test_predict_proba__takes_files_and_pictures(run_folder, image_folder, tmp_path):
     bundle = transferkit.ModelBundle.load(run_folder)
     path = image_folder / "green" / "3.png"
     with Image.open(path) as picture:
         rows = bundle.predict_proba([path, picture])
 
+    assert np.array_equal(rows[0], rows[1])
+    sideways, exif = Image.open(path).convert("LA"), Image.Exif()
+    exif[0x0112] = 6
+    sideways.save(tmp_path / "odd.png", exif=exif)
+    with Image.open(tmp_path / "odd.png") as picture:
+        rows = bundle.predict_proba([tmp_path / "odd.png", picture])
     assert np.array_equal(rows[0], rows[1])
     assert bundle.predict_proba([]).shape == (0, 3)
     with pytest.raises(DataError, match=r"nothing.png: no such file"):

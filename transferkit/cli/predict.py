@@ -11,7 +11,9 @@ from transferkit.cli.console import escape, standard_output
 from transferkit.cli.exits import SOME_LEFT_OUT, write_result
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
+from transferkit.data.walk import SUFFIXES
 from transferkit.errors import OptionError
+from transferkit.files import require_place
 from transferkit.recipes.options import PredictOptions
 from transferkit.tables import (
     Prediction,
@@ -32,6 +34,8 @@ def predict(options: PredictOptions) -> None:
     Example: transferkit predict new_photos/*.jpg -m runs/photos-resnet18-partial --format csv
     """
     kind = _format(options)
+    if options.output:
+        require_place(options.output)
     from transferkit.recipes.predict import predict as recipe
 
     predictions = _Counted(recipe(options, settings.reporter(), listed=sys.stdin))
@@ -48,6 +52,8 @@ def predict(options: PredictOptions) -> None:
 
 
 def _format(options: PredictOptions) -> PredictionFormat:
+    if options.output and options.output.suffix.lower() in SUFFIXES:
+        raise OptionError(f"--output: got {options.output}, which would replace a picture")
     if options.output and options.format is None:
         kind: PredictionFormat = format_of(options.output, PredictionFormat, "--output")
     else:

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transferkit.data.images import SUFFIXES
-from transferkit.data.walk import ALREADY_READ, walk_images
+from transferkit.data.walk import ALREADY_READ, SUFFIXES, walk_images
 from transferkit.errors import DataError, name_some
 from transferkit.reporting import LeftOut
 

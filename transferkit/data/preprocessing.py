@@ -47,11 +47,17 @@ class Preprocessing:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Preprocessing":
-        """Read the record from a pretrained configuration; other keys are passed over."""
+        """Read the record from a pretrained configuration; other keys are passed over.
+
+        Raises:
+            ValueError: When a value is not of its form.
+        """
         known = {key: config[key] for key in asdict(cls()) if config.get(key) is not None}
         for key in ("input_size", "mean", "std"):
             if key in known:
                 known[key] = tuple(known[key])
+                if len(known[key]) != 3 or not all(isinstance(n, int | float) for n in known[key]):
+                    raise ValueError(f"{key} must be three numbers, got {known[key]}")
         return cls(**known)
 
     def to_config(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import create_model, get_pretrained_cfg, list_pretrained, split_model_name_tag
 from torchvision.models import ResNet18_Weights
 
+from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import OptionError, UnknownNameError, WeightsError
 from transferkit.models.network import Network, Source
 from transferkit.models.timm_source import TIMM
@@ -42,6 +43,12 @@ _OF_PUBLISHED_WEIGHTS = (
     *("label_names", "label_descriptions", "transferkit"),
 )
 """What a configuration says of its published weights, and of no others."""
+_REFUSED_ARGUMENTS = frozenset(
+    (
+        *("cache_dir", "checkpoint_path", "exportable", "no_jit", "num_classes", "pretrained"),
+        *("pretrained_cfg", "pretrained_cfg_overlay", "scriptable"),
+    )
+)
 _ADVICE = (
     "give a weights file with --weights PATH, train from scratch with --weights none, or see what "
     "is on this machine with: transferkit backbones --local"
@@ -138,23 +145,47 @@ def _from_config(
 ) -> Origin:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        config = dict(values.get("pretrained_cfg", values))
-        for key in ("num_classes", "label_names", "label_descriptions", "transferkit"):
-            if key in values:
-                config[key] = values[key]
-        name = values["architecture"]
+        name, config, model_args = _checked_config(values)
     except FileNotFoundError as error:
         raise WeightsError(f"{file.parent}: no config.json in it, so it is no model") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise WeightsError(
             f"{file}: not a model's configuration ({type(error).__name__}: {error})"
         ) from error
-    config.pop("architecture", None)
     source = next(s for s in SOURCES if name.startswith(s.prefix))
     architecture = name.removeprefix(source.prefix)
     if architecture not in source.names():
         raise _unknown(name)
-    return Origin(source, architecture, config, values.get("model_args", {}), folder, repository)
+    return Origin(source, architecture, config, model_args, folder, repository)
+
+
+def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Architecture, configuration and model arguments of a config.json, or an error that says why.
+
+    The file may come from anyone: arguments that name files or switch code are refused.
+    """
+    config = dict(values.get("pretrained_cfg", values))
+    for key in ("num_classes", "label_names", "label_descriptions", "transferkit"):
+        if key in values:
+            config[key] = values[key]
+    name = values.get("architecture") or config["architecture"]
+    model_args = values.get("model_args") or {}
+    if not isinstance(name, str) or not isinstance(model_args, dict):
+        raise ValueError("architecture must be a name and model_args a table")
+    if unsafe := sorted(_REFUSED_ARGUMENTS & model_args.keys()):
+        raise ValueError(f"model_args must not name {', '.join(unsafe)}")
+    if not isinstance(config.setdefault("num_classes", 1000), int):
+        raise ValueError("num_classes must be a whole number")
+    labels = config.get("label_names")
+    if labels is not None and (
+        not isinstance(labels, list)
+        or not all(isinstance(label, str) for label in labels)
+        or len(set(labels)) < len(labels)
+    ):
+        raise ValueError("label_names must be a list of different texts")
+    Preprocessing.from_config(config)
+    config.pop("architecture", None)
+    return name, config, model_args
 
 
 def create_network(
@@ -201,11 +232,17 @@ def _build(origin: Origin, image_size: int | None) -> Network:
     try:
         network = origin.source.build(origin.architecture, args, config)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        if image_size is None:
+        reason = f"({' '.join(str(error).split())[:200]})"
+        if image_size is None and not origin.model_args:
             raise
+        if image_size is None:
+            raise WeightsError(
+                f"{origin.architecture} cannot be built with model_args "
+                f"{json.dumps(dict(origin.model_args))} {reason}; mend config.json"
+            ) from error
         raise OptionError(
-            f"--image-size: {origin.architecture} cannot be built for {image_size} px "
-            f"({' '.join(str(error).split())[:200]}); leave the option out or try another size"
+            f"--image-size: {origin.architecture} cannot be built for {image_size} px {reason}; "
+            "leave the option out or try another size"
         ) from error
     if image_size is not None:
         network.check_input_size()
@@ -251,6 +288,10 @@ def categories(network: Network) -> tuple[str, ...]:
     Raises:
         UnknownNameError: When nothing says what the outputs mean.
     """
+    if not network.heads:
+        raise UnknownNameError(
+            "set of categories", network.name, [], "it comes without a head; finetune it first"
+        )
     if names := network.config.get("label_names"):
         return tuple(names)
     if network.num_classes == 1000:

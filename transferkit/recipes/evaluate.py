@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transferkit.bundle import ModelBundle
 from transferkit.data.index import ImageIndex, scan
 from transferkit.errors import DataError, name_some
-from transferkit.files import write_json
+from transferkit.files import require_place, write_json
 from transferkit.inference import collect, probabilities
 from transferkit.metrics import summarize
 from transferkit.recipes.compute import create_pass
@@ -32,6 +32,8 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
         BundleError: When the model cannot be loaded.
         OutputError: When the output cannot be written.
     """
+    if options.output:
+        require_place(options.output)
     index = _held_out(scan(options.data), reporter)
     bundle = ModelBundle.load(options.model)
     labels = _model_labels(index, bundle.class_names)

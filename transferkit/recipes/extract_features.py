@@ -5,6 +5,7 @@ import torch
 from transferkit.bundle import ModelBundle
 from transferkit.data.index import scan
 from transferkit.errors import DataError, OutputError
+from transferkit.files import require_place
 from transferkit.inference import collect, features
 from transferkit.models.backbones import create_network
 from transferkit.models.network import Network
@@ -32,6 +33,7 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
         raise OutputError(
             f"{options.output}: is there already; name another file, or replace it with --overwrite"
         )
+    require_place(options.output)
     index = scan(options.data)
     network = _network(options)
     how = create_pass(options, network)
