@@ -5,13 +5,9 @@ import torch
 from torch import nn
 
 from transferkit.errors import OptionError, UnknownNameError, WeightsError
-from transferkit.models.backbones import (
-    Origin,
-    categories,
-    create_network,
-    find_backbone,
-    list_backbones,
-)
+from transferkit.models.backbones import categories, create_network
+from transferkit.models.catalogue import list_backbones
+from transferkit.models.origin import Origin, find_backbone
 from transferkit.models.timm_source import TIMM
 
 FAMILIES = [

@@ -21,7 +21,8 @@ REPOSITORY = "timm/test_resnet.r160_in1k"
 PROGRAM = """
 import json, sys
 from transferkit import TransferKitError
-from transferkit.models.backbones import create_network, list_backbones
+from transferkit.models.backbones import create_network
+from transferkit.models.catalogue import list_backbones
 from transferkit.models.weights import tensors_digest
 answers = []
 for name in sys.argv[1:]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from transferkit.models.backbones import BackboneEntry
+from transferkit.models.catalogue import BackboneEntry
 from transferkit.recipes.backbones import backbones
 from transferkit.recipes.evaluate import evaluate as _evaluate
 from transferkit.recipes.extract_features import extract_features as _extract_features

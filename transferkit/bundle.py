@@ -21,8 +21,9 @@ from transferkit.data.images import ImageError, read_image, upright_rgb
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.errors import BundleError, DataError, TransferKitError
 from transferkit.files import whole_folder, write_json
-from transferkit.models.backbones import LOCAL_PREFIX, create_network
+from transferkit.models.backbones import create_network
 from transferkit.models.network import Network
+from transferkit.models.origin import HUB_PREFIX, LOCAL_PREFIX
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -67,7 +68,7 @@ class ModelBundle:
             BundleError: When there is no model, or it is damaged or incompatible.
         """
         name = str(path)
-        if not name.startswith((LOCAL_PREFIX, "hf-hub:")):
+        if not name.startswith((LOCAL_PREFIX, HUB_PREFIX)):
             name = f"{LOCAL_PREFIX}{_model_folder(Path(path))}"
         try:
             network = create_network(name)

@@ -3,7 +3,7 @@
 from fnmatch import fnmatch
 
 from transferkit.errors import UnknownNameError
-from transferkit.models.backbones import BackboneEntry, list_backbones
+from transferkit.models.catalogue import BackboneEntry, list_backbones
 from transferkit.recipes.options import BackbonesOptions
 
 

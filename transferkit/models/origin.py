@@ -1,0 +1,169 @@
+"""Look up what a name stands for: the library, the architecture, the weights' configuration.
+
+A name is timm's, with or without a weights tag; `torchvision:NAME`; `hf-hub:OWNER/NAME`; or
+`local-dir:PATH`, a folder with config.json and weights such as a run's model/.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_tag
+
+from transferkit.data.preprocessing import Preprocessing
+from transferkit.errors import UnknownNameError, WeightsError
+from transferkit.models.network import Source
+from transferkit.models.timm_source import TIMM
+from transferkit.models.torchvision_source import TORCHVISION, weights_config
+from transferkit.models.weights import HUB_FILES, hub_file, url_file
+
+SOURCES: tuple[Source, ...] = (TORCHVISION, TIMM)
+"""Every library that backbones come from; the one without a prefix stands last."""
+
+LOCAL_PREFIX = "local-dir:"
+HUB_PREFIX = "hf-hub:"
+_REFUSED_ARGUMENTS = frozenset(
+    (
+        *("cache_dir", "checkpoint_path", "exportable", "no_jit", "num_classes", "pretrained"),
+        *("pretrained_cfg", "pretrained_cfg_overlay", "scriptable"),
+    )
+)
+_ADVICE = (
+    "give a weights file with --weights PATH, train from scratch with --weights none, or see what "
+    "is on this machine with: transferkit backbones --local"
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a named backbone comes from, before it is built.
+
+    Attributes:
+        source: The library that builds it.
+        architecture: The library's name.
+        config: timm's pretrained configuration, of the weights that the name stands for.
+        model_args: Arguments beyond the name that build it.
+        folder: A local folder that holds its weights.
+        repository: A hub repository that holds them.
+    """
+
+    source: Source
+    architecture: str
+    config: Mapping[str, Any]
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    repository: str | None = None
+
+    def weights_file(self) -> Path:
+        """The file of pretrained weights, downloaded where it is not on this machine.
+
+        Raises:
+            WeightsError: When there are none, or they cannot be had.
+        """
+        if self.folder:
+            found = [self.folder / name for name in HUB_FILES if (self.folder / name).is_file()]
+            if not found:
+                raise WeightsError(f"{self.folder}: no {' or '.join(HUB_FILES)} in it")
+            return found[0]
+        if self.repository:
+            filename = self.config.get("hf_hub_filename")
+            names = (filename,) if filename else HUB_FILES
+            return hub_file(self.repository, names, advice=_ADVICE)
+        if url := self.config.get("url"):
+            return url_file(url, advice=_ADVICE)
+        raise WeightsError(
+            f"there are no published weights for {self.source.prefix}{self.architecture}; {_ADVICE}"
+        )
+
+
+def find_backbone(name: str) -> Origin:
+    """Look a backbone up by name; nothing is built, and only `hf-hub:` touches the network.
+
+    Raises:
+        UnknownNameError: When there is no such backbone; close names are suggested.
+        WeightsError: When a folder or repository has no usable config.json.
+    """
+    if name.startswith(LOCAL_PREFIX):
+        folder = Path(name.removeprefix(LOCAL_PREFIX))
+        return _from_config(folder / "config.json", folder=folder)
+    if name.startswith(HUB_PREFIX):
+        repository = name.removeprefix(HUB_PREFIX)
+        file = hub_file(repository, ("config.json",), advice=_ADVICE)
+        return _from_config(file, repository=repository)
+    if name.startswith(TORCHVISION.prefix):
+        architecture = name.removeprefix(TORCHVISION.prefix)
+        if architecture not in TORCHVISION.names():
+            raise _unknown(name)
+        return Origin(TORCHVISION, architecture, weights_config(architecture))
+    architecture, tag = split_model_name_tag(name)
+    if architecture not in TIMM.names():
+        raise _unknown(name)
+    known = [n for n in list_pretrained() if split_model_name_tag(n)[0] == architecture]
+    if tag and name not in known:
+        raise UnknownNameError("weights tag", name, known, _SEARCH_HINT)
+    published = get_pretrained_cfg(name)
+    config: dict[str, Any] = published.to_dict() if published else {"num_classes": 1000}
+    return Origin(TIMM, architecture, config, repository=config.get("hf_hub_id"))
+
+
+_SEARCH_HINT = "search with: transferkit backbones PATTERN"
+
+
+def _unknown(name: str) -> UnknownNameError:
+    bare = name.removeprefix(TORCHVISION.prefix)
+    if bare in TORCHVISION.names():
+        return UnknownNameError(
+            "backbone", name, [], f"torchvision has it: {TORCHVISION.prefix}{bare}"
+        )
+    known = [f"{source.prefix}{n}" for source in SOURCES for n in source.names()]
+    return UnknownNameError("backbone", name, known, _SEARCH_HINT)
+
+
+def _from_config(
+    file: Path, *, folder: Path | None = None, repository: str | None = None
+) -> Origin:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        name, config, model_args = _checked_config(values)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{file.parent}: no config.json in it, so it is no model") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WeightsError(
+            f"{file}: not a model's configuration ({type(error).__name__}: {error})"
+        ) from error
+    source = next(s for s in SOURCES if name.startswith(s.prefix))
+    architecture = name.removeprefix(source.prefix)
+    if architecture not in source.names():
+        raise _unknown(name)
+    return Origin(source, architecture, config, model_args, folder, repository)
+
+
+def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Architecture, configuration and model arguments of a config.json, or an error that says why.
+
+    The file may come from anyone: arguments that name files or switch code are refused.
+    """
+    config = dict(values.get("pretrained_cfg", values))
+    for key in ("num_classes", "label_names", "label_descriptions", "transferkit"):
+        if key in values:
+            config[key] = values[key]
+    name = values.get("architecture") or config["architecture"]
+    model_args = values.get("model_args") or {}
+    if not isinstance(name, str) or not isinstance(model_args, dict):
+        raise ValueError("architecture must be a name and model_args a table")
+    if unsafe := sorted(_REFUSED_ARGUMENTS & model_args.keys()):
+        raise ValueError(f"model_args must not name {', '.join(unsafe)}")
+    if not isinstance(config.setdefault("num_classes", 1000), int):
+        raise ValueError("num_classes must be a whole number")
+    labels = config.get("label_names")
+    if labels is not None and (
+        not isinstance(labels, list)
+        or not all(isinstance(label, str) for label in labels)
+        or len(set(labels)) < len(labels)
+    ):
+        raise ValueError("label_names must be a list of different texts")
+    Preprocessing.from_config(config)
+    config.pop("architecture", None)
+    return name, config, model_args
