@@ -1,7 +1,7 @@
 """Train a classifier on a folder of images and leave a run that explains itself."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,17 @@ class FinetuneResult:
     val_probabilities: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the steps of a run share."""
+
+    options: FinetuneOptions
+    dataset: Dataset
+    network: Network
+    how: Pass
+    reporter: Reporter
+
+
 def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneResult:
     """Train as the options say and write the run's folder.
 
@@ -97,9 +108,10 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     write_inputs(run, options, dataset, network, how)
     freeze(network.module, {name for stage in trainable for name in stage.parameters})
     before = frozen_digests(network.module)
-    result = _train(options, dataset, network, trainable, how, reporter)
+    work = _Work(options, dataset, network, how, reporter)
+    result = _train(work, trainable)
     require_unchanged(before, frozen_digests(network.module))
-    val = _validation(network, dataset, how, reporter)
+    val = _validation(work)
     metrics = _metrics(dataset, network, result, val)
     metrics["frozen"] = {"tensors": len(before), "unchanged": True}
     ModelBundle(network, dataset.index.class_names, _provenance(options)).save(run / MODEL)
@@ -141,86 +153,77 @@ def _network(options: FinetuneOptions, num_classes: int) -> Network:
     return network.with_preprocessing(preprocessing)
 
 
-def _train(
-    options: FinetuneOptions,
-    dataset: Dataset,
-    network: Network,
-    trainable: tuple[Stage, ...],
-    how: Pass,
-    reporter: Reporter,
-) -> Fit:
+def _train(work: _Work, trainable: Sequence[Stage]) -> Fit:
+    options = work.options
+    setup = _setup(work, trainable)
+    phase = options.unfreeze if options.strategy is Strategy.PARTIAL else str(options.strategy)
+    result = fit(
+        setup, epochs=options.epochs, patience=options.patience, phase=phase, reporter=work.reporter
+    )
+    setup.accelerator.unwrap_model(setup.module, keep_fp32_wrapper=False)
+    return result
+
+
+def _setup(work: _Work, trainable: Sequence[Stage]) -> TrainingSetup:
+    options, module, device = work.options, work.network.module, work.how.device
+    labels = work.dataset.index.labels[work.dataset.rows("train")]
+    # BatchNorm cannot train on one picture: when just one is left over, another one each epoch
+    # sits that epoch out.
+    per_epoch = len(labels) - (len(labels) % options.batch_size == 1 and len(labels) > 1)
+    steps = options.epochs * -(-per_epoch // options.batch_size)
     optimizer = create_optimizer(
-        network.module,
+        module,
         trainable,
         learning_rate=options.learning_rate,
         backbone_learning_rate=options.backbone_rate,
         weight_decay=options.weight_decay,
     )
-    rows = dataset.rows("train")
-    # BatchNorm cannot train on one picture: when just one is left over, another one each epoch
-    # sits that epoch out.
-    per_epoch = len(rows) - (len(rows) % options.batch_size == 1 and len(rows) > 1)
-    steps = options.epochs * -(-per_epoch // options.batch_size)
     scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, steps))
-    accelerator = create_accelerator(how.device, how.precision)
-    module, optimizer, scheduler = accelerator.prepare(network.module, optimizer, scheduler)
-    weights = class_weights(options.class_weights, dataset.index.labels[rows])
-
-    def validate() -> tuple[float, float]:
-        val = _validation(network, dataset, how, reporter)
-        labels = dataset.index.labels[dataset.rows("val")]
-        return log_loss(labels, val.values), top_k_accuracy(labels, val.values)
-
-    setup = TrainingSetup(
+    accelerator = create_accelerator(device, work.how.precision)
+    module, optimizer, scheduler = accelerator.prepare(module, optimizer, scheduler)
+    weights = class_weights(options.class_weights, labels)
+    return TrainingSetup(
         module=module,
         accelerator=accelerator,
         optimizer=optimizer,
         scheduler=scheduler,
-        criterion=create_criterion(weights, options.label_smoothing, how.device),
-        batches=lambda epoch: _batches(options, dataset, network, how, rows, per_epoch, epoch),
+        criterion=create_criterion(weights, options.label_smoothing, device),
+        batches=lambda epoch: _batches(work, per_epoch, epoch),
         images_per_epoch=per_epoch,
-        validate=validate,
+        validate=lambda: _loss_and_accuracy(work),
     )
-    phase = options.unfreeze if options.strategy is Strategy.PARTIAL else str(options.strategy)
-    result = fit(
-        setup, epochs=options.epochs, patience=options.patience, phase=phase, reporter=reporter
-    )
-    accelerator.unwrap_model(module, keep_fp32_wrapper=False)
-    return result
 
 
-def _batches(
-    options: FinetuneOptions,
-    dataset: Dataset,
-    network: Network,
-    how: Pass,
-    rows: NDArray[np.int64],
-    per_epoch: int,
-    epoch: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    order = np.random.default_rng((options.seed, epoch)).permutation(rows)[:per_epoch]
-    labels = torch.from_numpy(dataset.index.labels)
+def _batches(work: _Work, per_epoch: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    options, index, how = work.options, work.dataset.index, work.how
+    shuffled = np.random.default_rng((options.seed, epoch)).permutation(work.dataset.rows("train"))
+    labels = torch.from_numpy(index.labels)
     for batch in iterate_batches(
-        dataset.index.files,
-        train_transform(network.preprocessing, options.augment),
+        index.files,
+        train_transform(work.network.preprocessing, options.augment),
         batch_size=how.batch_size,
         workers=how.workers,
-        order=order,
+        order=shuffled[:per_epoch],
         seed=(options.seed, epoch),
     ):
-        _require_readable(dataset, batch.failures)
-        pixels = normalize(batch.pixels.to(how.device), network.preprocessing)
+        _require_readable(work.dataset, batch.failures)
+        pixels = normalize(batch.pixels.to(how.device), work.network.preprocessing)
         yield pixels, labels[batch.rows].to(how.device)
 
 
-def _validation(network: Network, dataset: Dataset, how: Pass, reporter: Reporter) -> Collected:
-    rows = dataset.rows("val")
-    everything = dataset.index.files
+def _loss_and_accuracy(work: _Work) -> tuple[float, float]:
+    labels = work.dataset.index.labels[work.dataset.rows("val")]
+    values = _validation(work).values
+    return log_loss(labels, values), top_k_accuracy(labels, values)
+
+
+def _validation(work: _Work) -> Collected:
+    rows, everything = work.dataset.rows("val"), work.dataset.index.files
     files = [everything[i] for i in rows]
-    with reporter.progress("validating", len(files)) as progress:
-        parts = probabilities(network, files, how)
-        val = collect(parts, len(files), network.num_classes, progress.advance)
-    _require_readable(dataset, [(int(rows[row]), why) for row, why in val.reasons.items()])
+    with work.reporter.progress("validating", len(files)) as progress:
+        parts = probabilities(work.network, files, work.how)
+        val = collect(parts, len(files), work.network.num_classes, progress.advance)
+    _require_readable(work.dataset, [(int(rows[row]), why) for row, why in val.reasons.items()])
     return val
 
 
