@@ -97,9 +97,9 @@ class FinetuneOptions(PictureOptions):
     unfreeze: str = option(
         "head",
         panel=_MODEL,
-        help="For partial, with the head: head alone, last:N stages, from:STAGE on, the parameters "
-        "that re:REGEX is found in, or all.",
-        metavar="head|last:N|from:STAGE|re:REGEX|all",
+        help="For partial, besides the head: head (nothing), last:N (stages), from:STAGE (and all "
+        "after), re:REGEX (parameters it is found in) or all.",
+        metavar="SPEC",
     )
     val_fraction: float = option(
         0.2,
