@@ -56,7 +56,7 @@ def test_predict__every_input_has_a_record(run_folder, image_folder, tmp_path):
         "no such file or directory",
         "a folder without images",
         "not a regular file",
-        "embedded null byte",
+        "no possible file name, it holds a null byte",
     ]
     assert [p.path for p in predictions[4:]] == [
         str(tmp_path / f"linked/{i}.png") for i in range(8)

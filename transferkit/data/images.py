@@ -49,7 +49,8 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise ImageError((error.strerror or str(error)).lower()) from error
     except ValueError as error:
-        raise ImageError(str(error)) from error  # a null byte in the name
+        # What the system cannot even look for.
+        raise ImageError("no possible file name, it holds a null byte") from error
 
 
 def decode_image(data: bytes) -> Image.Image:
