@@ -109,8 +109,10 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
         low, high = min(0.0, values.min()), max(1.0, values.max())
         high = 255.0 if 1.0 < high <= 255.0 else high
+    elif image.mode == "I" and values.max() <= 255:
+        low, high = 0.0, 255.0  # 32 bits are often just a container for 8
     else:
-        low, high = 0.0, 255.0 if values.max() <= 255 else max(65535.0, values.max())
+        low, high = 0.0, max(65535.0, values.max())
     return Image.fromarray(np.round((values - low) / (high - low) * 255).astype(np.uint8))
 
 
