@@ -1,9 +1,12 @@
-"""From a command's options to the way it computes."""
+"""From a command's options to the way it computes, and what came of the images."""
 
+from transferkit.data.index import ImageIndex
 from transferkit.devices import default_workers, resolve_device, resolve_precision
-from transferkit.inference import Pass
+from transferkit.errors import DataError
+from transferkit.inference import Collected, Pass
 from transferkit.models.network import Network
 from transferkit.recipes.options import ComputeOptions
+from transferkit.reporting import LeftOut
 
 
 def create_pass(options: ComputeOptions, network: Network) -> Pass:
@@ -16,3 +19,17 @@ def create_pass(options: ComputeOptions, network: Network) -> Pass:
     precision = resolve_precision(options.precision, device)
     network.module.to(device)
     return Pass(device, precision, options.batch_size, options.workers or default_workers())
+
+
+def readable_part(index: ImageIndex, table: Collected) -> ImageIndex:
+    """The images that a pass over `index` could read; the others are among its `left_out`.
+
+    Raises:
+        DataError: When none could be read.
+    """
+    if not table.readable.any():
+        raise DataError(f"{index.root}: none of its {len(index)} images can be read")
+    unreadable = (
+        LeftOut(index.paths[row], why, unreadable=True) for row, why in table.reasons.items()
+    )
+    return index.without(tuple(unreadable))

@@ -13,9 +13,9 @@ from transferkit.errors import DataError, name_some
 from transferkit.files import require_place, write_json
 from transferkit.inference import collect, probabilities
 from transferkit.metrics import summarize
-from transferkit.recipes.compute import create_pass
+from transferkit.recipes.compute import create_pass, readable_part
 from transferkit.recipes.options import EvaluateOptions
-from transferkit.reporting import SILENT, LeftOut, Reporter
+from transferkit.reporting import SILENT, Reporter
 
 
 def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -41,13 +41,8 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     with reporter.progress("evaluating", len(index)) as progress:
         parts = probabilities(bundle.network, index.files, how)
         table = collect(parts, len(index), len(bundle.class_names), progress.advance)
-    if not table.readable.any():
-        raise DataError(f"{options.data}: none of its {len(index)} images can be read")
-    unreadable = [
-        LeftOut(index.paths[row], why, unreadable=True) for row, why in table.reasons.items()
-    ]
+    left_out = readable_part(index, table).left_out
     metrics = summarize(labels[table.readable], table.values[table.readable], bundle.class_names)
-    left_out = (*index.left_out, *unreadable)
     metrics["left_out"] = [asdict(item) for item in left_out]
     reporter.left_out(left_out)
     if options.output:

@@ -4,14 +4,14 @@ import torch
 
 from transferkit.bundle import ModelBundle
 from transferkit.data.index import scan
-from transferkit.errors import DataError, OutputError
+from transferkit.errors import OutputError
 from transferkit.files import require_place
 from transferkit.inference import collect, features
 from transferkit.models.backbones import create_network
 from transferkit.models.network import Network
-from transferkit.recipes.compute import create_pass
+from transferkit.recipes.compute import create_pass, readable_part
 from transferkit.recipes.options import ExtractFeaturesOptions
-from transferkit.reporting import SILENT, LeftOut, Reporter
+from transferkit.reporting import SILENT, Reporter
 from transferkit.tables import FeatureFormat, FeatureTable, format_of, write_features
 
 _POOLED = "pooled"
@@ -40,12 +40,7 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
     with reporter.progress("extracting", len(index)) as progress:
         parts = features(network, index.files, how)
         table = collect(parts, len(index), network.feature_dim, progress.advance)
-    if not table.readable.any():
-        raise DataError(f"{options.data}: none of its {len(index)} images can be read")
-    unreadable = tuple(
-        LeftOut(index.paths[row], why, unreadable=True) for row, why in table.reasons.items()
-    )
-    readable = index.without(unreadable)
+    readable = readable_part(index, table)
     result = FeatureTable(
         features=table.values[table.readable],
         labels=readable.labels,
