@@ -22,7 +22,7 @@ HEAVY = ("torch", "torchvision", "timm", "sklearn", "accelerate", "numpy", "pyar
 LAYERS = [
     {"errors", "reporting", "files", "devices"},
     {"data", "models", "metrics", "tables"},
-    {"training", "inference", "bundle"},
+    {"training", "inference", "bundle", "report"},
     {"recipes"},
     {"api", "cli"},
 ]

@@ -95,7 +95,7 @@ class Pass:
 
 def probabilities(network: Network, files: Sequence[Path], how: Pass) -> Iterator[Outputs]:
     """Class probabilities of `files`, softmax of the logits, batch by batch in order."""
-    return _run(network, files, how, lambda images: network.module(images).softmax(dim=1))
+    return _run(network, files, how, lambda images: network.module(images).float().softmax(dim=1))
 
 
 def features(network: Network, files: Sequence[Path], how: Pass) -> Iterator[Outputs]:

@@ -34,7 +34,8 @@ class StageRow:
         modules: The module names that make up the stage.
         parameters: How many numbers its parameters hold.
         trainable: How many of them receive updates.
-        learning_rate: The peak learning rate, or None when the stage is frozen.
+        learning_rate: The peak learning rate, or None when the stage stays frozen.
+        first_epoch: The epoch from which it is trained, or None when it stays frozen.
     """
 
     name: str
@@ -42,6 +43,22 @@ class StageRow:
     parameters: int
     trainable: int
     learning_rate: float | None
+    first_epoch: int | None
+
+
+@dataclass(frozen=True)
+class PhaseRow:
+    """Epochs with the same trainable stages, in the plan of a run.
+
+    Attributes:
+        name: What is trained, as `--unfreeze` names it.
+        epochs: Number of its first and of its last epoch.
+        trainable: How many numbers receive updates.
+    """
+
+    name: str
+    epochs: tuple[int, int]
+    trainable: int
 
 
 @dataclass(frozen=True)
@@ -53,12 +70,14 @@ class Plan:
         classes: Class name -> images in (train, val, test).
         left_out: Everything found in the dataset and not used.
         stages: The backbone's stages, stem to last, then the head.
+        phases: What is trained when, in order.
     """
 
     settings: tuple[tuple[str, str], ...]
     classes: dict[str, tuple[int, int, int]]
     left_out: tuple[LeftOut, ...]
     stages: tuple[StageRow, ...]
+    phases: tuple[PhaseRow, ...]
 
 
 @dataclass(frozen=True)

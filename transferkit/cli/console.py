@@ -3,12 +3,15 @@
 In a terminal rich draws; in a pipe a finished step is a plain line.
 """
 
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
@@ -22,8 +25,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from transferkit.cli.curve import draw_curve
 from transferkit.reporting import EpochRow, LeftOut, Plan, SilentReporter
 from transferkit.reporting import Progress as Count
+
+if TYPE_CHECKING:
+    from transferkit.training.range_test import RangeTest
 
 _SHOWN_LEFT_OUT = 10
 _PIPE_WIDTH = 100
@@ -133,6 +140,21 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(_classes_table(plan))
     print_left_out(plan.left_out, console)
     console.print(_stages_table(plan))
+    if len(plan.phases) > 1:
+        console.print(_phases_table(plan))
+
+
+def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:
+    """Draw the smoothed loss over the rates, say what they suggest and where the plot is."""
+    steps = zip(test.rates, test.smoothed, strict=True)
+    rates, losses = zip(*(step for step in steps if math.isfinite(step[1])), strict=True)
+    console.print("smoothed training loss by learning rate of the head")
+    console.print(draw_curve(rates, losses, test.suggestion), soft_wrap=True)
+    if test.suggestion is None:
+        console.print(f"no suggestion: {test.reason}", soft_wrap=True)
+    else:
+        console.print(f"suggestion: --lr {test.suggestion:g}, {test.reason}", soft_wrap=True)
+    console.print(f"plot: {escape(str(plot))}", soft_wrap=True)
 
 
 def print_left_out(left_out: Sequence[LeftOut], console: Console) -> None:
@@ -161,17 +183,33 @@ def _classes_table(plan: Plan) -> Table:
 
 def _stages_table(plan: Plan) -> Table:
     table = Table("stage", "modules", title="Stages", title_justify="left")
-    for column in ("parameters", "trainable", "learning rate"):
+    for column in ("parameters", "trainable", "learning rate", "from epoch"):
         table.add_column(column, justify="right")
     for stage in plan.stages:
         rate = "frozen" if stage.learning_rate is None else f"{stage.learning_rate:.1e}"
         modules = ", ".join(stage.modules[:3]) + (" ..." if len(stage.modules) > 3 else "")
         table.add_row(
-            stage.name, escape(modules), f"{stage.parameters:,}", f"{stage.trainable:,}", rate
+            stage.name,
+            escape(modules),
+            f"{stage.parameters:,}",
+            f"{stage.trainable:,}",
+            rate,
+            "" if stage.first_epoch is None else str(stage.first_epoch),
         )
     table.add_section()
     total, trainable = (
         sum(getattr(s, a) for s in plan.stages) for a in ("parameters", "trainable")
     )
-    table.add_row("all", "", f"{total:,}", f"{trainable:,}", "")
+    table.add_row("all", "", f"{total:,}", f"{trainable:,}", "", "")
+    return table
+
+
+def _phases_table(plan: Plan) -> Table:
+    table = Table("trained", title="Phases", title_justify="left")
+    for column in ("epochs", "trainable"):
+        table.add_column(column, justify="right")
+    for phase in plan.phases:
+        first, last = phase.epochs
+        epochs = str(first) if first == last else f"{first}-{last}"
+        table.add_row(escape(phase.name), epochs, f"{phase.trainable:,}")
     return table

@@ -2,7 +2,7 @@
 
 import shlex
 
-from transferkit.cli.console import print_plan, standard_output
+from transferkit.cli.console import print_plan, print_range_test, standard_output
 from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
@@ -18,11 +18,16 @@ def finetune(options: FinetuneOptions) -> None:
     Example: transferkit finetune photos -b resnet18 --strategy partial --unfreeze last:1
     """
     from transferkit.recipes.finetune import finetune as recipe
+    from transferkit.recipes.run_folder import RANGE_TEST_PLOT
 
     result = recipe(options, settings.reporter())
     console = standard_output()
     if result.run is None:
         print_plan(result.plan, console)
+        exit_for_unreadable(result.plan.left_out)
+        return
+    if result.range_test and not result.metrics:
+        print_range_test(result.range_test, result.run / RANGE_TEST_PLOT, console)
         exit_for_unreadable(result.plan.left_out)
         return
     val = result.metrics["val"]

@@ -57,6 +57,8 @@ def _parameter(entry: Field[Any]) -> inspect.Parameter:
             *flags, show_default=told["show_default"], rich_help_panel=told["panel"], **shared
         )
     default = inspect.Parameter.empty if entry.default is MISSING else entry.default
+    if told["parse"] and default is not None:
+        default = str(default)  # typer sends defaults through the parser too
     return inspect.Parameter(
         entry.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -75,4 +75,4 @@ def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, -1, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(1, -1, 1, 1)
-    return (pixels.float() / 255 - mean) / std
+    return (pixels.contiguous(memory_format=torch.channels_last).float() / 255 - mean) / std

@@ -9,13 +9,12 @@ from timm.models import create_model
 from torchvision.models import ResNet18_Weights
 
 from transferkit.errors import OptionError, UnknownNameError, WeightsError
+from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.network import Network
 from transferkit.models.origin import SOURCES, Origin, find_backbone
 from transferkit.models.timm_source import TIMM
 from transferkit.models.weights import State, fit_weights, translate_layout
 
-PRETRAINED = "pretrained"
-NO_WEIGHTS = "none"
 _OF_PUBLISHED_WEIGHTS = (
     *("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
     *("label_names", "label_descriptions", "transferkit"),

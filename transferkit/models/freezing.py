@@ -1,7 +1,7 @@
-"""What is trainable: a set of stages, computed from the strategy and then applied.
+"""What is trainable: a set of stages, named once for all architectures and then applied.
 
-A frozen stage gets no gradient and no optimizer state, and stays in eval mode, so that its
-BatchNorm statistics and dropout stand still. Needs no torch to be imported.
+A frozen stage gets no gradient, no optimizer state and no weight decay, and stays in eval mode, so
+that its BatchNorm statistics and dropout stand still. Needs no torch to be imported.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from transferkit.errors import OptionError
 
@@ -20,44 +20,37 @@ if TYPE_CHECKING:
     from transferkit.models.stages import Stage
 
 
-class Strategy(StrEnum):
-    """Which part of the network is trained.
+class BatchNorm(StrEnum):
+    """What normalises in the trainable stages.
 
-    `partial`: the new head, or the last stages with it (see --unfreeze). `full`: everything.
+    `train`: each batch's own statistics, from which the running ones are updated. `eval`: the
+    pretrained running statistics, which stand still; scale and shift are trained all the same.
+    `auto`: `eval` where the weights are pretrained, `train` where they are random.
     """
 
-    PARTIAL = "partial"
-    FULL = "full"
+    AUTO = "auto"
+    EVAL = "eval"
+    TRAIN = "train"
 
 
 _FORMS = "head, last:N, from:STAGE, re:REGEX or all"
 
 
-def trainable_stages(
-    stages: Sequence[Stage], *, strategy: Strategy, unfreeze: str
-) -> tuple[Stage, ...]:
+def trainable_stages(stages: Sequence[Stage], unfreeze: str) -> tuple[Stage, ...]:
     """The stages that receive updates, in the network's order, each with its trainable part.
 
     Args:
         stages: Stem to last, then the head, which is always trainable.
-        strategy: Partial or full.
-        unfreeze: For partial: `head`; `last:N` for the N last backbone stages; `from:STAGE` for
-            that stage and all after it; `re:REGEX` for the parameters in whose names the pattern
-            is found; `all`.
+        unfreeze: `head`; `last:N` for the N last backbone stages; `from:STAGE` for that stage and
+            all after it; `re:REGEX` for the parameters in whose names the pattern is found; `all`.
 
     Raises:
         OptionError: When `unfreeze` is not of these forms or names nothing there is.
     """
-    match strategy:
-        case Strategy.FULL:
-            return tuple(stages)
-        case Strategy.PARTIAL:
-            check_unfreeze(unfreeze)
-            form, _, value = unfreeze.partition(":")
-            *backbone, head = stages
-            return (*_CHOOSERS[form](value, backbone), head)
-        case _:
-            assert_never(strategy)
+    check_unfreeze(unfreeze)
+    form, _, value = unfreeze.partition(":")
+    *backbone, head = stages
+    return (*_CHOOSERS[form](value, backbone), head)
 
 
 def check_unfreeze(unfreeze: str) -> None:
@@ -128,27 +121,39 @@ def freeze(module: nn.Module, trainable: Collection[str]) -> None:
         parameter.requires_grad_(name in trainable)
 
 
-def train_mode(module: nn.Module) -> None:
+def train_mode(module: nn.Module, batch_norm: BatchNorm = BatchNorm.TRAIN) -> None:
     """Put the trainable parts in train mode and leave all else in eval mode.
 
     A module trains when it holds parameters and all of them are trainable: so a frozen stage's
     BatchNorm uses its stored statistics and its dropout does nothing, whatever lies around it.
+
+    Args:
+        module: The network's module, its frozen parameters without gradient.
+        batch_norm: With `eval`, whatever keeps running statistics stays in eval mode everywhere.
     """
     module.eval()
     for child in module.modules():
         parameters = list(child.parameters())
         if parameters and all(parameter.requires_grad for parameter in parameters):
             child.train()
+    if batch_norm is BatchNorm.EVAL:
+        for child in filter(_keeps_statistics, module.modules()):
+            # Not eval(), which would reach the dropout that timm's norms may hold.
+            child.training = False
 
 
-def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
+def _keeps_statistics(module: nn.Module) -> bool:
+    return any(name.startswith("running_") for name, _ in module.named_buffers(recurse=False))
+
+
+def frozen_tensors(module: nn.Module, batch_norm: BatchNorm = BatchNorm.TRAIN) -> dict[str, Tensor]:
     """Everything that training must leave as it is, by name.
 
     Returns:
         The frozen parameters, and the buffers (BatchNorm's statistics among them) of the modules
         that `train_mode` leaves in eval mode. As a side effect the module is in train mode.
     """
-    train_mode(module)
+    train_mode(module, batch_norm)
     state = module.state_dict()
     frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
     for owner, child in module.named_modules():

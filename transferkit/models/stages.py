@@ -5,7 +5,7 @@ backbone is in exactly one stage.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,9 @@ from timm.models import group_parameters
 from torch import nn
 
 HEAD = "head"
+
+Units = Sequence[tuple[str, nn.Module]]
+"""Named parts of a network, in order of execution."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def traced_stages(
     """The stages of a network without timm's contract, from what its blocks put out.
 
     Neighbouring blocks with feature maps of one size form a stage. Where the size never changes
-    (transformers) each repeated block is a stage.
+    (transformers) each repeated block is a stage. Single layers before the first block are the
+    stem; those between blocks (a norm and a strided convolution) go with the size they lead to.
 
     Args:
         module: The network, in eval mode; one forward pass of a blank image runs through it.
@@ -64,22 +68,37 @@ def traced_stages(
         input_size: (channels, height, width) it reads.
     """
     units = list(_units(module))
-    sizes = _output_sizes(module, dict(units), input_size)
-    kinds = Counter(type(unit) for _, unit in units)
-    repeated = max(kinds.values())
-    constant = len({size for size in sizes.values() if len(size) > 1}) < 3 and repeated > 2
+    keys = _stage_keys(units, _output_sizes(module, dict(units), input_size))
     stages: list[list[str]] = [_parameters_outside(module, [name for name, _ in units])]
     previous: object = None
-    for name, unit in units:
+    for (name, unit), key in zip(units, keys, strict=True):
         own = _without_head([f"{name}.{p}" for p, _ in unit.named_parameters()], heads)
         if not own:
             continue
-        key: object = name if constant and kinds[type(unit)] == repeated else sizes.get(name)
         if previous is not None and key != previous:
             stages.append([])
         stages[-1] += own
         previous = key
     return _named(module, stages, heads)
+
+
+def _stage_keys(units: Units, sizes: Mapping[str, tuple[int, ...]]) -> list[object]:
+    """For each unit what it shares with its neighbours of the same stage."""
+    kinds = Counter(type(unit) for _, unit in units)
+    repeated = max(kinds.values())
+    constant = len({size for size in sizes.values() if len(size) > 1}) < 3 and repeated > 2
+    blocks = [i for i, (_, unit) in enumerate(units) if next(unit.children(), None) is not None]
+    keys: list[object] = []
+    following: object = None  # of the single layer with parameters after this one in its run
+    for i, (name, unit) in reversed(list(enumerate(units))):
+        key: object = name if constant and kinds[type(unit)] == repeated else sizes.get(name)
+        if i in blocks:
+            following = None
+        elif blocks and next(unit.parameters(), None) is not None:
+            key = "stem" if i < blocks[0] else following or key
+            following = key
+        keys.append(key)
+    return keys[::-1]
 
 
 def _feature_ends(module: nn.Module, groups: Sequence[Sequence[str]]) -> Iterable[int]:
@@ -101,7 +120,7 @@ def _feature_ends(module: nn.Module, groups: Sequence[Sequence[str]]) -> Iterabl
 
 def _units(
     module: nn.Module, prefix: str = "", total: int | None = None
-) -> Iterable[tuple[str, nn.Module]]:
+) -> Iterator[tuple[str, nn.Module]]:
     total = sum(p.numel() for p in module.parameters()) if total is None else total
     for name, child in module.named_children():
         full = f"{prefix}{name}"

@@ -1,5 +1,7 @@
 """From a command's options to the way it computes, and what came of the images."""
 
+import torch
+
 from transferkit.data.index import ImageIndex
 from transferkit.devices import default_workers, resolve_device, resolve_precision
 from transferkit.errors import DataError
@@ -17,7 +19,7 @@ def create_pass(options: ComputeOptions, network: Network) -> Pass:
     """
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
-    network.module.to(device)
+    network.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Pass(device, precision, options.batch_size, options.workers or default_workers())
 
 

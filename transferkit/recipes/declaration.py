@@ -100,6 +100,23 @@ def number_or_auto(text: str) -> int | None:
     return int(text)
 
 
+def rate_spread_or_auto(text: str) -> float | tuple[float, float] | None:
+    """`auto` as None, `A:B` as a pair, anything else as a number.
+
+    Raises:
+        ValueError: When it is none of these.
+    """
+    if text == "auto":
+        return None
+    try:
+        lowest, colon, highest = text.partition(":")
+        return (float(lowest), float(highest)) if colon else float(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither a number, nor two as in 1e-5:1e-3, nor auto"
+        ) from None
+
+
 class Options:
     """Checks and completes its fields when it is made."""
 
@@ -109,12 +126,19 @@ class Options:
         for entry in fields(self):
             value, within = _typed(entry, getattr(self, entry.name)), entry.metadata["within"]
             object.__setattr__(self, entry.name, value)
-            if value is not None and within is not None and value not in within:
-                raise OptionError(f"{flag_of(entry)}: got {value}, expected {within}")
+            numbers = value if isinstance(value, tuple) else (value,)
+            for number in numbers if within is not None else ():
+                if number is not None and number not in within:
+                    raise OptionError(f"{flag_of(entry)}: got {number}, expected {within}")
 
 
 def _typed(entry: Field[Any], value: Any) -> Any:
-    # The library's callers may write paths and choices as plain strings.
+    # The library's callers may write what the command line takes: choices, paths and the like.
+    if entry.metadata["parse"] and isinstance(value, str):
+        try:
+            return entry.metadata["parse"](value)
+        except ValueError as error:
+            raise OptionError(f"{flag_of(entry)}: {error}") from error
     kinds = [kind for kind in get_args(entry.type) or (entry.type,) if kind is not NoneType]
     if not isinstance(value, str) or str in kinds or len(kinds) != 1:
         return value

@@ -11,10 +11,19 @@ from transferkit.data.augment import Augment
 from transferkit.data.preprocessing import Resize
 from transferkit.devices import Device, Precision
 from transferkit.errors import OptionError
-from transferkit.models.freezing import Strategy, check_unfreeze
-from transferkit.recipes.declaration import Options, Range, number_or_auto, option
+from transferkit.models import NO_WEIGHTS, PRETRAINED
+from transferkit.models.freezing import BatchNorm, check_unfreeze
+from transferkit.models.phases import Strategy
+from transferkit.recipes.declaration import (
+    Options,
+    Range,
+    number_or_auto,
+    option,
+    rate_spread_or_auto,
+)
 from transferkit.tables import PredictionFormat
 from transferkit.training.loss import ClassWeights
+from transferkit.training.schedule import Scheduler
 
 _DATA_HELP = "Folder of images, one subfolder a class; or train/, val/ and test/ of such folders."
 _BACKBONE_HELP = (
@@ -85,14 +94,21 @@ class FinetuneOptions(PictureOptions):
     dry_run: bool = option(
         False, panel=_OUTPUT, flags=("--dry-run",), help="Print the plan and stop."
     )
+    find_lr: bool = option(
+        False,
+        panel=_OUTPUT,
+        flags=("--find-lr",),
+        help="Test a range of learning rates, save and show the curve, suggest one and stop.",
+    )
     backbone: str = option(
         "resnet18", panel=_MODEL, flags=("-b", "--backbone"), help=_BACKBONE_HELP
     )
-    weights: str = option("pretrained", panel=_MODEL, help=_WEIGHTS_HELP)
+    weights: str = option(PRETRAINED, panel=_MODEL, help=_WEIGHTS_HELP)
     strategy: Strategy = option(
         Strategy.PARTIAL,
         panel=_MODEL,
-        help="partial trains the head or the last stages, full everything.",
+        help="partial trains the head or the last stages, full everything, gradual one stage more "
+        "at a time.",
     )
     unfreeze: str = option(
         "head",
@@ -100,6 +116,26 @@ class FinetuneOptions(PictureOptions):
         help="For partial, besides the head: head (nothing), last:N (stages), from:STAGE (and all "
         "after), re:REGEX (parameters it is found in) or all.",
         metavar="SPEC",
+    )
+    freeze_epochs: int | None = option(
+        None,
+        panel=_MODEL,
+        help="Epochs that train the head alone at first; 0 for none.",
+        within=Range(0),
+        show_default="1 for full and gradual; 0 for partial and with --weights none",
+    )
+    thaw_every: int | None = option(
+        None,
+        panel=_MODEL,
+        help="For gradual: epochs until the next stage thaws; 0 thaws all at once.",
+        within=Range(0),
+        show_default="1",
+    )
+    bn: BatchNorm = option(
+        BatchNorm.AUTO,
+        panel=_MODEL,
+        help="BatchNorm of trainable stages: eval keeps the pretrained statistics, train uses each "
+        "batch's; auto is BNDEFAULT.",
     )
     val_fraction: float = option(
         0.2,
@@ -117,20 +153,34 @@ class FinetuneOptions(PictureOptions):
     augment: Augment = option(
         Augment.LIGHT, panel=_DATA, help="How strongly training pictures are varied."
     )
-    learning_rate: float = option(
+    learning_rate: float | tuple[float, float] | None = option(
         1e-3,
         panel=_TRAINING,
         flags=("--lr",),
-        help="Learning rate of the head.",
+        help="Learning rate of the head; A:B spreads them from A for the stem to B for the head; "
+        "auto takes what --find-lr suggests.",
         within=Range(0, open_low=True),
+        parse=rate_spread_or_auto,
+        metavar="X|A:B|auto",
     )
     backbone_learning_rate: float | None = option(
         None,
         panel=_TRAINING,
         flags=("--backbone-lr",),
-        help="Learning rate of the backbone.",
+        help="Learning rate of the last backbone stage.",
         within=Range(0, open_low=True),
         show_default="lr / 10; lr with --weights none",
+    )
+    layer_decay: float | None = option(
+        None,
+        panel=_TRAINING,
+        help="Factor on the rate per stage towards the stem.",
+        within=Range(0, 1, open_low=True),
+        show_default="LDDEFAULT; 1 with --weights none",
+    )
+    optimizer: str = option("adamw", panel=_TRAINING, help="timm's name of it: adamw, sgd, lion...")
+    scheduler: Scheduler = option(
+        Scheduler.COSINE, panel=_TRAINING, help="How the rates fall after the warm-up."
     )
     epochs: int = option(
         10, panel=_TRAINING, help="Passes over the training images.", within=Range(1)
@@ -142,7 +192,7 @@ class FinetuneOptions(PictureOptions):
         within=Range(0),
     )
     weight_decay: float = option(
-        0.01, panel=_TRAINING, help="AdamW's, on weight matrices only.", within=Range(0)
+        0.01, panel=_TRAINING, help="On weight matrices only.", within=Range(0)
     )
     label_smoothing: float = option(
         0.1, panel=_TRAINING, help="Of the training loss.", within=Range(0, 1, open_high=True)
@@ -157,17 +207,61 @@ class FinetuneOptions(PictureOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unfreeze(self.unfreeze)
-        if self.strategy is Strategy.FULL and self.unfreeze != "head":
+        self._check_phases()
+        self._check_rates()
+        if self.find_lr and self.dry_run:
+            raise OptionError("--find-lr trains for a while, --dry-run does not; choose one")
+
+    def _check_phases(self) -> None:
+        partial = self.strategy is Strategy.PARTIAL
+        if not partial and self.unfreeze != "head":
             raise OptionError(
-                f"--unfreeze {self.unfreeze} is for --strategy partial; full trains everything"
+                f"--unfreeze {self.unfreeze} is for --strategy partial; {self.strategy} trains "
+                "everything in the end"
+            )
+        if self.thaw_every is not None and self.strategy is not Strategy.GRADUAL:
+            raise OptionError(f"--thaw-every is for --strategy gradual, not for {self.strategy}")
+        if self.freeze_epochs and partial and self.unfreeze == "head":
+            raise OptionError("--freeze-epochs: --unfreeze head trains the head alone throughout")
+        if self.freeze_epochs and self.freeze_epochs >= self.epochs:
+            raise OptionError(
+                f"--freeze-epochs: got {self.freeze_epochs} of {self.epochs} epochs, which leaves "
+                "none for more than the head; expected less than --epochs"
             )
 
-    @property
-    def backbone_rate(self) -> float:
-        """The backbone's rate: as given, else a tenth of the head's, or the head's from scratch."""
+    def _check_rates(self) -> None:
+        rate, others = self.learning_rate, []
         if self.backbone_learning_rate is not None:
-            return self.backbone_learning_rate
-        return self.learning_rate if self.weights == "none" else self.learning_rate / 10
+            others.append("--backbone-lr")
+        if isinstance(rate, tuple):
+            if rate[0] > rate[1]:
+                raise OptionError(
+                    f"--lr: got {rate[0]:g}:{rate[1]:g}, expected the stem's rate first, which is "
+                    "not the larger one"
+                )
+            others += ["--layer-decay"] if self.layer_decay is not None else []
+            if others:
+                raise OptionError(f"--lr A:B gives every stage its rate; leave out {others[0]}")
+        if rate is None and others:
+            raise OptionError("--lr auto sets the backbone's rate too; leave out --backbone-lr")
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the backbone's weights are random, so that there is nothing to spare."""
+        return self.weights == NO_WEIGHTS
+
+    @property
+    def tests_rates(self) -> bool:
+        """Whether learning rates are tested before training."""
+        return self.find_lr or self.learning_rate is None
+
+    @property
+    def head_epochs(self) -> int:
+        """How many epochs train the head alone at first."""
+        if self.freeze_epochs is not None:
+            return self.freeze_epochs
+        sparing = self.strategy is not Strategy.PARTIAL and not self.from_scratch
+        return 1 if sparing and self.epochs > 1 else 0
 
 
 @dataclass(frozen=True)
@@ -191,7 +285,7 @@ class ExtractFeaturesOptions(PictureOptions):
         help=_BACKBONE_HELP,
         show_default="resnet18",
     )
-    weights: str = option("pretrained", panel=_MODEL, help=_WEIGHTS_HELP)
+    weights: str = option(PRETRAINED, panel=_MODEL, help=_WEIGHTS_HELP)
     model: str | None = option(
         None,
         panel=_MODEL,
@@ -206,7 +300,7 @@ class ExtractFeaturesOptions(PictureOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model and (self.backbone or self.weights != "pretrained"):
+        if self.model and (self.backbone or self.weights != PRETRAINED):
             raise OptionError("--model brings its backbone and weights; leave out --backbone and "
                               "--weights")  # fmt: skip
 
@@ -234,7 +328,7 @@ class PredictOptions(ComputeOptions):
         help="Instead of --model: a pretrained network and its own categories (ImageNet).",
         show_default=False,
     )
-    weights: str = option("pretrained", panel=_MODEL, help=f"With --backbone: {_WEIGHTS_HELP}")
+    weights: str = option(PRETRAINED, panel=_MODEL, help=f"With --backbone: {_WEIGHTS_HELP}")
     top_k: int = option(
         5, panel=_OUTPUT, help="How many classes each record lists.", within=Range(1, 1000)
     )
@@ -266,7 +360,7 @@ class PredictOptions(ComputeOptions):
                 "--model, --backbone: expected one of them; -m RUN for a model of yours, "
                 "-b NAME for a pretrained network's own categories"
             )
-        if self.model and self.weights != "pretrained":
+        if self.model and self.weights != PRETRAINED:
             raise OptionError("--weights is for --backbone; --model brings its own")
 
 

@@ -1,51 +1,148 @@
-"""The plan of a run, told before the first training step."""
+"""What a run is going to do, settled and told before the first training step."""
+
+from collections.abc import Mapping, Sequence
 
 from transferkit.data.dataset import Dataset
-from transferkit.models.backbones import NO_WEIGHTS
-from transferkit.models.freezing import Strategy
+from transferkit.models.freezing import BatchNorm
 from transferkit.models.network import Network
+from transferkit.models.phases import Phase, Strategy, plan_phases
 from transferkit.models.stages import HEAD, Stage
 from transferkit.recipes.options import FinetuneOptions
-from transferkit.reporting import Plan, StageRow
+from transferkit.reporting import PhaseRow, Plan, StageRow
+from transferkit.training.rates import (
+    BACKBONE_SHARE,
+    default_layer_decay,
+    spread_rates,
+    stage_rates,
+)
+
+STAND_IN_RATE = 1e-3
+"""The head's rate with `--lr auto`, until the range test has found a better one."""
+
+
+def settle_phases(options: FinetuneOptions, network: Network) -> tuple[Phase, ...]:
+    """Which stages are trained in which epochs.
+
+    Raises:
+        OptionError: When `--unfreeze` names nothing that this network has.
+    """
+    return plan_phases(
+        network.stages,
+        strategy=options.strategy,
+        unfreeze=options.unfreeze,
+        epochs=options.epochs,
+        freeze_epochs=options.head_epochs,
+        thaw_every=1 if options.thaw_every is None else options.thaw_every,
+    )
+
+
+def settle_rates(options: FinetuneOptions, network: Network) -> dict[str, float]:
+    """The peak learning rate of every stage, frozen ones included."""
+    names = [stage.name for stage in network.stages]
+    rate = options.learning_rate
+    if isinstance(rate, tuple):
+        return spread_rates(names, *rate)
+    head_rate = STAND_IN_RATE if rate is None else rate
+    backbone_rate, decay = options.backbone_learning_rate, options.layer_decay
+    if backbone_rate is None:
+        backbone_rate = head_rate * (1 if options.from_scratch else BACKBONE_SHARE)
+    if decay is None:
+        decay = 1 if options.from_scratch else default_layer_decay(len(names) - 1)
+    *backbone, head = names
+    return stage_rates(
+        backbone, head, head_rate=head_rate, backbone_rate=backbone_rate, decay=decay
+    )
+
+
+def settle_batch_norm(options: FinetuneOptions) -> BatchNorm:
+    """`eval` or `train`, for `auto` too."""
+    if options.bn is not BatchNorm.AUTO:
+        return options.bn
+    # Random weights come with statistics of no picture at all.
+    return BatchNorm.TRAIN if options.from_scratch else BatchNorm.EVAL
 
 
 def create_plan(
-    options: FinetuneOptions, dataset: Dataset, network: Network, trainable: tuple[Stage, ...]
+    options: FinetuneOptions,
+    dataset: Dataset,
+    network: Network,
+    phases: Sequence[Phase],
+    rates: Mapping[str, float],
 ) -> Plan:
     """Everything that is decided, from the options and what they led to."""
     sizes = {name: p.numel() for name, p in network.module.named_parameters()}
-    moving = {stage.name: sum(sizes[name] for name in stage.parameters) for stage in trainable}
+
+    def size(stage: Stage) -> int:
+        return sum(sizes[name] for name in stage.parameters)
+
+    moving = {stage.name: size(stage) for stage in phases[-1].trainable}
+    begins = {stage.name: p.epochs.start for p in reversed(phases) for stage in p.trainable}
     stages = tuple(
         StageRow(
             name=stage.name,
             modules=stage.modules,
-            parameters=sum(sizes[name] for name in stage.parameters),
+            parameters=size(stage),
             trainable=moving.get(stage.name, 0),
-            learning_rate=_rate(options, stage) if stage.name in moving else None,
+            learning_rate=rates[stage.name] if stage.name in moving else None,
+            first_epoch=begins.get(stage.name),
         )
         for stage in network.stages
     )
-    return Plan(_settings(options, network), dataset.counts(), dataset.index.left_out, stages)
+    rows = tuple(
+        PhaseRow(p.name, (p.epochs.start, p.epochs.stop - 1), sum(map(size, p.trainable)))
+        for p in phases
+    )
+    settings = _settings(options, network, rates)
+    return Plan(settings, dataset.counts(), dataset.index.left_out, stages, rows)
 
 
-def _rate(options: FinetuneOptions, stage: Stage) -> float:
-    return options.learning_rate if stage.name == HEAD else options.backbone_rate
-
-
-def _settings(options: FinetuneOptions, network: Network) -> tuple[tuple[str, str], ...]:
+def _settings(
+    options: FinetuneOptions, network: Network, rates: Mapping[str, float]
+) -> tuple[tuple[str, str], ...]:
     weights = options.weights
-    if weights == NO_WEIGHTS:
+    if options.from_scratch:
         weights = "none: random weights, this trains from scratch and transfers nothing"
         if options.strategy is Strategy.PARTIAL:
             weights += "; the frozen part stays random, --strategy full trains it"
-    what = options.unfreeze if options.strategy is Strategy.PARTIAL else "everything"
+    training = (
+        f"{options.epochs} epochs, batches of {options.batch_size}, patience {options.patience}, "
+        f"seed {options.seed}"
+    )
     return (
         ("data", str(options.data)),
         ("backbone", network.name),
         ("weights", weights),
-        ("strategy", f"{options.strategy} ({what})"),
+        ("strategy", _strategy(options)),
         ("pictures", network.preprocessing.describe()),
         ("augmentation", str(options.augment)),
-        ("training", f"{options.epochs} epochs, batches of {options.batch_size}, "
-                     f"patience {options.patience}, seed {options.seed}"),
-    )  # fmt: skip
+        ("training", training),
+        ("optimizer", f"{options.optimizer}, {_schedule(options, rates)}"),
+        ("batchnorm", _batch_norm(options)),
+    )
+
+
+def _strategy(options: FinetuneOptions) -> str:
+    what = options.unfreeze if options.strategy is Strategy.PARTIAL else "everything"
+    told = f"{options.strategy} ({what})"
+    if options.head_epochs:
+        epochs = "epoch" if options.head_epochs == 1 else f"{options.head_epochs} epochs"
+        told += (
+            f", the first {epochs} for the head alone, since a random head would distort what is "
+            "pretrained (--freeze-epochs 0 does without)"
+        )
+    return told
+
+
+def _schedule(options: FinetuneOptions, rates: Mapping[str, float]) -> str:
+    if options.learning_rate is None:
+        return (
+            f"{options.scheduler} schedule, --lr auto: the rates below are scaled from the head's "
+            f"{rates[HEAD]:.1e} to what the range test suggests"
+        )
+    return f"{options.scheduler} schedule, weight decay {options.weight_decay:g}"
+
+
+def _batch_norm(options: FinetuneOptions) -> str:
+    if settle_batch_norm(options) is BatchNorm.TRAIN:
+        return "train: trainable stages use and update the statistics of each batch"
+    return "eval: the pretrained statistics stay, in trainable stages too"

@@ -2,24 +2,27 @@
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from importlib.metadata import version
 from pathlib import Path
 
-from transferkit.data.dataset import Dataset
 from transferkit.errors import OutputError
 from transferkit.files import write_json
-from transferkit.inference import Pass
 from transferkit.models.network import Network
 from transferkit.models.weights import tensors_digest
 from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.plan import settle_batch_norm
+from transferkit.recipes.training_setup import Work
+from transferkit.report.plots import draw_range_test
 from transferkit.reporting import EpochRow
 from transferkit.tables import write_csv
+from transferkit.training.range_test import RangeTest
 
 MODEL, METRICS, HISTORY, SPLIT, OPTIONS = (
     "model", "metrics.json", "history.csv", "split.csv", "options.json",
 )  # fmt: skip
+RANGE_TEST, RANGE_TEST_PLOT = "find_lr.csv", "find_lr.png"
 _PACKAGES = ("transferkit", "torch", "torchvision", "timm", "accelerate", "pillow", "numpy")
 
 
@@ -53,7 +56,7 @@ def clear_run(run: Path) -> None:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        for name in (MODEL, METRICS, HISTORY, SPLIT, OPTIONS):
+        for name in (MODEL, METRICS, HISTORY, SPLIT, OPTIONS, RANGE_TEST, RANGE_TEST_PLOT):
             old = run / name
             if old.is_dir() and not old.is_symlink():
                 shutil.rmtree(old)
@@ -74,19 +77,18 @@ def _unused_name(options: FinetuneOptions) -> Path:
     return run
 
 
-def write_inputs(
-    run: Path, options: FinetuneOptions, dataset: Dataset, network: Network, how: Pass
-) -> None:
+def write_inputs(run: Path, work: Work, rates: Mapping[str, float]) -> None:
     """Write options.json and split.csv, all that is known before training.
 
     Raises:
         OutputError: When they cannot be written: better now than after hours.
     """
+    network, dataset = work.network, work.dataset
     body = {k: v for k, v in network.module.state_dict().items() if not _in_head(k, network)}
     write_json(
         run / OPTIONS,
         {
-            **_resolved(run, options, network, how),
+            **_resolved(run, work, rates),
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in _PACKAGES},
             "weights_sha256": tensors_digest(body),
@@ -100,16 +102,20 @@ def write_inputs(
     write_csv(run / SPLIT, ("path", "label", "split", "sha256", "group"), rows)
 
 
-def _resolved(
-    run: Path, options: FinetuneOptions, network: Network, how: Pass
-) -> dict[str, object]:
+def _resolved(run: Path, work: Work, rates: Mapping[str, float]) -> dict[str, object]:
     """Every option, with what stood for "automatic" or "the backbone's" filled in."""
+    options, preprocessing, how = work.options, work.network.preprocessing, work.how
     values: dict[str, object] = {f.name: getattr(options, f.name) for f in fields(options)}
+    *_, last, head = rates
     values |= {
         "output": run,
-        "backbone_learning_rate": options.backbone_rate,
-        "image_size": network.preprocessing.input_size[-1],
-        "resize": network.preprocessing.resize,
+        "learning_rate": rates[head],
+        "backbone_learning_rate": rates[last],
+        "learning_rates": rates,
+        "freeze_epochs": options.head_epochs,
+        "bn": settle_batch_norm(options),
+        "image_size": preprocessing.input_size[-1],
+        "resize": preprocessing.resize,
         "device": how.device.type,
         "precision": how.precision,
         "workers": how.workers,
@@ -129,3 +135,14 @@ def write_history(run: Path, history: Sequence[EpochRow]) -> None:
     """
     columns = [entry.name for entry in fields(EpochRow)]
     write_csv(run / HISTORY, columns, (astuple(row) for row in history))
+
+
+def write_range_test(run: Path, test: RangeTest) -> None:
+    """Write find_lr.csv, a row a step, and its plot.
+
+    Raises:
+        OutputError: When they cannot be written.
+    """
+    rows = zip(test.rates, test.losses, test.smoothed, strict=True)
+    write_csv(run / RANGE_TEST, ("learning_rate", "loss", "smoothed_loss"), rows)
+    draw_range_test(test, run / RANGE_TEST_PLOT)

@@ -1,54 +1,89 @@
-"""Discriminative learning rates: the optimizer's groups, one or two a stage."""
+"""The optimizer: a group or two for every stage that is trained at some time, from the start."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
+from transferkit.errors import OptionError, UnknownNameError
 from transferkit.models.stages import HEAD, Stage
 
 
 def create_optimizer(
     module: nn.Module,
-    trainable: Sequence[Stage],
+    stages: Sequence[Stage],
     *,
-    learning_rate: float,
-    backbone_learning_rate: float,
+    name: str,
+    rates: Mapping[str, float],
     weight_decay: float,
-) -> AdamW:
-    """AdamW over the trainable stages, with a group a stage.
+) -> Optimizer:
+    """One of timm's optimizers, with a group a stage at that stage's rate.
 
     Norms, biases and what the network itself exempts (position embeddings, class tokens) are in a
-    group of their own without weight decay: decaying them only hurts.
+    group of their own without weight decay: decaying them only hurts. A stage that is frozen for
+    now is passed over by every optimizer, since its parameters have no gradient.
 
     Args:
         module: The network's module.
-        trainable: Stages that receive updates.
-        learning_rate: Of the head.
-        backbone_learning_rate: Of every other stage.
+        stages: Every stage that is trained at some time.
+        name: timm's name of the optimizer.
+        rates: Name of a stage to its peak learning rate.
         weight_decay: Of the weight matrices.
+
+    Raises:
+        UnknownNameError: When timm has no such optimizer.
+        OptionError: When it cannot be made here or needs another loop.
     """
+    require_optimizer(name)
     parameters = dict(module.named_parameters())
     exempt = _exempt(module)
     groups: list[dict[str, Any]] = []
-    for stage in trainable:
-        rate = learning_rate if stage.name == HEAD else backbone_learning_rate
+    for stage in stages:
         decayed = [p for p in stage.parameters if parameters[p].ndim > 1 and p not in exempt]
         plain = [p for p in stage.parameters if p not in set(decayed)]
         for names, decay in ((decayed, weight_decay), (plain, 0.0)):
             if names:
-                params = [parameters[name] for name in names]
                 groups.append(
-                    {"params": params, "lr": rate, "weight_decay": decay, "stage": stage.name}
+                    {
+                        "params": [parameters[name] for name in names],
+                        "lr": rates[stage.name],
+                        "weight_decay": decay,
+                        "stage": stage.name,
+                    }
                 )
-    return AdamW(groups)
+    try:
+        optimizer: Optimizer = create_optimizer_v2(
+            groups, opt=name, lr=rates[HEAD], weight_decay=weight_decay
+        )
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise OptionError(
+            f"--optimizer: {name} cannot be used here ({reason}); adamw and sgd always can"
+        ) from error
+    return optimizer
 
 
-def rates(optimizer: Any) -> tuple[float, float]:
+def require_optimizer(name: str) -> None:
+    """Check the name of an optimizer.
+
+    Raises:
+        UnknownNameError: When timm has no such optimizer.
+        OptionError: When it needs second derivatives, which the loop does not give.
+    """
+    known = list_optimizers()
+    if name not in known:
+        raise UnknownNameError("--optimizer", name, known, "try adamw, sgd or lion")
+    if name == "adahessian":
+        raise OptionError("--optimizer: adahessian needs second derivatives; try adamw or sgd")
+
+
+def applied_rates(optimizer: Any) -> tuple[float, float]:
     """The present (head, last backbone stage) learning rates; 0 for a frozen backbone."""
-    head = [group["lr"] for group in optimizer.param_groups if group["stage"] == HEAD]
-    backbone = [group["lr"] for group in optimizer.param_groups if group["stage"] != HEAD]
+    moving = [g for g in optimizer.param_groups if any(p.requires_grad for p in g["params"])]
+    head = [group["lr"] for group in moving if group["stage"] == HEAD]
+    backbone = [group["lr"] for group in moving if group["stage"] != HEAD]
     return head[-1], backbone[-1] if backbone else 0.0
 
 

@@ -5,16 +5,17 @@ from collections.abc import Mapping
 from torch import nn
 
 from transferkit.errors import TransferKitError, name_some
-from transferkit.models.freezing import frozen_tensors
+from transferkit.models.freezing import BatchNorm, frozen_tensors
 from transferkit.models.weights import tensors_digest
 
 Digests = Mapping[str, str]
 """Name of a tensor to the SHA-256 of its values."""
 
 
-def frozen_digests(module: nn.Module) -> Digests:
+def frozen_digests(module: nn.Module, batch_norm: BatchNorm) -> Digests:
     """The digest of every frozen parameter and buffer; costs about a second a gigabyte."""
-    return {name: tensors_digest({name: tensor}) for name, tensor in frozen_tensors(module).items()}
+    frozen = frozen_tensors(module, batch_norm)
+    return {name: tensors_digest({name: tensor}) for name, tensor in frozen.items()}
 
 
 def require_unchanged(before: Digests, after: Digests) -> None:

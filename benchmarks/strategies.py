@@ -1,0 +1,155 @@
+"""Compare the strategies on one dataset, each after the same search for its learning rate.
+
+    python benchmarks/strategies.py DATA WEIGHTS OUT
+
+Every strategy tries three rates on a split that is used for nothing else, then trains with the best
+of them on three others. Finished runs are kept in OUT/results.jsonl and not repeated, so it may be
+interrupted. It writes OUT/table.md and OUT/partial_against_full.png. Accuracies are those of each
+run's best epoch on its validation images, which flatters all strategies alike.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+import transferkit
+
+STRATEGIES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
+    "head": ({}, (1e-3, 3e-3, 1e-2)),
+    "last:1": ({"unfreeze": "last:1"}, (3e-4, 1e-3, 3e-3)),
+    "last:2": ({"unfreeze": "last:2"}, (3e-4, 1e-3, 3e-3)),
+    "gradual": ({"strategy": "gradual"}, (3e-4, 1e-3, 3e-3)),
+    "full": ({"strategy": "full"}, (3e-4, 1e-3, 3e-3)),
+    "full, one rate for all": (
+        {"strategy": "full", "freeze_epochs": 0, "layer_decay": 1.0},
+        (3e-5, 1e-4, 3e-4),
+    ),
+}
+SEARCH_SEED, SEARCH_EPOCHS = 3, 5
+SEEDS, EPOCHS = (0, 1, 2), 8
+Z = 1.96
+
+Row = dict[str, Any]
+
+
+def main(data: Path, weights: Path, out: Path) -> None:
+    """Run what is missing, then write the table and the figure."""
+    out.mkdir(parents=True, exist_ok=True)
+    done = out / "results.jsonl"
+
+    def run(name: str, rate: float, seed: int, epochs: int) -> Row:
+        key = f"{name} {rate:g} {seed} {epochs}"
+        for line in done.read_text().splitlines() if done.exists() else ():
+            if (row := json.loads(line))["key"] == key:
+                return row
+        row = {"key": key, **train(data, weights, out / "run", name, rate, seed, epochs)}
+        with done.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(key, row["accuracy"], [round(a, 3) for a in row["by_epoch"]], flush=True)
+        return row
+
+    best = {name: search(name, run) for name in STRATEGIES}
+    rows = {name: [run(name, best[name], s, EPOCHS) for s in SEEDS] for name in STRATEGIES}
+    (out / "table.md").write_text(table(best, rows))
+    draw({"partial: the head": rows["head"], "full": rows["full"]}, out)
+    print((out / "table.md").read_text())
+
+
+def train(
+    data: Path, weights: Path, run: Path, name: str, rate: float, seed: int, epochs: int
+) -> Row:
+    """One run: its accuracy, the same by epoch, and which validation images were right."""
+    settings = dict(STRATEGIES[name][0])
+    if "one rate" in name:
+        settings["backbone_learning_rate"] = rate
+    shutil.rmtree(run, ignore_errors=True)
+    result = transferkit.finetune(
+        data, run, weights=str(weights), learning_rate=rate, seed=seed, epochs=epochs,
+        patience=0, precision="bf16", **settings,
+    )  # fmt: skip
+    names = transferkit.ModelBundle.load(run).class_names
+    guessed = [names[i] for i in result.val_probabilities.argmax(axis=1)]
+    labels = [path.split("/")[0] for path in result.val_paths]
+    return {
+        "accuracy": result.metrics["val"]["accuracy"],
+        "loss": result.metrics["val"]["log_loss"],
+        "by_epoch": [row.val_accuracy for row in result.history],
+        "seconds": sum(row.seconds for row in result.history),
+        "right": [int(a == b) for a, b in zip(guessed, labels, strict=True)],
+    }
+
+
+def search(name: str, run: Callable[[str, float, int, int], Row]) -> float:
+    """The rate with the highest accuracy on the search's split, of equals the lowest loss."""
+    tried = {rate: run(name, rate, SEARCH_SEED, SEARCH_EPOCHS) for rate in STRATEGIES[name][1]}
+    return max(tried, key=lambda rate: (tried[rate]["accuracy"], -tried[rate]["loss"]))
+
+
+def table(best: Mapping[str, float], rows: Mapping[str, list[Row]]) -> str:
+    """The results as Markdown, and paired differences from full."""
+    lines = [
+        "| strategy | --lr | val accuracy | 95 % interval | by seed | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, runs in rows.items():
+        right = right_in(runs)
+        low, high = wilson(int(right.sum()), len(right))
+        seeds = " ".join(f"{run['accuracy']:.3f}" for run in runs)
+        seconds = np.mean([run["seconds"] for run in runs]) / np.mean(
+            [run["seconds"] for run in rows["head"]]
+        )
+        lines.append(
+            f"| {name} | {best[name]:g} | {right.mean():.3f} | {low:.3f} to {high:.3f} | {seeds} "
+            f"| {seconds:.1f} x |"
+        )
+    lines.append("")
+    for name in rows:
+        if name != "full":
+            difference = right_in(rows["full"]) - right_in(rows[name])
+            mean, half = difference.mean(), Z * difference.std(ddof=1) / math.sqrt(len(difference))
+            lines.append(
+                f"full - {name}: {mean:+.3f}, 95 % {mean - half:+.3f} to {mean + half:+.3f}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def right_in(runs: Iterable[Row]) -> np.ndarray:
+    """(N,) 1 for a right answer and 0 for a wrong one, the validation images of all runs."""
+    return np.concatenate([np.array(run["right"], dtype=float) for run in runs])
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval of a share, JASA 22 (1927), at 95 %."""
+    share, weight = right / n, Z**2 / n
+    middle = (share + weight / 2) / (1 + weight)
+    half = Z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
+    return middle - half, middle + half
+
+
+def draw(curves: Mapping[str, list[Row]], out: Path) -> None:
+    """Accuracy by epoch: the mean over the seeds, and their range."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    epochs = range(1, EPOCHS + 1)
+    for name, runs in curves.items():
+        by_epoch = np.array([run["by_epoch"] for run in runs])
+        (line,) = axes.plot(epochs, by_epoch.mean(axis=0), marker="o", label=name)
+        low, high = by_epoch.min(axis=0), by_epoch.max(axis=0)
+        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation accuracy")
+    axes.set_title(f"Partial and full fine-tuning: mean and range of {len(SEEDS)} seeds")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(out / "partial_against_full.png", dpi=120)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,140 @@
+"""The learning rate range test: the loss while the rate rises from far too small to too large.
+
+Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section 3.3.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, count, islice
+
+import numpy as np
+import torch
+
+from transferkit.errors import TransferKitError
+from transferkit.models.freezing import freeze, train_mode
+from transferkit.models.phases import Phase
+from transferkit.models.stages import HEAD
+from transferkit.training.loop import TrainingSetup, training_step
+
+STEPS = 60
+LOWEST, HIGHEST = 1e-6, 1.0
+"""The head's rate at the first and at the last step."""
+
+_SMOOTHING = 0.9
+_DIVERGED = 4.0
+_FALLEN = 0.95
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What the test found.
+
+    Attributes:
+        rates: The head's learning rate of each step, rising geometrically.
+        losses: The training loss of each step, in nats.
+        smoothed: Its running mean, an exponential one without bias towards the first step.
+        suggestion: A learning rate for the head, or None when no rate made the loss fall.
+        reason: Why this one, in a sentence.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    suggestion: float | None
+    reason: str
+
+
+def find_learning_rate(
+    setup: TrainingSetup, phase: Phase, *, report: Callable[[int, str], None]
+) -> RangeTest:
+    """Train for some steps with rising rates, which spends the setup.
+
+    The rates of the stages rise together, in the ratios of the setup's optimizer. The states of
+    all random generators are afterwards as they were before; the module is not, so hand in a copy.
+
+    Args:
+        setup: What takes part; its schedule must leave the rates alone.
+        phase: Its stages are trained.
+        report: Told of the images of each step and of the rate.
+    """
+    with _random_state_kept(setup.accelerator.device):
+        freeze(setup.module, phase.parameters)
+        train_mode(setup.module, setup.batch_norm)
+        rates, losses = _sweep(setup, report)
+    return judge(rates, losses)
+
+
+def judge(rates: list[float], losses: list[float]) -> RangeTest:
+    """Find the rate to use in the losses of a sweep.
+
+    It is a tenth of the rate at which the smoothed loss was lowest: there the loss is about to
+    rise, one order of magnitude below it still falls quickly.
+
+    Args:
+        rates: The rates of the steps, rising.
+        losses: The loss at each; the last one may be no number.
+
+    Raises:
+        TransferKitError: When there was no loss at all.
+    """
+    if not np.isfinite(losses[0]):
+        raise TransferKitError(
+            f"the range test began with a loss of {losses[0]}; try --precision fp32"
+        )
+    smoothed = _smoothed(losses)
+    lowest = int(np.nanargmin(smoothed))
+    start, low = smoothed[0], smoothed[lowest]
+    if low > _FALLEN * start:
+        suggestion = None
+        reason = f"no rate made the loss fall: it began at {start:.3f} and was at best {low:.3f}"
+    else:
+        suggestion = float(f"{rates[lowest] / 10:.1e}")
+        reason = (
+            f"a tenth of {rates[lowest]:.1e}, where the smoothed loss was lowest: {low:.3f} after "
+            f"{start:.3f} at first"
+        )
+    return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), suggestion, reason)
+
+
+def _sweep(
+    setup: TrainingSetup, report: Callable[[int, str], None]
+) -> tuple[list[float], list[float]]:
+    groups = setup.optimizer.param_groups
+    head = next(group["lr"] for group in groups if group["stage"] == HEAD)
+    shares = [group["lr"] / head for group in groups]
+    rates, losses = [], []
+    batches = chain.from_iterable(setup.batches(epoch) for epoch in count(1))
+    for rate, (images, labels) in zip(
+        np.geomspace(LOWEST, HIGHEST, STEPS), islice(batches, STEPS), strict=True
+    ):
+        for group, share in zip(groups, shares, strict=True):
+            group["lr"] = float(rate) * share
+        loss, _ = training_step(setup, images, labels)
+        rates.append(float(rate))
+        losses.append(float(loss))
+        report(len(labels), f"lr {rate:.1e} loss {losses[-1]:.3f}")
+        smoothed = _smoothed(losses)
+        if not smoothed[-1] <= _DIVERGED * min(smoothed):
+            break  # also when it is no number any more
+    return rates, losses
+
+
+def _smoothed(losses: list[float]) -> list[float]:
+    """An exponential running mean, divided by its weights' sum so that it begins unbiased."""
+    mean, smoothed = 0.0, []
+    for step, loss in enumerate(losses, start=1):
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+        smoothed.append(mean / (1 - _SMOOTHING**step))
+    return smoothed
+
+
+@contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)
