@@ -1,55 +1,8 @@
-"""Stages: every parameter in exactly one, in order, with the head apart."""
+"""Stages: what they are on some known architectures; `test_contract.py` looks at all families."""
 
 import pytest
 
 from transferkit.models.backbones import create_network
-from transferkit.models.stages import HEAD
-
-ARCHITECTURES = [
-    "resnet18",
-    "vgg11",
-    "vgg11_bn",
-    "densenet121",
-    "convnext_atto",
-    "efficientnet_b0",
-    "mobilenetv3_small_050",
-    "regnetx_002",
-    "inception_v3",
-    "vit_tiny_patch16_224",
-    "deit_tiny_distilled_patch16_224",
-    "swin_tiny_patch4_window7_224",
-    "mixer_s32_224",
-    "torchvision:alexnet",
-    "torchvision:googlenet",
-    "torchvision:resnet18",
-    "torchvision:squeezenet1_1",
-    "torchvision:vgg11",
-    "torchvision:swin_t",
-    "torchvision:mobilenet_v3_small",
-]
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_stages__partition_the_parameters(name):
-    network = create_network(name, weights="none")
-    parameters = [p for p, _ in network.module.named_parameters()]
-    in_stages = [p for stage in network.stages for p in stage.parameters]
-    names = [stage.name for stage in network.stages]
-
-    assert sorted(in_stages) == sorted(parameters)
-    assert names == ["stem", *(f"stage{i}" for i in range(1, len(names) - 1)), HEAD]
-    assert len(names) >= 5
-    assert all(stage.parameters for stage in network.stages)
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_stages__modules_hold_their_stage_and_nothing_else(name):
-    network = create_network(name, weights="none")
-    parameters = [p for p, _ in network.module.named_parameters()]
-    for stage in network.stages:
-        below = tuple(f"{module}." for module in stage.modules)
-        held = [p for p in parameters if p.startswith(below) or p in stage.modules]
-        assert sorted(held) == sorted(stage.parameters)
 
 
 def stage_modules(name: str) -> dict[str, tuple[str, ...]]:
@@ -87,3 +40,21 @@ def test_stages__a_norm_before_the_head_goes_with_the_last_stage():
 
     assert last == ("stages.3", "head.norm")
     assert new == ("head.fc",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "vgg11", "densenet121", "convnext_tiny", "swin_tiny_patch4_window7_224"],
+)
+def test_stages__are_the_same_in_both_libraries(name):
+    """So that last:2 is as many parameters whichever library built the network."""
+    theirs = name.removesuffix("iny_patch4_window7_224")
+    sizes = []
+    for full in (name, f"torchvision:{theirs}"):
+        network = create_network(full, weights="none", num_classes=5)
+        parameters = dict(network.module.named_parameters())
+        sizes.append([sum(parameters[p].numel() for p in s.parameters) for s in network.stages])
+
+    assert len(sizes[0]) == len(sizes[1])
+    # ConvNeXt's norm before the head and Swin's merging norms are placed a little differently.
+    assert sizes[0] == pytest.approx(sizes[1], rel=1e-3)

@@ -5,6 +5,7 @@ Needs no torch to be imported.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def create_schedule(optimizer: Optimizer, scheduler: Scheduler, *, steps: int) -
         warmup_lr=0.0,
         min_lr=0.0,
         decay_epochs=-(-falling // 3),
-        decay_milestones=[1 + int(share * falling) for share in (0.6, 0.85)],
+        decay_milestones=[1 + math.ceil(share * falling) for share in (0.6, 0.85)],
         decay_rate=1.0 if scheduler is Scheduler.POLY else 0.1,  # poly takes it as its power
         step_on_epochs=False,
         updates_per_epoch=1,

@@ -1,0 +1,193 @@
+"""The contract of freezing, on architectures of all families.
+
+On each of them: stages divide the parameters; every phase changes exactly what it plans, buffers
+included; and what the frozen stages compute is bit-equal before and after.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from transferkit.models.backbones import create_network
+from transferkit.models.freezing import BatchNorm, freeze, train_mode
+from transferkit.models.phases import Strategy, plan_phases
+from transferkit.models.stages import HEAD
+from transferkit.training.optimizer import create_optimizer
+
+ARCHITECTURES = {
+    "alexnet (torchvision)": ("torchvision:alexnet", 64),
+    "vgg with batch norm": ("vgg11_bn", 32),
+    "vgg without batch norm (torchvision)": ("torchvision:vgg11", 32),
+    "squeezenet (torchvision)": ("torchvision:squeezenet1_1", 64),
+    "googlenet (torchvision)": ("torchvision:googlenet", 64),
+    "inception v3": ("inception_v3", 80),
+    "inception v3 (torchvision)": ("torchvision:inception_v3", 80),
+    "inception-resnet": ("inception_resnet_v2", 80),
+    "xception": ("xception41", 64),
+    "resnet": ("resnet18", 32),
+    "resnet, bottlenecks": ("resnet26", 32),
+    "resnet (torchvision)": ("torchvision:resnet18", 32),
+    "resnext": ("resnext26ts", 32),
+    "se-resnet": ("seresnet18", 32),
+    "res2net": ("res2net50d", 32),
+    "resnest": ("resnest14d", 32),
+    "sknet": ("skresnet18", 32),
+    "densenet": ("densenet121", 32),
+    "densenet (torchvision)": ("torchvision:densenet121", 32),
+    "dla": ("dla46_c", 32),
+    "hrnet": ("hrnet_w18_small", 32),
+    "vovnet": ("ese_vovnet19b_slim_dw", 32),
+    "cspnet": ("cspresnet50", 32),
+    "repvgg": ("repvgg_a0", 32),
+    "nfnet": ("test_nfnet", 96),
+    "regnet": ("regnetx_002", 32),
+    "regnet (torchvision)": ("torchvision:regnet_y_400mf", 32),
+    "byobnet": ("test_byobnet", 96),
+    "mobilenet v2": ("mobilenetv2_050", 32),
+    "mobilenet v2 (torchvision)": ("torchvision:mobilenet_v2", 32),
+    "mobilenet v3": ("mobilenetv3_small_050", 32),
+    "mobilenet v3 (torchvision)": ("torchvision:mobilenet_v3_small", 32),
+    "mobilenet v4": ("mobilenetv4_conv_small_050", 32),
+    "mnasnet (torchvision)": ("torchvision:mnasnet0_5", 32),
+    "shufflenet (torchvision)": ("torchvision:shufflenet_v2_x0_5", 32),
+    "ghostnet": ("ghostnet_050", 32),
+    "efficientnet": ("efficientnet_b0", 32),
+    "efficientnet (torchvision)": ("torchvision:efficientnet_b0", 32),
+    "convnext": ("convnext_atto", 32),
+    "convnext (torchvision)": ("torchvision:convnext_tiny", 32),
+    "convnext v2": ("convnextv2_atto", 32),
+    "convmixer": ("convmixer_768_32", 32),
+    "edgenext": ("edgenext_xx_small", 64),
+    "mambaout": ("test_mambaout", 96),
+    "vit": ("vit_tiny_patch16_224", 32),
+    "vit (torchvision)": ("torchvision:vit_b_16", 32),
+    "deit, distilled": ("deit_tiny_distilled_patch16_224", 32),
+    "eva": ("eva02_tiny_patch14_224", 28),
+    "beit": ("beit_base_patch16_224", 32),
+    "cait": ("cait_xxs24_224", 32),
+    "swin": ("swin_tiny_patch4_window7_224", 56),
+    "swin (torchvision)": ("torchvision:swin_t", 56),
+    "maxvit": ("maxvit_rmlp_pico_rw_256", 64),
+    "coatnet": ("coatnet_pico_rw_224", 64),
+    "levit": ("levit_128s", 224),
+    "pvt": ("pvt_v2_b0", 32),
+    "poolformer": ("poolformer_s12", 96),
+    "mlp-mixer": ("mixer_s32_224", 224),
+    "resmlp": ("resmlp_12_224", 224),
+    "gmlp": ("gmlp_ti16_224", 224),
+}
+
+BLIND = ("rel_pos.mlp.fc2.bias",)
+"""Adds one number to all logits of an attention, which softmax does not see: no gradient."""
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def network(request):
+    name, size = ARCHITECTURES[request.param]
+    torch.manual_seed(0)
+    network = create_network(name, weights="none", num_classes=3, image_size=size)
+    with torch.no_grad():
+        for parameter in network.module.parameters():
+            # Layer scales, heads and biases begin at or near nothing, which stops gradients.
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    return network
+
+
+def test_stages__partition_the_parameters(network):
+    parameters = [p for p, _ in network.module.named_parameters()]
+    in_stages = [p for stage in network.stages for p in stage.parameters]
+    names = [stage.name for stage in network.stages]
+
+    assert sorted(in_stages) == sorted(parameters)
+    assert names == ["stem", *(f"stage{i}" for i in range(1, len(names) - 1)), HEAD]
+    assert len(names) >= 5
+    assert all(stage.parameters for stage in network.stages)
+
+
+def test_stages__modules_hold_their_stage_and_nothing_else(network):
+    parameters = [p for p, _ in network.module.named_parameters()]
+    for stage in network.stages:
+        below = tuple(f"{module}." for module in stage.modules)
+        held = [p for p in parameters if p.startswith(below) or p in stage.modules]
+        assert sorted(held) == sorted(stage.parameters)
+
+
+def test_phases__change_what_they_plan_and_nothing_else(network):
+    """Gradual thawing passes through every strategy: head, last:N and, in the end, all."""
+    module = network.module
+    phases = plan_phases(
+        network.stages,
+        strategy=Strategy.GRADUAL,
+        unfreeze="head",
+        epochs=len(network.stages),
+        freeze_epochs=1,
+        thaw_every=1,
+    )
+    rates = {stage.name: 1e-3 for stage in network.stages}
+    stages = phases[-1].trainable
+    optimizer = create_optimizer(module, stages, name="lion", rates=rates, weight_decay=0.1)
+    images = torch.rand(4, *network.preprocessing.input_size)
+    walk = [(phase, BatchNorm.TRAIN) for phase in [*phases[:3], phases[-1]]]
+    for phase, batch_norm in [*walk, (phases[-1], BatchNorm.EVAL)]:
+        freeze(module, phase.parameters)
+        frozen = network.stages[: len(network.stages) - len(phase.trainable)]
+        before, computed = state_of(module), outputs_of(network, frozen, images)
+        train_mode(module, batch_norm)
+        nn.functional.cross_entropy(module(images), torch.tensor([0, 1, 2, 0])).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        after = state_of(module)
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        planned = set(phase.parameters)
+        if batch_norm is BatchNorm.TRAIN:
+            planned |= {n for stage in phase.trainable for n in statistics_of(module, stage)}
+
+        assert changed <= planned, phase.name
+        assert {n for n in planned - changed if not n.endswith(BLIND)} == set(), phase.name
+        again = outputs_of(network, frozen, images)
+        assert len(computed) == len(again) >= min(1, len(frozen))
+        assert all(torch.equal(a, b) for a, b in zip(computed, again, strict=True)), phase.name
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def statistics_of(module: nn.Module, stage) -> Iterator[str]:
+    """Names of the BatchNorm statistics that belong to a stage."""
+    below = tuple(f"{name}." for name in stage.modules)
+    for name, _ in module.named_buffers():
+        if name.startswith(below) and name.rpartition(".")[2] in (
+            "running_mean",
+            "running_var",
+            "num_batches_tracked",
+        ):
+            yield name
+
+
+@torch.no_grad()
+def outputs_of(network, frozen, images: Tensor) -> list[Tensor]:
+    """What the layers of the frozen stages put out in eval mode, up to the first trained layer."""
+    outputs: list[Tensor] = []
+    names = tuple(f"{name}." for stage in frozen for name in stage.modules)
+    reached = [False]
+
+    def record(output: Tensor) -> None:
+        if not reached[0]:
+            outputs.append(output.clone())
+
+    handles = []
+    for name, layer in network.module.named_modules():
+        if next(layer.children(), None) is not None:
+            continue
+        if f"{name}.".startswith(names):
+            handles.append(layer.register_forward_hook(lambda _, __, output: record(output)))
+        elif next(layer.parameters(), None) is not None:
+            handles.append(layer.register_forward_pre_hook(lambda _, __: reached.__setitem__(0, 1)))
+    network.module.eval()
+    network.module(images)
+    for handle in handles:
+        handle.remove()
+    return outputs
