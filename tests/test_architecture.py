@@ -17,7 +17,7 @@ from transferkit.recipes.declaration import Options, flag_of
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
-HEAVY = ("torch", "torchvision", "timm", "sklearn", "accelerate", "numpy", "pyarrow")
+HEAVY = ("torch", "torchvision", "timm", "sklearn", "accelerate", "numpy", "pyarrow", "matplotlib")
 
 LAYERS = [
     {"errors", "reporting", "files", "devices"},

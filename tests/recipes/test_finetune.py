@@ -63,7 +63,7 @@ def test_finetune__history_has_the_contracts_columns(run_folder):
         "epoch,phase,train_loss,train_accuracy,val_loss,val_accuracy,lr_head,lr_backbone,seconds"
     )
     assert [row["epoch"] for row in history] == ["1", "2", "3", "4"]
-    assert {row["phase"] for row in history} == {"full"}
+    assert {row["phase"] for row in history} == {"all"}
     assert 2.5e-3 < float(history[0]["lr_head"]) <= 3e-3
     assert 0 < float(history[-1]["lr_head"]) < 1e-3
 
@@ -108,7 +108,10 @@ def test_finetune__options_tell_everything_that_was_resolved(run_folder):
     assert options["workers"] >= 1
     assert options["output"] == str(run_folder)
     assert set(FinetuneOptions.__dataclass_fields__) < set(options)
-    assert [k for k, v in options.items() if v is None] == ["val"]
+    assert [k for k, v in options.items() if v is None] == ["thaw_every", "val", "layer_decay"]
+    assert options["learning_rates"]["head"] == options["learning_rates"]["stem"] == 3e-3
+    assert options["bn"] == "train"
+    assert options["freeze_epochs"] == 0
 
 
 def test_finetune__the_model_does_not_pretend_to_be_the_published_one(run_folder):
@@ -259,7 +262,8 @@ def test_finetune__computes_in_bf16(image_folder, tmp_path):
     predictions = transferkit.predict(str(image_folder), model=str(tmp_path), precision="bf16")
 
     assert result.history[-1].train_loss < result.history[0].train_loss
-    assert np.isfinite(result.val_probabilities).all()
+    assert result.val_probabilities.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    assert result.metrics["val"]["accuracy"] == max(row.val_accuracy for row in result.history)
     assert {p.error for p in predictions} == {None}
 
 

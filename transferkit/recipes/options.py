@@ -33,7 +33,9 @@ _BACKBONE_HELP = (
 _WEIGHTS_HELP = "pretrained, none (random weights), or a .safetensors or .pth file."
 _MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
 
-_OUTPUT, _MODEL, _DATA, _TRAINING, _COMPUTE = "Output", "Model", "Data", "Training", "Compute"
+_OUTPUT, _MODEL, _STRATEGY, _DATA, _TRAINING, _COMPUTE = (
+    "Output", "Model", "Strategy", "Data", "Training", "Compute",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,36 +108,36 @@ class FinetuneOptions(PictureOptions):
     weights: str = option(PRETRAINED, panel=_MODEL, help=_WEIGHTS_HELP)
     strategy: Strategy = option(
         Strategy.PARTIAL,
-        panel=_MODEL,
+        panel=_STRATEGY,
         help="partial trains the head or the last stages, full everything, gradual one stage more "
         "at a time.",
     )
     unfreeze: str = option(
         "head",
-        panel=_MODEL,
+        panel=_STRATEGY,
         help="For partial, besides the head: head (nothing), last:N (stages), from:STAGE (and all "
         "after), re:REGEX (parameters it is found in) or all.",
         metavar="SPEC",
     )
     freeze_epochs: int | None = option(
         None,
-        panel=_MODEL,
+        panel=_STRATEGY,
         help="Epochs that train the head alone at first; 0 for none.",
         within=Range(0),
         show_default="1 for full and gradual; 0 for partial and with --weights none",
     )
     thaw_every: int | None = option(
         None,
-        panel=_MODEL,
+        panel=_STRATEGY,
         help="For gradual: epochs until the next stage thaws; 0 thaws all at once.",
         within=Range(0),
         show_default="1",
     )
     bn: BatchNorm = option(
         BatchNorm.AUTO,
-        panel=_MODEL,
-        help="BatchNorm of trainable stages: eval keeps the pretrained statistics, train uses each "
-        "batch's; auto is BNDEFAULT.",
+        panel=_STRATEGY,
+        help="BatchNorm of trainable stages: eval keeps the pretrained statistics, train uses and "
+        "updates them with each batch; auto is eval, and train with --weights none.",
     )
     val_fraction: float = option(
         0.2,
@@ -176,9 +178,11 @@ class FinetuneOptions(PictureOptions):
         panel=_TRAINING,
         help="Factor on the rate per stage towards the stem.",
         within=Range(0, 1, open_low=True),
-        show_default="LDDEFAULT; 1 with --weights none",
+        show_default="what gives the stem 1/16 of the last stage's rate; 1 with --weights none",
     )
-    optimizer: str = option("adamw", panel=_TRAINING, help="timm's name of it: adamw, sgd, lion...")
+    optimizer: str = option(
+        "adamw", panel=_TRAINING, help="timm's name of one: adamw, sgd, lion and 90 more."
+    )
     scheduler: Scheduler = option(
         Scheduler.COSINE, panel=_TRAINING, help="How the rates fall after the warm-up."
     )

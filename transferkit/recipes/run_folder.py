@@ -40,7 +40,8 @@ def choose_run(options: FinetuneOptions) -> Path:
             f"{run}: is there already and not empty; name another --output, or replace the run in "
             "it with --overwrite"
         )
-    if run.is_dir() and any(run.iterdir()) and not (run / OPTIONS).is_file():
+    is_run = any((run / name).is_file() for name in (OPTIONS, RANGE_TEST))
+    if run.is_dir() and any(run.iterdir()) and not is_run:
         raise OutputError(
             f"{run}: --overwrite replaces runs, and this folder holds no {OPTIONS}; "
             "name another --output"
