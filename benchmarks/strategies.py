@@ -22,14 +22,14 @@ from matplotlib.figure import Figure
 import transferkit
 
 STRATEGIES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
-    "head": ({}, (1e-3, 3e-3, 1e-2)),
-    "last:1": ({"unfreeze": "last:1"}, (3e-4, 1e-3, 3e-3)),
-    "last:2": ({"unfreeze": "last:2"}, (3e-4, 1e-3, 3e-3)),
-    "gradual": ({"strategy": "gradual"}, (3e-4, 1e-3, 3e-3)),
-    "full": ({"strategy": "full"}, (3e-4, 1e-3, 3e-3)),
+    "head": ({}, (3e-3, 1e-2, 3e-2)),
+    "last:1": ({"unfreeze": "last:1"}, (1e-3, 3e-3, 1e-2)),
+    "last:2": ({"unfreeze": "last:2"}, (1e-3, 3e-3, 1e-2)),
+    "gradual": ({"strategy": "gradual"}, (1e-3, 3e-3, 1e-2)),
+    "full": ({"strategy": "full"}, (1e-3, 3e-3, 1e-2)),
     "full, one rate for all": (
         {"strategy": "full", "freeze_epochs": 0, "layer_decay": 1.0},
-        (3e-5, 1e-4, 3e-4),
+        (1e-4, 3e-4, 1e-3),
     ),
 }
 SEARCH_SEED, SEARCH_EPOCHS = 3, 5
