@@ -12,7 +12,7 @@ from transferkit.errors import OptionError, UnknownNameError
 from transferkit.models.backbones import create_network
 from transferkit.models.freezing import freeze
 from transferkit.models.stages import HEAD
-from transferkit.training.optimizer import applied_rates, create_optimizer
+from transferkit.training.optimizer import applied_rates, create_optimizer, require_optimizer
 from transferkit.training.rates import default_layer_decay, spread_rates, stage_rates
 from transferkit.training.schedule import Scheduler, create_schedule
 
@@ -86,15 +86,15 @@ def test_applied_rates__are_those_of_what_is_trained_now():
     assert applied_rates(optimizer) == (1.0, 0.0)
 
 
-def test_create_optimizer__says_what_it_does_not_know():
+def test_require_optimizer__says_what_it_does_not_know():
     with pytest.raises(UnknownNameError, match="unknown --optimizer 'adamww'; did you mean adamw"):
-        optimizer_of(network_of(), "adamww")
+        require_optimizer("adamww")
 
 
 @pytest.mark.parametrize("name", ["adahessian", "bnbadam", "fusedsgd"])
-def test_create_optimizer__says_what_it_cannot_use(name):
+def test_require_optimizer__says_what_it_cannot_use(name):
     with pytest.raises(OptionError, match=f"--optimizer: {name} .*adamw"):
-        optimizer_of(network_of(), name)
+        require_optimizer(name)
 
 
 @pytest.mark.filterwarnings("ignore:It is highly recommended to have 'opt_einsum'")
@@ -107,6 +107,7 @@ def test_create_optimizer__all_of_timms_pass_over_what_is_frozen(name):
     stages = stages_of(module, stem="0", head="1")
     rates = {"stem": 0.1, HEAD: 0.1}
     optimizer = create_optimizer(module, stages, name=name, rates=rates, weight_decay=0.1)
+    require_optimizer(name)
     freeze(module, {"1.weight", "1.bias"})
     before = {k: v.clone() for k, v in module.state_dict().items()}
     for _ in range(3):

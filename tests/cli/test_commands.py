@@ -47,7 +47,9 @@ def test_finetune__in_a_pipe_is_plain_lines_and_a_command_that_predicts(
     ]
     epochs = [line for line in ran.err.splitlines() if line.startswith("epoch ")]
     assert len(epochs) == 2
-    assert re.match(r"epoch 1/2  train loss \d\.\d{4} accuracy \d\.\d{3}  val loss ", epochs[0])
+    assert re.match(
+        r"epoch 1/2 head    train loss \d\.\d{4} accuracy \d\.\d{3}  val ", epochs[0]
+    )
     assert "\x1b" not in ran.out + ran.err
     assert "trains from scratch" in ran.err
 
@@ -62,12 +64,41 @@ def test_finetune__dry_run_prints_the_plan(cli, image_folder, tmp_path):
     cells = [[c.strip() for c in line.split("│")[1:-1]] for line in ran.out.splitlines()]
     rows = {row[0]: row[1:] for row in cells if row}
     assert rows["red"] == ["6", "2"]
-    assert rows["layer3" if "layer3" in rows else "stage3"][-1] == "frozen"
+    assert rows["stage3"][-2:] == ["frozen", ""]
     assert rows["stage4"][0] == "layer4"
     assert rows["stage4"][1] == rows["stage4"][2] != "0"
-    assert rows["stage4"][3] == "2.0e-04"
-    assert rows["head"][3] == "1.0e-02"
+    assert rows["stage4"][3:] == ["2.0e-04", "1"]
+    assert rows["head"][3:] == ["1.0e-02", "1"]
+    assert "Phases" not in ran.out
     assert not (tmp_path / "run").exists()
+
+
+def test_finetune__dry_run_tells_what_thaws_when(cli, image_folder):
+    ran = cli(
+        "finetune", image_folder, *TINY, "--strategy", "gradual", "--freeze-epochs", 2,
+        "--thaw-every", 3, "--epochs", 9, "--dry-run",
+    )  # fmt: skip
+
+    assert ran.code == 0
+    stages, phases = ran.out.split("Phases")
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in phases.splitlines()]
+    assert [row[:2] for row in rows if row] == [
+        ["head", "1-2"],
+        ["last:1", "3-5"],
+        ["last:2", "6-8"],
+        ["last:3", "9"],
+    ]
+    begins = {
+        cells[1].strip(): cells[-2].strip()
+        for cells in (line.split("│") for line in stages.splitlines())
+        if len(cells) == 8
+    }
+    assert {name: begins[name] for name in ("stage1", "stage2", "stage3", "head")} == {
+        "stage1": "",
+        "stage2": "9",
+        "stage3": "6",
+        "head": "1",
+    }
 
 
 @pytest.mark.parametrize("place", ["before", "after"])

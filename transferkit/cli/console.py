@@ -104,7 +104,7 @@ class ConsoleReporter:
         if row.lr_backbone:
             rates += f" backbone {row.lr_backbone:.2e}"
         self.console.print(
-            f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}  "
+            f"epoch {row.epoch:>{len(str(epochs))}}/{epochs} {escape(row.phase):<6}  "
             f"train loss {row.train_loss:.4f} accuracy {row.train_accuracy:.3f}  "
             f"val loss {row.val_loss:.4f} accuracy {row.val_accuracy:.3f}{'*' if best else ' '}  "
             f"{rates}  {row.seconds:.1f} s",

@@ -44,10 +44,6 @@ def create_setup(work: Work, rates: Mapping[str, float], scheduler: Scheduler) -
         work: The run.
         rates: Name of a stage to its peak learning rate.
         scheduler: How the rates move.
-
-    Raises:
-        UnknownNameError: When there is no such optimizer.
-        OptionError: When the optimizer cannot be used.
     """
     options, module, device = work.options, work.network.module, work.how.device
     labels = work.dataset.index.labels[work.dataset.rows("train")]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
@@ -28,15 +29,10 @@ def create_optimizer(
     Args:
         module: The network's module.
         stages: Every stage that is trained at some time.
-        name: timm's name of the optimizer.
+        name: timm's name of the optimizer, one that `require_optimizer` lets pass.
         rates: Name of a stage to its peak learning rate.
         weight_decay: Of the weight matrices.
-
-    Raises:
-        UnknownNameError: When timm has no such optimizer.
-        OptionError: When it cannot be made here or needs another loop.
     """
-    require_optimizer(name)
     parameters = dict(module.named_parameters())
     exempt = _exempt(module)
     groups: list[dict[str, Any]] = []
@@ -53,30 +49,30 @@ def create_optimizer(
                         "stage": stage.name,
                     }
                 )
-    try:
-        optimizer: Optimizer = create_optimizer_v2(
-            groups, opt=name, lr=rates[HEAD], weight_decay=weight_decay
-        )
-    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise OptionError(
-            f"--optimizer: {name} cannot be used here ({reason}); adamw and sgd always can"
-        ) from error
+    optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=rates[HEAD])
     return optimizer
 
 
 def require_optimizer(name: str) -> None:
-    """Check the name of an optimizer.
+    """Check that an optimizer can be used, before any work.
 
     Raises:
         UnknownNameError: When timm has no such optimizer.
-        OptionError: When it needs second derivatives, which the loop does not give.
+        OptionError: When it needs what is not here, or second derivatives, which the loop does not
+            give.
     """
     known = list_optimizers()
     if name not in known:
         raise UnknownNameError("--optimizer", name, known, "try adamw, sgd or lion")
     if name == "adahessian":
         raise OptionError("--optimizer: adahessian needs second derivatives; try adamw or sgd")
+    try:
+        create_optimizer_v2([nn.Parameter(torch.zeros(2, 2))], opt=name, lr=1.0)
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise OptionError(
+            f"--optimizer: {name} cannot be used here ({reason}); adamw and sgd always can"
+        ) from error
 
 
 def applied_rates(optimizer: Any) -> tuple[float, float]:
