@@ -47,9 +47,7 @@ def test_finetune__in_a_pipe_is_plain_lines_and_a_command_that_predicts(
     ]
     epochs = [line for line in ran.err.splitlines() if line.startswith("epoch ")]
     assert len(epochs) == 2
-    assert re.match(
-        r"epoch 1/2 head    train loss \d\.\d{4} accuracy \d\.\d{3}  val ", epochs[0]
-    )
+    assert re.match(r"epoch 1/2 head    train loss \d\.\d{4} accuracy \d\.\d{3}  val ", epochs[0])
     assert "\x1b" not in ran.out + ran.err
     assert "trains from scratch" in ran.err
 

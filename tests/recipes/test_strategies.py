@@ -74,6 +74,23 @@ def test_full__from_random_weights_spares_nothing(image_folder):
 
 
 @pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"strategy": "full"}, True),
+        ({"unfreeze": "last:1"}, True),
+        ({"unfreeze": "head"}, False),
+        ({"strategy": "full", "backbone": "test_vit", "weights": "none"}, False),
+    ],
+)
+def test_plan__speaks_of_batchnorm_where_some_is_trained(pretrained, image_folder, settings, told):
+    from transferkit.recipes.finetune import finetune
+
+    options = FinetuneOptions(image_folder, dry_run=True, **{**pretrained, **settings})
+
+    assert ("batchnorm" in dict(finetune(options).plan.settings)) is told
+
+
+@pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),

@@ -93,6 +93,8 @@ def create_plan(
         for p in phases
     )
     settings = _settings(options, network, rates)
+    if _keeps_statistics(network, phases[-1].trainable):
+        settings += (("batchnorm", _batch_norm(options)),)
     return Plan(settings, dataset.counts(), dataset.index.left_out, stages, rows)
 
 
@@ -117,7 +119,6 @@ def _settings(
         ("augmentation", str(options.augment)),
         ("training", training),
         ("optimizer", f"{options.optimizer}, {_schedule(options, rates)}"),
-        ("batchnorm", _batch_norm(options)),
     )
 
 
@@ -146,3 +147,9 @@ def _batch_norm(options: FinetuneOptions) -> str:
     if settle_batch_norm(options) is BatchNorm.TRAIN:
         return "train: trainable stages use and update the statistics of each batch"
     return "eval: the pretrained statistics stay, in trainable stages too"
+
+
+def _keeps_statistics(network: Network, stages: Sequence[Stage]) -> bool:
+    below = tuple(f"{module}." for stage in stages for module in stage.modules)
+    buffers = (name for name, _ in network.module.named_buffers())
+    return any(name.startswith(below) and "running_" in name for name in buffers)
