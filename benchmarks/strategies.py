@@ -2,10 +2,11 @@
 
     python benchmarks/strategies.py DATA WEIGHTS OUT
 
-Every strategy tries three rates on a split that is used for nothing else, then trains with the best
-of them on three others. Finished runs are kept in OUT/results.jsonl and not repeated, so it may be
-interrupted. It writes OUT/table.md and OUT/partial_against_full.png. Accuracies are those of each
-run's best epoch on its validation images, which flatters all strategies alike.
+Every strategy tries three rates or more on a split that is used for nothing else, then trains with
+the best of them on three others. Finished runs are kept in OUT/results.jsonl and not repeated, so
+it may be interrupted; remove the file when settings change. It writes OUT/table.md and
+OUT/partial_against_full.png. Accuracies are those of each run's best epoch on its validation images,
+which flatters all strategies alike.
 """
 
 import json
@@ -34,6 +35,7 @@ STRATEGIES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 }
 SEARCH_SEED, SEARCH_EPOCHS = 3, 5
 SEEDS, EPOCHS = (0, 1, 2), 8
+RATIO = 10**0.5
 Z = 1.96
 
 Row = dict[str, Any]
@@ -87,9 +89,17 @@ def train(
 
 
 def search(name: str, run: Callable[[str, float, int, int], Row]) -> float:
-    """The rate with the highest accuracy on the search's split, of equals the lowest loss."""
-    tried = {rate: run(name, rate, SEARCH_SEED, SEARCH_EPOCHS) for rate in STRATEGIES[name][1]}
-    return max(tried, key=lambda rate: (tried[rate]["accuracy"], -tried[rate]["loss"]))
+    """The rate with the highest accuracy on the search's split, of equals the lowest loss.
+
+    Where the best rate is the lowest or highest tried, the next one beyond it is tried too.
+    """
+    rates = list(STRATEGIES[name][1])
+    while True:
+        tried = {rate: run(name, rate, SEARCH_SEED, SEARCH_EPOCHS) for rate in rates}
+        best = max(tried, key=lambda rate: (tried[rate]["accuracy"], -tried[rate]["loss"]))
+        if min(rates) < best < max(rates):
+            return best
+        rates.append(float(f"{best * (RATIO if best == max(rates) else 1 / RATIO):.0e}"))
 
 
 def table(best: Mapping[str, float], rows: Mapping[str, list[Row]]) -> str:

@@ -72,6 +72,8 @@ ARCHITECTURES = {
     "maxvit": ("maxvit_rmlp_pico_rw_256", 64),
     "coatnet": ("coatnet_pico_rw_224", 64),
     "levit": ("levit_128s", 224),
+    "mvit": ("mvitv2_tiny", 224),
+    "twins": ("twins_svt_small", 224),
     "pvt": ("pvt_v2_b0", 32),
     "poolformer": ("poolformer_s12", 96),
     "mlp-mixer": ("mixer_s32_224", 224),

@@ -10,12 +10,12 @@ from transferkit.models.backbones import create_network
 from transferkit.models.freezing import (
     BatchNorm,
     freeze,
-    frozen_tensors,
+    frozen_names,
     train_mode,
     trainable_stages,
 )
 from transferkit.training.loss import ClassWeights, class_weights
-from transferkit.training.proof import frozen_digests, require_unchanged
+from transferkit.training.proof import digests, require_unchanged
 
 
 def network_of(name="test_resnet"):
@@ -87,29 +87,53 @@ def test_trainable_stages__a_pattern_narrows_its_stages():
     assert trainable[0].parameters == ("layer4.0.bn1.bias", "layer4.0.bn2.bias")
 
 
-def test_frozen_tensors__are_the_frozen_parameters_and_their_statistics():
+def parameters_of(trainable):
+    return {name for stage in trainable for name in stage.parameters}
+
+
+def test_frozen_names__are_the_frozen_parameters_and_their_statistics():
     network = network_of()
-    prepared(network, "last:1")
-    frozen = set(frozen_tensors(network.module))
+    trainable = parameters_of(trainable_stages(network.stages, "last:1"))
+    frozen = set(frozen_names(network.module, trainable, BatchNorm.TRAIN))
 
     assert "layer3.0.bn1.running_mean" in frozen
-    assert not any(name.startswith(("layer4.", "fc.")) for name in frozen)
     assert frozen == {
         n for n in network.module.state_dict() if not n.startswith(("layer4.", "fc."))
     }
+    held = set(frozen_names(network.module, trainable, BatchNorm.EVAL)) - frozen
+    assert held == {n for n, _ in network.module.named_buffers() if n.startswith("layer4.")}
+
+
+def test_frozen_names__hold_the_statistics_of_a_half_trained_norm():
+    network = network_of()
+    trainable = parameters_of(trainable_stages(network.stages, r"re:layer4.0.bn1.bias"))
+
+    frozen = frozen_names(network.module, trainable, BatchNorm.TRAIN)
+    assert "layer4.0.bn1.running_var" in frozen
+    assert "layer4.0.bn1.bias" not in frozen
+
+
+def test_frozen_names__let_a_norm_without_parameters_go_with_its_stage():
+    module = nn.Sequential(
+        nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False)), nn.BatchNorm1d(2)
+    )
+
+    assert frozen_names(module, {"0.0.weight", "0.0.bias"}, BatchNorm.TRAIN) == tuple(
+        f"1.{name}"
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    )
 
 
 def test_require_unchanged__names_what_moved():
     network = network_of()
-    prepared(network, "head")
-    before = frozen_digests(network.module, BatchNorm.TRAIN)
-    require_unchanged(before, frozen_digests(network.module, BatchNorm.TRAIN))
+    before = digests(network.module, network.module.state_dict())
+    require_unchanged(before, digests(network.module, network.module.state_dict()))
     network.module.layer2[0].bn1.running_mean[0] += 1e-6
 
     with pytest.raises(
         TransferKitError, match=r"1 tensors changed .*: layer2\.0\.bn1\.running_mean;"
     ):
-        require_unchanged(before, frozen_digests(network.module, BatchNorm.TRAIN))
+        require_unchanged(before, digests(network.module, network.module.state_dict()))
 
 
 def test_train_mode__leaves_dropout_of_frozen_stages_off():
@@ -141,8 +165,6 @@ def test_train_mode__eval_holds_statistics_still_and_nothing_else(name):
 
     assert holding
     assert {id(m) for m in modules if not m.training} == {id(m) for m in holding}
-    assert any("running_var" in name for name in frozen_tensors(network.module, BatchNorm.EVAL))
-    assert frozen_tensors(network.module, BatchNorm.TRAIN) == {}
 
 
 def test_class_weights__balanced_is_scikit_learns():

@@ -8,11 +8,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
 import transferkit
 from transferkit.cli.curve import draw_curve
+from transferkit.devices import Precision, create_accelerator
 from transferkit.errors import TransferKitError
-from transferkit.training.range_test import HIGHEST, LOWEST, STEPS, judge
+from transferkit.models.freezing import BatchNorm
+from transferkit.models.phases import Phase
+from transferkit.models.stages import HEAD, Stage
+from transferkit.training.loop import TrainingSetup
+from transferkit.training.optimizer import create_optimizer
+from transferkit.training.range_test import HIGHEST, LOWEST, STEPS, find_learning_rate, judge
+from transferkit.training.schedule import Scheduler, create_schedule
 
 SMALL = {
     "backbone": "test_resnet",
@@ -67,21 +75,64 @@ def test_judge__smooths_without_bias_towards_the_first_step():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_lr_auto__trains_as_with_the_rate_it_found(image_folder, tmp_path, precision):
-    """So the test left weights, buffers and random states as they were."""
+    """So the test left weights and buffers as they were."""
     settings = SMALL | {"precision": precision, "epochs": 2, "seed": 5}
-    random.seed(1)
-    np.random.seed(1)
-    before = random.getstate(), np.random.get_state()[1].tolist()
     found = transferkit.finetune(image_folder, tmp_path / "auto", learning_rate="auto", **settings)
-    after = random.getstate(), np.random.get_state()[1].tolist()
     rate = found.range_test.suggestion
     given = transferkit.finetune(image_folder, tmp_path / "given", learning_rate=rate, **settings)
 
     first, second = (load_file(r.run / "model/model.safetensors") for r in (found, given))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert before == after
     assert found.plan == given.plan
     assert found.plan.stages[-1].learning_rate == rate
+
+
+def test_find_learning_rate__puts_all_random_states_back():
+    """With dropout in the network and batches that draw from every generator."""
+    module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+    names = [name for name, _ in module.named_parameters()]
+    stages = (Stage("stem", tuple(names[:2]), ("0",)), Stage(HEAD, tuple(names[2:]), ("2",)))
+    rates = {"stem": 1e-4, HEAD: 1e-3}
+    optimizer = create_optimizer(module, stages, name="adamw", rates=rates, weight_decay=0)
+
+    def batches(epoch):
+        for _ in range(5):
+            shift = random.random() + np.random.rand()
+            yield torch.randn(6, 4) + shift, torch.arange(6) % 3
+
+    setup = TrainingSetup(
+        module=module,
+        accelerator=create_accelerator(torch.device("cpu"), Precision.FP32),
+        optimizer=optimizer,
+        schedule=create_schedule(optimizer, Scheduler.NONE, steps=STEPS),
+        criterion=nn.functional.cross_entropy,
+        batch_norm=BatchNorm.TRAIN,
+        batches=batches,
+        images_per_epoch=30,
+        validate=lambda: (0.0, 0.0),
+    )
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    test = find_learning_rate(setup, Phase("all", range(1, 2), stages), report=lambda *_: None)
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    assert before == after
+    assert len(set(test.losses)) > 10
+    assert test.rates[0] == pytest.approx(LOWEST)
+
+
+def test_lr_auto__keeps_the_run_that_it_cannot_replace(image_folder, tmp_path, monkeypatch):
+    from transferkit.recipes import finetune as recipe
+
+    transferkit.finetune(image_folder, tmp_path, epochs=1, **SMALL)
+    files = {p.name for p in tmp_path.iterdir()}
+    flat = judge([1e-6, 1e-3, 1.0], [2.0, 2.0, 2.0])
+    monkeypatch.setattr(recipe, "find_learning_rate", lambda *_, **__: flat)
+
+    with pytest.raises(TransferKitError, match=r"--lr auto: no rate made the loss fall"):
+        transferkit.finetune(
+            image_folder, tmp_path, learning_rate="auto", overwrite=True, epochs=1, **SMALL
+        )
+    assert {p.name for p in tmp_path.iterdir()} == files
 
 
 def test_find_lr__leaves_curve_and_plot_and_no_model(image_folder, tmp_path):
@@ -128,6 +179,15 @@ def test_lr_auto__says_when_it_found_none(image_folder, tmp_path, monkeypatch):
 
     with pytest.raises(TransferKitError, match=r"--lr auto: no rate made the loss fall.*a number"):
         transferkit.finetune(image_folder, tmp_path, learning_rate="auto", epochs=1, **SMALL)
+
+
+def test_print_range_test__draws_nothing_of_a_single_step(capsys, tmp_path):
+    from transferkit.cli.console import print_range_test, standard_output
+
+    test = judge([1e-6, 1e-5], [1.0, float("nan")])
+    print_range_test(test, tmp_path / "find_lr.png", standard_output())
+
+    assert capsys.readouterr().out.startswith("no suggestion: no rate made the loss fall")
 
 
 def test_draw_curve__puts_points_and_mark_where_they_belong():

@@ -12,7 +12,12 @@ from transferkit.errors import OptionError, UnknownNameError
 from transferkit.models.backbones import create_network
 from transferkit.models.freezing import freeze
 from transferkit.models.stages import HEAD
-from transferkit.training.optimizer import applied_rates, create_optimizer, require_optimizer
+from transferkit.training.optimizer import (
+    applied_rates,
+    create_optimizer,
+    require_optimizer,
+    restart_thawed,
+)
 from transferkit.training.rates import default_layer_decay, spread_rates, stage_rates
 from transferkit.training.schedule import Scheduler, create_schedule
 
@@ -120,6 +125,44 @@ def test_create_optimizer__all_of_timms_pass_over_what_is_frozen(name):
     assert changed == {"1.weight", "1.bias"}
     for state in (optimizer.state[p] for p in body.parameters() if p in optimizer.state):
         assert int(state["step"]) == 0, "adagrad makes its state at once, and leaves it alone"
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lion", "adan", "cadan", "madgrad", "nadam"])
+def test_restart_thawed__a_stage_that_thaws_late_begins_at_its_first_step(name):
+    """Its first step is that of a fresh run, however long others have been trained."""
+    moved = []
+    for frozen_steps in (0, 30):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+        rates = {"stem": 1e-3, HEAD: 1e-30}
+        optimizer = create_optimizer(
+            module, stages_of(module, stem="0", head="1"), name=name, rates=rates, weight_decay=0
+        )
+        images, labels = torch.randn(8, 4), torch.arange(8) % 3
+        before = module[0].weight.detach().clone()
+        for step in range(frozen_steps + 1):
+            if step in (0, frozen_steps):
+                thawed = {"0.weight", "0.bias"} if step == frozen_steps else set()
+                freeze(module, {"1.weight", "1.bias"} | thawed)
+                restart_thawed(optimizer)
+            nn.functional.cross_entropy(module(images), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        moved.append(module[0].weight.detach() - before)
+
+    assert moved[0].abs().max() > 0
+    assert torch.allclose(moved[0], moved[1], rtol=0.02, atol=1e-6)
+
+
+def test_create_optimizer__decays_the_weights_of_layers_only():
+    network = network_of("torchvision:swin_t")
+    optimizer = optimizer_of(network)
+    names = {id(p): name for name, p in network.module.named_parameters()}
+
+    groups = [group for group in optimizer.param_groups if group["weight_decay"]]
+    decayed = {names[id(p)] for group in groups for p in group["params"]}
+    assert "features.1.0.attn.qkv.weight" in decayed
+    assert not any(n.endswith(("bias", "bias_table")) for n in decayed)
 
 
 def stages_of(module, **prefixes):

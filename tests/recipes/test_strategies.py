@@ -17,6 +17,7 @@ SMALL = {
     "batch_size": 6,
     "patience": 0,
 }
+FULL = {"strategy": "full"}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_plan__speaks_of_batchnorm_where_some_is_trained(pretrained, image_folde
             [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-3],
         ),
         ({"learning_rate": "1e-8:1e-3"}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),
-        ({"learning_rate": (1e-8, 1e-3)}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),
+        ({"learning_rate": [1e-8, 1e-3]}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),
     ],
 )
 def test_plan__has_a_rate_a_stage(pretrained, image_folder, settings, expected):
@@ -117,14 +118,21 @@ def test_plan__has_a_rate_a_stage(pretrained, image_folder, settings, expected):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": "1e-3:1e-5"}, "--lr: got 0.001:1e-05, expected the stem's rate first"),
-        ({"learning_rate": "1e-5:1e-3", "layer_decay": 0.5}, "leave out --layer-decay"),
-        ({"learning_rate": "1e-5:1e-3", "backbone_learning_rate": 1}, "leave out --backbone-lr"),
-        ({"learning_rate": "auto", "backbone_learning_rate": 1}, "leave out --backbone-lr"),
+        ({"learning_rate": "1e-3:1e-5"} | FULL, "--lr: got 0.001:1e-05, expected the stem's rate"),
+        ({"learning_rate": "1e-5:1e-3", "layer_decay": 0.5} | FULL, "leave out --backbone-lr and"),
+        ({"learning_rate": "1e-5:1e-3", "backbone_learning_rate": 1} | FULL, "leave out --backb"),
+        ({"learning_rate": "auto", "backbone_learning_rate": 1} | FULL, "a range test scales all"),
+        ({"find_lr": True, "backbone_learning_rate": 1} | FULL, "a range test scales all"),
+        ({"find_lr": True, "learning_rate": [1e-5, 1e-3]} | FULL, "a range test scales all"),
+        ({"learning_rate": (1e-5, 1e-4, 1e-3)} | FULL, "--lr: got 1e-05:0.0001:0.001, expected"),
+        ({"learning_rate": "1e-5:1e-3"}, "--lr A:B: --unfreeze head leaves the backbone as it is"),
+        ({"backbone_learning_rate": 1e-3}, "--backbone-lr: --unfreeze head leaves the backbone"),
+        ({"layer_decay": 0.5}, "--layer-decay: --unfreeze head leaves the backbone"),
+        ({"bn": "train"}, "--bn: --unfreeze head leaves the backbone"),
         ({"learning_rate": "fast"}, "--lr: 'fast' is neither a number, nor two"),
         ({"learning_rate": "0:1"}, "--lr: got 0.0, expected more than 0"),
         ({"layer_decay": 1.5}, "--layer-decay: got 1.5, expected more than 0 and at most 1"),
-        ({"freeze_epochs": 2}, "--unfreeze head trains the head alone throughout"),
+        ({"freeze_epochs": 2}, "--freeze-epochs: --unfreeze head leaves the backbone"),
         ({"strategy": "full", "freeze_epochs": 10}, "got 10 of 10 epochs"),
         ({"thaw_every": 2}, "--thaw-every is for --strategy gradual, not for partial"),
         ({"strategy": "gradual", "unfreeze": "last:1"}, "--unfreeze last:1 is for --strategy part"),
@@ -152,6 +160,44 @@ def test_bn__eval_leaves_the_statistics_and_trains_the_rest(pretrained, image_fo
     assert metrics["frozen"]["by_phase"]["all"] == len(
         [name for name in start if "running_" in name or "num_batches" in name]
     )
+
+
+def test_gradual__says_when_it_does_not_reach_the_stem(pretrained, image_folder):
+    from transferkit.recipes.finetune import finetune
+
+    options = FinetuneOptions(
+        image_folder, strategy="gradual", epochs=4, dry_run=True, **pretrained
+    )
+
+    told = dict(finetune(options).plan.settings)["strategy"]
+    assert told.startswith("gradual (last:3), the first epoch for the head alone")
+    assert told.endswith("4 epochs do not reach the stem")
+
+
+def test_finetune__refuses_batches_of_one_picture_where_batchnorm_is_trained(image_folder):
+    from transferkit.recipes.finetune import finetune
+
+    one = {**SMALL, **FULL, "batch_size": 1, "dry_run": True}
+    with pytest.raises(OptionError, match="--batch-size: got 1, and BatchNorm needs two pictures"):
+        finetune(FinetuneOptions(image_folder, **one))
+    assert finetune(FinetuneOptions(image_folder, bn="eval", **one)).plan.stages
+
+
+def test_options_json__has_every_rate_as_it_was_resolved(pretrained, image_folder, tmp_path):
+    for name, settings in {
+        "decay": {"strategy": "gradual"},
+        "spread": {"strategy": "full", "learning_rate": "1e-5:1e-3"},
+    }.items():
+        transferkit.finetune(image_folder, tmp_path / name, epochs=1, **{**pretrained, **settings})
+    decay, spread = (
+        json.loads((tmp_path / name / "options.json").read_text()) for name in ("decay", "spread")
+    )
+
+    assert (decay["layer_decay"], decay["thaw_every"], decay["freeze_epochs"]) == (0.5, 1, 0)
+    assert decay["learning_rates"]["stem"] == pytest.approx(1e-3 / 10 / 16)
+    assert spread["learning_rate"] == [1e-5, 1e-3]
+    assert spread["layer_decay"] is spread["backbone_learning_rate"] is None
+    assert spread["learning_rates"]["stem"] == pytest.approx(1e-5)
 
 
 def test_finetune__takes_timms_optimizers_and_schedulers(pretrained, image_folder, tmp_path):
@@ -208,6 +254,22 @@ def test_finetune__patience_begins_with_the_last_phase(
     # head, last:1 to last:4, then two of all
     assert [row.phase for row in result.history][-3:] == ["last:4", "all", "all"]
     assert len(result.history) == 7
+
+
+def test_finetune__a_mode_that_is_set_wrongly_is_an_error(
+    pretrained, image_folder, tmp_path, monkeypatch
+):
+    """The proof follows from the plan, not from the modes that carry it out."""
+    from transferkit.training import loop
+
+    monkeypatch.setattr(loop, "train_mode", lambda module, batch_norm: module.train())
+
+    with pytest.raises(
+        TransferKitError, match=r"45 tensors changed though they were frozen: conv1\."
+    ):
+        transferkit.finetune(image_folder, tmp_path, epochs=1, **pretrained)
+    assert (tmp_path / "history.csv").is_file()
+    assert not (tmp_path / "model").exists()
 
 
 def test_finetune__a_frozen_tensor_that_moves_is_an_error(

@@ -148,8 +148,9 @@ def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:
     """Draw the smoothed loss over the rates, say what they suggest and where the plot is."""
     steps = zip(test.rates, test.smoothed, strict=True)
     rates, losses = zip(*(step for step in steps if math.isfinite(step[1])), strict=True)
-    console.print("smoothed training loss by learning rate of the head")
-    console.print(draw_curve(rates, losses, test.suggestion), soft_wrap=True)
+    if len(rates) > 1:
+        console.print("smoothed training loss by learning rate of the head")
+        console.print(draw_curve(rates, losses, test.suggestion), soft_wrap=True)
     if test.suggestion is None:
         console.print(f"no suggestion: {test.reason}", soft_wrap=True)
     else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from transferkit.errors import OptionError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from transferkit.models.stages import Stage
 
@@ -146,18 +146,31 @@ def _keeps_statistics(module: nn.Module) -> bool:
     return any(name.startswith("running_") for name, _ in module.named_buffers(recurse=False))
 
 
-def frozen_tensors(module: nn.Module, batch_norm: BatchNorm = BatchNorm.TRAIN) -> dict[str, Tensor]:
-    """Everything that training must leave as it is, by name.
+def frozen_names(
+    module: nn.Module, trainable: Collection[str], batch_norm: BatchNorm
+) -> tuple[str, ...]:
+    """Names of everything in the module's state that training must leave as it is.
+
+    They follow from the plan alone, not from the modes and flags that are set to carry it out.
+
+    Args:
+        module: The network's module.
+        trainable: Names of the parameters that receive updates.
+        batch_norm: What normalises in the trainable stages.
 
     Returns:
-        The frozen parameters, and the buffers (BatchNorm's statistics among them) of the modules
-        that `train_mode` leaves in eval mode. As a side effect the module is in train mode.
+        The other parameters, and the buffers (BatchNorm's statistics among them) of all modules
+        but those whose parameters are trainable; with `eval` all running statistics.
     """
-    train_mode(module, batch_norm)
-    state = module.state_dict()
-    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    frozen, trained = set(names.values()) - set(trainable), set()
     for owner, child in module.named_modules():
-        if not child.training:
+        inside = {names[id(parameter)] for parameter in child.parameters()}
+        # Layers without parameters, such as dropout, go with what they are in.
+        if inside <= set(trainable) if inside else owner.rpartition(".")[0] in trained:
+            trained.add(owner)
+        held = batch_norm is BatchNorm.EVAL and _keeps_statistics(child)
+        if owner not in trained or held:
             prefix = f"{owner}." if owner else ""
             frozen |= {f"{prefix}{name}" for name, _ in child.named_buffers(recurse=False)}
-    return {name: state[name] for name in state if name in frozen}
+    return tuple(name for name in module.state_dict() if name in frozen)

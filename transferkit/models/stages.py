@@ -104,8 +104,12 @@ def _stage_keys(units: Units, sizes: Mapping[str, tuple[int, ...]]) -> list[obje
 def _feature_ends(module: nn.Module, groups: Sequence[Sequence[str]]) -> Iterable[int]:
     """The group that each entry of `feature_info` ends."""
     group_of = {name: i for i, group in enumerate(groups) for name in group}
-    infos = getattr(module, "feature_info", None) or [{"module": name} for name in group_of]
+    infos = getattr(module, "feature_info", None) or []
     wanted = {info["module"] for info in infos if "module" in info}
+    if not wanted or not wanted <= dict(module.named_modules()).keys():
+        # Some models tell of no features, or of modules that they do not have.
+        yield from range(len(groups))
+        return
     reached = 0
     # A feature may be a layer without parameters (VGG's are pooling layers): it ends the group of
     # the last parameter before it, in order of registration, which is timm's order of execution.

@@ -125,6 +125,7 @@ class Options:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value, within = _typed(entry, getattr(self, entry.name)), entry.metadata["within"]
+            value = tuple(value) if isinstance(value, list) else value
             object.__setattr__(self, entry.name, value)
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers if within is not None else ():

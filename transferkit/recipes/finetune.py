@@ -29,7 +29,6 @@ from transferkit.recipes.plan import create_plan, settle_phases, settle_rates
 from transferkit.recipes.run_folder import (
     METRICS,
     MODEL,
-    RANGE_TEST_PLOT,
     choose_run,
     clear_run,
     write_history,
@@ -90,21 +89,23 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
         return FinetuneResult(None, plan, {})
     reporter.plan(plan)
     work = Work(options, dataset, network, phases, create_pass(options, network), reporter)
-    # Only now: bad data or weights must not cost the run that is to be replaced.
-    clear_run(run)
-    test = _range_test(work, rates, run) if options.tests_rates else None
+    test = _range_test(work, rates) if options.tests_rates else None
     if test and not options.find_lr:
-        options = replace(options, learning_rate=_suggested(test, run))
+        options = replace(options, learning_rate=_suggested(test))
         work, rates = replace(work, options=options), settle_rates(options, network)
         plan = create_plan(options, dataset, network, phases, rates)
         reporter.notice(f"--lr auto: {options.learning_rate:g}, {test.reason}")
+    # Only now: bad data or weights must not cost the run that is to be replaced.
+    clear_run(run)
     write_inputs(run, work, rates)
+    if test:
+        write_range_test(run, test)
     if options.find_lr:
         return FinetuneResult(run, plan, {}, range_test=test)
-    result, val = _train(work, rates)
+    result = _train(work, rates, run)
+    val = validation(work)
     metrics = _metrics(dataset, network, result, val)
     ModelBundle(network, dataset.index.class_names, _provenance(options)).save(run / MODEL)
-    write_history(run, result.history)
     metrics["seconds"] = time.perf_counter() - started
     write_json(run / METRICS, metrics)
     paths = tuple(dataset.index.paths[i] for i in dataset.rows("val"))
@@ -142,30 +143,38 @@ def _network(options: FinetuneOptions, num_classes: int) -> Network:
     return network.with_preprocessing(preprocessing)
 
 
-def _range_test(work: Work, rates: Mapping[str, float], run: Path) -> RangeTest:
+def _range_test(work: Work, rates: Mapping[str, float]) -> RangeTest:
     network = replace(work.network, module=deepcopy(work.network.module))
     setup = create_setup(replace(work, network=network), rates, Scheduler.NONE)
     images = STEPS * work.how.batch_size
     with work.reporter.progress("learning rate range test", images) as progress:
-        test = find_learning_rate(setup, work.phases[-1], report=progress.advance)
-    write_range_test(run, test)
-    return test
+        return find_learning_rate(setup, work.phases[-1], report=progress.advance)
 
 
-def _suggested(test: RangeTest, run: Path) -> float:
+def _suggested(test: RangeTest) -> float:
     if test.suggestion is None:
         raise TransferKitError(
-            f"--lr auto: {test.reason}; look at {run / RANGE_TEST_PLOT} and give --lr a number"
+            f"--lr auto: {test.reason}; look at the curve with --find-lr, and give --lr a number"
         )
     return test.suggestion
 
 
-def _train(work: Work, rates: Mapping[str, float]) -> tuple[Fit, Collected]:
-    options = work.options
-    setup = create_setup(work, rates, options.scheduler)
-    result = fit(setup, work.phases, patience=options.patience, reporter=work.reporter)
+def _train(work: Work, rates: Mapping[str, float], run: Path) -> Fit:
+    setup, result = create_setup(work, rates, work.options.scheduler), Fit()
+    try:
+        fit(
+            setup,
+            work.phases,
+            patience=work.options.patience,
+            reporter=work.reporter,
+            so_far=result,
+        )
+    finally:
+        # Also of a run that fails or is stopped: what it has seen so far may explain why.
+        if result.history:
+            write_history(run, result.history)
     setup.accelerator.unwrap_model(setup.module, keep_fp32_wrapper=False)
-    return result, validation(work)
+    return result
 
 
 def _metrics(dataset: Dataset, network: Network, result: Fit, val: Collected) -> dict[str, Any]:

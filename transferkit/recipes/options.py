@@ -221,12 +221,23 @@ class FinetuneOptions(PictureOptions):
         if not partial and self.unfreeze != "head":
             raise OptionError(
                 f"--unfreeze {self.unfreeze} is for --strategy partial; {self.strategy} trains "
-                "everything in the end"
+                "every stage"
             )
         if self.thaw_every is not None and self.strategy is not Strategy.GRADUAL:
             raise OptionError(f"--thaw-every is for --strategy gradual, not for {self.strategy}")
-        if self.freeze_epochs and partial and self.unfreeze == "head":
-            raise OptionError("--freeze-epochs: --unfreeze head trains the head alone throughout")
+        if partial and self.unfreeze == "head":
+            of_the_backbone = {
+                "--freeze-epochs": bool(self.freeze_epochs),
+                "--bn": self.bn is not BatchNorm.AUTO,
+                "--backbone-lr": self.backbone_learning_rate is not None,
+                "--layer-decay": self.layer_decay is not None,
+                "--lr A:B": isinstance(self.learning_rate, tuple),
+            }
+            if given := [flag for flag, is_given in of_the_backbone.items() if is_given]:
+                raise OptionError(
+                    f"{given[0]}: --unfreeze head leaves the backbone as it is; leave the option "
+                    "out, or train more with --unfreeze or --strategy"
+                )
         if self.freeze_epochs and self.freeze_epochs >= self.epochs:
             raise OptionError(
                 f"--freeze-epochs: got {self.freeze_epochs} of {self.epochs} epochs, which leaves "
@@ -234,20 +245,23 @@ class FinetuneOptions(PictureOptions):
             )
 
     def _check_rates(self) -> None:
-        rate, others = self.learning_rate, []
-        if self.backbone_learning_rate is not None:
-            others.append("--backbone-lr")
+        rate = self.learning_rate
         if isinstance(rate, tuple):
-            if rate[0] > rate[1]:
+            if len(rate) != 2 or rate[0] > rate[1]:
                 raise OptionError(
-                    f"--lr: got {rate[0]:g}:{rate[1]:g}, expected the stem's rate first, which is "
-                    "not the larger one"
+                    f"--lr: got {':'.join(f'{r:g}' for r in rate)}, expected the stem's rate and "
+                    "then the head's, which is not the smaller one"
                 )
-            others += ["--layer-decay"] if self.layer_decay is not None else []
-            if others:
-                raise OptionError(f"--lr A:B gives every stage its rate; leave out {others[0]}")
-        if rate is None and others:
-            raise OptionError("--lr auto sets the backbone's rate too; leave out --backbone-lr")
+            if self.backbone_learning_rate is not None or self.layer_decay is not None:
+                raise OptionError(
+                    "--lr A:B gives every stage its rate; leave out --backbone-lr and --layer-decay"
+                )
+        ratios_given = isinstance(rate, tuple) or self.backbone_learning_rate is not None
+        if self.tests_rates and ratios_given:
+            raise OptionError(
+                "a range test scales all rates together, the backbone's by default a tenth of the "
+                "head's; leave out --backbone-lr and --lr A:B"
+            )
 
     @property
     def from_scratch(self) -> bool:
@@ -258,6 +272,11 @@ class FinetuneOptions(PictureOptions):
     def tests_rates(self) -> bool:
         """Whether learning rates are tested before training."""
         return self.find_lr or self.learning_rate is None
+
+    @property
+    def epochs_per_thaw(self) -> int:
+        """How many epochs a gradual run gives each stage before the next one thaws."""
+        return 1 if self.thaw_every is None else self.thaw_every
 
     @property
     def head_epochs(self) -> int:

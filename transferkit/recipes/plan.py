@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from transferkit.data.dataset import Dataset
+from transferkit.errors import OptionError
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.network import Network
 from transferkit.models.phases import Phase, Strategy, plan_phases
@@ -32,7 +33,7 @@ def settle_phases(options: FinetuneOptions, network: Network) -> tuple[Phase, ..
         unfreeze=options.unfreeze,
         epochs=options.epochs,
         freeze_epochs=options.head_epochs,
-        thaw_every=1 if options.thaw_every is None else options.thaw_every,
+        thaw_every=options.epochs_per_thaw,
     )
 
 
@@ -43,15 +44,24 @@ def settle_rates(options: FinetuneOptions, network: Network) -> dict[str, float]
     if isinstance(rate, tuple):
         return spread_rates(names, *rate)
     head_rate = STAND_IN_RATE if rate is None else rate
-    backbone_rate, decay = options.backbone_learning_rate, options.layer_decay
+    backbone_rate = options.backbone_learning_rate
     if backbone_rate is None:
         backbone_rate = head_rate * (1 if options.from_scratch else BACKBONE_SHARE)
-    if decay is None:
-        decay = 1 if options.from_scratch else default_layer_decay(len(names) - 1)
     *backbone, head = names
     return stage_rates(
-        backbone, head, head_rate=head_rate, backbone_rate=backbone_rate, decay=decay
+        backbone,
+        head,
+        head_rate=head_rate,
+        backbone_rate=backbone_rate,
+        decay=settle_layer_decay(options, network),
     )
+
+
+def settle_layer_decay(options: FinetuneOptions, network: Network) -> float:
+    """The factor on the rate per stage towards the stem."""
+    if options.layer_decay is not None:
+        return options.layer_decay
+    return 1.0 if options.from_scratch else default_layer_decay(len(network.stages) - 1)
 
 
 def settle_batch_norm(options: FinetuneOptions) -> BatchNorm:
@@ -69,7 +79,17 @@ def create_plan(
     phases: Sequence[Phase],
     rates: Mapping[str, float],
 ) -> Plan:
-    """Everything that is decided, from the options and what they led to."""
+    """Everything that is decided, from the options and what they led to.
+
+    Raises:
+        OptionError: When the batches are too small for what is trained.
+    """
+    statistics = _keeps_statistics(network, phases[-1].trainable)
+    if options.batch_size == 1 and statistics and settle_batch_norm(options) is BatchNorm.TRAIN:
+        raise OptionError(
+            "--batch-size: got 1, and BatchNorm needs two pictures to train on; take more, or "
+            "--bn eval"
+        )
     sizes = {name: p.numel() for name, p in network.module.named_parameters()}
 
     def size(stage: Stage) -> int:
@@ -92,14 +112,17 @@ def create_plan(
         PhaseRow(p.name, (p.epochs.start, p.epochs.stop - 1), sum(map(size, p.trainable)))
         for p in phases
     )
-    settings = _settings(options, network, rates)
-    if _keeps_statistics(network, phases[-1].trainable):
+    settings = _settings(options, network, phases, rates)
+    if statistics:
         settings += (("batchnorm", _batch_norm(options)),)
     return Plan(settings, dataset.counts(), dataset.index.left_out, stages, rows)
 
 
 def _settings(
-    options: FinetuneOptions, network: Network, rates: Mapping[str, float]
+    options: FinetuneOptions,
+    network: Network,
+    phases: Sequence[Phase],
+    rates: Mapping[str, float],
 ) -> tuple[tuple[str, str], ...]:
     weights = options.weights
     if options.from_scratch:
@@ -114,7 +137,7 @@ def _settings(
         ("data", str(options.data)),
         ("backbone", network.name),
         ("weights", weights),
-        ("strategy", _strategy(options)),
+        ("strategy", _strategy(options, phases[-1].name)),
         ("pictures", network.preprocessing.describe()),
         ("augmentation", str(options.augment)),
         ("training", training),
@@ -122,15 +145,16 @@ def _settings(
     )
 
 
-def _strategy(options: FinetuneOptions) -> str:
-    what = options.unfreeze if options.strategy is Strategy.PARTIAL else "everything"
-    told = f"{options.strategy} ({what})"
+def _strategy(options: FinetuneOptions, reached: str) -> str:
+    told = f"{options.strategy} ({'everything' if reached == 'all' else reached})"
     if options.head_epochs:
         epochs = "epoch" if options.head_epochs == 1 else f"{options.head_epochs} epochs"
         told += (
             f", the first {epochs} for the head alone, since a random head would distort what is "
             "pretrained (--freeze-epochs 0 does without)"
         )
+    if options.strategy is Strategy.GRADUAL and reached != "all":
+        told += f"; {options.epochs} epochs do not reach the stem"
     return told
 
 

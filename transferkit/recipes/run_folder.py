@@ -12,7 +12,7 @@ from transferkit.files import write_json
 from transferkit.models.network import Network
 from transferkit.models.weights import tensors_digest
 from transferkit.recipes.options import FinetuneOptions
-from transferkit.recipes.plan import settle_batch_norm
+from transferkit.recipes.plan import settle_batch_norm, settle_layer_decay
 from transferkit.recipes.training_setup import Work
 from transferkit.report.plots import draw_range_test
 from transferkit.reporting import EpochRow
@@ -40,8 +40,7 @@ def choose_run(options: FinetuneOptions) -> Path:
             f"{run}: is there already and not empty; name another --output, or replace the run in "
             "it with --overwrite"
         )
-    is_run = any((run / name).is_file() for name in (OPTIONS, RANGE_TEST))
-    if run.is_dir() and any(run.iterdir()) and not is_run:
+    if run.is_dir() and any(run.iterdir()) and not (run / OPTIONS).is_file():
         raise OutputError(
             f"{run}: --overwrite replaces runs, and this folder holds no {OPTIONS}; "
             "name another --output"
@@ -108,12 +107,15 @@ def _resolved(run: Path, work: Work, rates: Mapping[str, float]) -> dict[str, ob
     options, preprocessing, how = work.options, work.network.preprocessing, work.how
     values: dict[str, object] = {f.name: getattr(options, f.name) for f in fields(options)}
     *_, last, head = rates
+    spread = isinstance(options.learning_rate, tuple)
     values |= {
         "output": run,
-        "learning_rate": rates[head],
-        "backbone_learning_rate": rates[last],
+        "learning_rate": options.learning_rate if spread else rates[head],
+        "backbone_learning_rate": None if spread else rates[last],
+        "layer_decay": None if spread else settle_layer_decay(options, work.network),
         "learning_rates": rates,
         "freeze_epochs": options.head_epochs,
+        "thaw_every": options.epochs_per_thaw,
         "bn": settle_batch_norm(options),
         "image_size": preprocessing.input_size[-1],
         "resize": preprocessing.resize,

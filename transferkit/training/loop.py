@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from transferkit.errors import TransferKitError
-from transferkit.models.freezing import BatchNorm, freeze, train_mode
+from transferkit.models.freezing import BatchNorm, freeze, frozen_names, train_mode
 from transferkit.models.phases import Phase
 from transferkit.models.weights import copy_tensors
 from transferkit.reporting import EpochRow, Reporter
 from transferkit.training.loss import Criterion
-from transferkit.training.optimizer import applied_rates
-from transferkit.training.proof import frozen_digests, require_unchanged
+from transferkit.training.optimizer import applied_rates, restart_thawed
+from transferkit.training.proof import Digests, digests, require_unchanged
 from transferkit.training.schedule import Schedule
 
 _SHOW_EVERY = 10
@@ -98,10 +98,11 @@ def fit(
     Raises:
         TransferKitError: When the loss stops being a number, or a frozen tensor changed.
     """
-    result = so_far or Fit()
+    result = Fit() if so_far is None else so_far
+    known: Digests = {}
     for phase in phases:
         if len(result.history) + 1 < phase.epochs.stop:
-            _fit_phase(setup, phase, phases[-1], result, patience, reporter)
+            known = _fit_phase(setup, phase, phases[-1], result, patience, reporter, known)
     copy_tensors(result.best_state, setup.module)
     return result
 
@@ -113,10 +114,27 @@ def _fit_phase(
     result: Fit,
     patience: int,
     reporter: Reporter,
-) -> None:
-    """Run what is left of a phase, and prove that it left alone what it froze."""
+    known: Digests,
+) -> Digests:
+    """Run what is left of a phase, and prove that it left alone what it froze.
+
+    Args:
+        setup: What takes part.
+        phase: The phase.
+        last: The run's last phase.
+        result: How far training has come; changed in place.
+        patience: Counted in the last phase.
+        reporter: Told of every epoch.
+        known: What the phase before ended with, so that nothing is computed twice; each phase
+            freezes a part of what the one before did.
+
+    Returns:
+        The digests of the frozen tensors.
+    """
+    frozen = frozen_names(setup.module, phase.parameters, setup.batch_norm)
+    before = {n: known[n] for n in frozen} if known else digests(setup.module, frozen)
     freeze(setup.module, phase.parameters)
-    before = frozen_digests(setup.module, setup.batch_norm)
+    restart_thawed(setup.optimizer)
     epochs = last.epochs.stop - 1
     for epoch in range(len(result.history) + 1, phase.epochs.stop):
         row = _epoch(setup, phase.name, epoch, epochs, result, reporter)
@@ -128,8 +146,10 @@ def _fit_phase(
         if patience and idle >= patience and epoch < epochs:
             reporter.notice(f"stopped early: no better epoch for {patience} epochs")
             break
-    require_unchanged(before, frozen_digests(setup.module, setup.batch_norm))
-    result.frozen[phase.name] = len(before)
+    after = digests(setup.module, frozen)
+    require_unchanged(before, after)
+    result.frozen[phase.name] = len(frozen)
+    return after
 
 
 def _epoch(

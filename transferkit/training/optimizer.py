@@ -22,8 +22,9 @@ def create_optimizer(
 ) -> Optimizer:
     """One of timm's optimizers, with a group a stage at that stage's rate.
 
-    Norms, biases and what the network itself exempts (position embeddings, class tokens) are in a
-    group of their own without weight decay: decaying them only hurts. A stage that is frozen for
+    Weight decay is for the weights of layers. Norms and biases, position embeddings, class tokens,
+    layer scales and what else the network itself exempts are in a group of their own without it:
+    decaying them only hurts. A stage that is frozen for
     now is passed over by every optimizer, since its parameters have no gradient.
 
     Args:
@@ -37,8 +38,12 @@ def create_optimizer(
     exempt = _exempt(module)
     groups: list[dict[str, Any]] = []
     for stage in stages:
-        decayed = [p for p in stage.parameters if parameters[p].ndim > 1 and p not in exempt]
-        plain = [p for p in stage.parameters if p not in set(decayed)]
+        decayed = [
+            name
+            for name in stage.parameters
+            if parameters[name].ndim > 1 and name.endswith("weight") and name not in exempt
+        ]
+        plain = [name for name in stage.parameters if name not in set(decayed)]
         for names, decay in ((decayed, weight_decay), (plain, 0.0)):
             if names:
                 groups.append(
@@ -73,6 +78,17 @@ def require_optimizer(name: str) -> None:
         raise OptionError(
             f"--optimizer: {name} cannot be used here ({reason}); adamw and sgd always can"
         ) from error
+
+
+def restart_thawed(optimizer: Any) -> None:
+    """Let what has not been trained yet begin at its first step.
+
+    Some optimizers (Adan) count steps by the group and not by the parameter, and would take a
+    stage that thaws late for one that has long been trained.
+    """
+    for group in optimizer.param_groups:
+        if not any(optimizer.state.get(parameter) for parameter in group["params"]):
+            group.pop("step", None)
 
 
 def applied_rates(optimizer: Any) -> tuple[float, float]:

@@ -1,21 +1,20 @@
 """The proof that what was said to be frozen did not move: digests before and after training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
 from transferkit.errors import TransferKitError, name_some
-from transferkit.models.freezing import BatchNorm, frozen_tensors
 from transferkit.models.weights import tensors_digest
 
 Digests = Mapping[str, str]
 """Name of a tensor to the SHA-256 of its values."""
 
 
-def frozen_digests(module: nn.Module, batch_norm: BatchNorm) -> Digests:
-    """The digest of every frozen parameter and buffer; costs about a second a gigabyte."""
-    frozen = frozen_tensors(module, batch_norm)
-    return {name: tensors_digest({name: tensor}) for name, tensor in frozen.items()}
+def digests(module: nn.Module, names: Iterable[str]) -> Digests:
+    """The digests of the module's tensors of these names; costs about a second a gigabyte."""
+    state = module.state_dict()
+    return {name: tensors_digest({name: state[name]}) for name in names}
 
 
 def require_unchanged(before: Digests, after: Digests) -> None:
@@ -29,5 +28,5 @@ def require_unchanged(before: Digests, after: Digests) -> None:
     if changed:
         raise TransferKitError(
             f"{len(changed)} tensors changed though they were frozen: {name_some(changed, 20)}; "
-            "nothing was saved; train more of the backbone with --unfreeze, and report this"
+            "no model was saved; train more of the backbone with --unfreeze, and report this"
         )

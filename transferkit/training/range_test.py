@@ -134,7 +134,9 @@ def _smoothed(losses: list[float]) -> list[float]:
 def _random_state_kept(device: torch.device) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
