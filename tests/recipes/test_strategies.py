@@ -264,9 +264,7 @@ def test_finetune__a_mode_that_is_set_wrongly_is_an_error(
 
     monkeypatch.setattr(loop, "train_mode", lambda module, batch_norm: module.train())
 
-    with pytest.raises(
-        TransferKitError, match=r"45 tensors changed though they were frozen: conv1\."
-    ):
+    with pytest.raises(TransferKitError, match=r"45 tensors changed .* frozen: conv1\."):
         transferkit.finetune(image_folder, tmp_path, epochs=1, **pretrained)
     assert (tmp_path / "history.csv").is_file()
     assert not (tmp_path / "model").exists()
