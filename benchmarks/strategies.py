@@ -25,14 +25,14 @@ import transferkit
 
 STRATEGIES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "head": ({}, (3e-3, 1e-2, 3e-2)),
-    "last:1": ({"unfreeze": "last:1"}, (1e-3, 3e-3, 1e-2)),
-    "last:2": ({"unfreeze": "last:2"}, (1e-3, 3e-3, 1e-2)),
-    "gradual": ({"strategy": "gradual"}, (1e-3, 3e-3, 1e-2)),
     "full": ({"strategy": "full"}, (1e-3, 3e-3, 1e-2)),
     "full, one rate for all": (
         {"strategy": "full", "freeze_epochs": 0, "layer_decay": 1.0},
         (1e-4, 3e-4, 1e-3),
     ),
+    "last:1": ({"unfreeze": "last:1"}, (1e-3, 3e-3, 1e-2)),
+    "last:2": ({"unfreeze": "last:2"}, (1e-3, 3e-3, 1e-2)),
+    "gradual": ({"strategy": "gradual"}, (1e-3, 3e-3, 1e-2)),
 }
 SEARCH_SEED, SEARCH_EPOCHS = 3, 5
 SEEDS, EPOCHS = (0, 1, 2), 8
@@ -58,7 +58,8 @@ def main(data: Path, weights: Path, out: Path) -> None:
         return row
 
     best = {name: search(name, run) for name in STRATEGIES}
-    rows = {name: [run(name, best[name], s, EPOCHS) for s in SEEDS] for name in STRATEGIES}
+    by_seed = [{name: run(name, best[name], s, EPOCHS) for name in STRATEGIES} for s in SEEDS]
+    rows = {name: [of_seed[name] for of_seed in by_seed] for name in STRATEGIES}
     (out / "table.md").write_text(table(best, rows))
     draw({"partial: the head": rows["head"], "full": rows["full"]}, out)
     print((out / "table.md").read_text())

@@ -3,7 +3,6 @@
 In a terminal rich draws; in a pipe a finished step is a plain line.
 """
 
-import math
 import os
 import sys
 import time
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 _SHOWN_LEFT_OUT = 10
 _PIPE_WIDTH = 100
+_CEILING = 1.25
 
 
 def standard_error() -> Console:
@@ -146,8 +146,10 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:
     """Draw the smoothed loss over the rates, say what they suggest and where the plot is."""
+    # What lies far above the start says no more than that it diverged, and would flatten the rest.
+    ceiling = _CEILING * test.smoothed[0]
     steps = zip(test.rates, test.smoothed, strict=True)
-    rates, losses = zip(*(step for step in steps if math.isfinite(step[1])), strict=True)
+    rates, losses = zip(*(step for step in steps if step[1] <= ceiling), strict=True)
     if len(rates) > 1:
         console.print("smoothed training loss by learning rate of the head")
         console.print(draw_curve(rates, losses, test.suggestion), soft_wrap=True)
