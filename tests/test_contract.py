@@ -72,8 +72,8 @@ ARCHITECTURES = {
     "maxvit": ("maxvit_rmlp_pico_rw_256", 64),
     "coatnet": ("coatnet_pico_rw_224", 64),
     "levit": ("levit_128s", 224),
-    "mvit": ("mvitv2_tiny", 224),
-    "twins": ("twins_svt_small", 224),
+    "mvit": ("mvitv2_tiny", 64),
+    "twins": ("twins_svt_small", 64),
     "pvt": ("pvt_v2_b0", 32),
     "poolformer": ("poolformer_s12", 96),
     "mlp-mixer": ("mixer_s32_224", 224),
@@ -131,7 +131,8 @@ def test_phases__change_what_they_plan_and_nothing_else(network):
     stages = phases[-1].trainable
     optimizer = create_optimizer(module, stages, name="lion", rates=rates, weight_decay=0.1)
     images = torch.rand(4, *network.preprocessing.input_size)
-    walk = [(phase, BatchNorm.TRAIN) for phase in [*phases[:3], phases[-1]]]
+    large = sum(p.numel() for p in module.parameters()) > 50e6
+    walk = [(phase, BatchNorm.TRAIN) for phase in [*phases[: 2 if large else 3], phases[-1]]]
     for phase, batch_norm in [*walk, (phases[-1], BatchNorm.EVAL)]:
         freeze(module, phase.parameters)
         frozen = network.stages[: len(network.stages) - len(phase.trainable)]

@@ -242,7 +242,7 @@ def test_finetune__a_full_device_leaves_nothing_half_written(image_folder, tmp_p
     last = ran.stderr.splitlines()[-1]
     assert last.startswith(f"error: cannot write {run}/model: ")
     assert re.search(r"\(\d+ MB are needed\); nothing was changed there, choose another", last)
-    assert sorted(p.name for p in run.iterdir()) == ["options.json", "split.csv"]
+    assert sorted(p.name for p in run.iterdir()) == ["history.csv", "options.json", "split.csv"]
 
 
 def test_predict__writes_jsonl_in_a_pipe_and_exits_with_3_for_a_broken_input(
