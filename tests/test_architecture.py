@@ -21,10 +21,10 @@ HEAVY = ("torch", "torchvision", "timm", "sklearn", "accelerate", "numpy", "pyar
 
 LAYERS = [
     {"errors", "reporting", "files", "devices"},
-    {"data", "models", "metrics", "tables"},
+    {"classifiers", "data", "models", "metrics", "tables"},
     {"training", "inference", "bundle", "report"},
     {"recipes"},
-    {"api", "cli"},
+    {"api", "cli", "sklearn"},
 ]
 """Bottom to top: a module imports from its own layer or those below."""
 

@@ -9,11 +9,13 @@ import os
 import subprocess
 import sys
 
+import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
 from hub import serve_hub
 
+import transferkit
 from transferkit.models.backbones import create_network
 from transferkit.models.weights import tensors_digest
 
@@ -49,7 +51,17 @@ def weights(network):
 
 def ask(endpoint, home, *names):
     """What a fresh process says: a digest or an error for each backbone, then what is local."""
-    environment = {
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *names]
+    done = subprocess.run(
+        command, env=environment(endpoint, home), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def environment(endpoint, home):
+    """Of a process whose hub is `endpoint`, and whose caches begin empty in `home`."""
+    return {
         **os.environ,
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home),
@@ -57,10 +69,6 @@ def ask(endpoint, home, *names):
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_download__arrives_whole_and_is_not_fetched_twice(network, weights, tmp_path):
@@ -93,7 +101,7 @@ def test_download__a_truncated_file_is_refused(weights, tmp_path):
 
     assert answer.startswith(f"WeightsError: cannot download model.safetensors of {REPOSITORY}")
     assert "--weights PATH" in answer
-    assert local == []
+    assert local == ["edges8"]
 
 
 def test_download__a_file_with_another_digest_is_refused_and_removed(network, weights, tmp_path):
@@ -117,4 +125,24 @@ def test_download__an_unreachable_hub_is_one_line_with_advice(tmp_path):
         assert advice in answer
         assert advice in url
     assert "\n" not in answer + url
-    assert local == []
+    assert local == ["edges8"]
+
+
+def test_download__a_classifier_on_features_comes_with_its_network(
+    image_folder, tmp_path, monkeypatch
+):
+    run = transferkit.finetune(
+        image_folder, tmp_path / "run", backbone="edges8", strategy="features", classifier="ridge"
+    ).run
+    files = {f"someone/colours/{p.name}": p.read_bytes() for p in (run / "model").iterdir()}
+    picture = str(next((image_folder / "blue").iterdir()))
+    known = huggingface_hub.constants
+    monkeypatch.setattr(known, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serve_hub(files) as (address, seen):
+        url = known.HUGGINGFACE_CO_URL_TEMPLATE.replace(known.ENDPOINT, address)
+        monkeypatch.setattr(known, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setattr(known, "ENDPOINT", address)
+        fetched = transferkit.predict([picture], model="hf-hub:someone/colours")
+
+    assert fetched == transferkit.predict([picture], model=str(run))
+    assert any("classifier.skops" in request for request in seen)

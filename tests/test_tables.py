@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,14 +10,12 @@ import pytest
 import safetensors
 
 from transferkit.errors import OptionError
-from transferkit.tables import (
-    FeatureFormat,
-    FeatureTable,
+from transferkit.tables import format_of
+from transferkit.tables.features import FeatureFormat, FeatureTable, write_features
+from transferkit.tables.predictions import (
     Prediction,
     PredictionFormat,
-    format_of,
     format_predictions,
-    write_features,
     write_predictions,
 )
 
@@ -119,8 +118,10 @@ TABLE = FeatureTable(
     labels=np.array([1, 0, 1]),
     label_names=("cat, big", "dög"),
     paths=("b/1.jpg", "a/1.jpg", "b/2.jpg"),
+    columns=("stem_0", "stem_1", "pooled_0", "pooled_1"),
     backbone="test_resnet",
-    layer="pooled",
+    layer="stem,pooled",
+    pool="avg",
     preprocessing={"input_size": [3, 32, 32]},
 )
 
@@ -132,21 +133,22 @@ def read_npz(path):
             file["labels"],
             [str(file["label_names"][i]) for i in file["labels"]],
             file["paths"].tolist(),
-            str(file["backbone"]),
-            str(file["layer"]),
+            file["columns"].tolist(),
+            *(str(file[key]) for key in ("backbone", "layer", "pool")),
             json.loads(str(file["preprocessing"])),
         )
 
 
 def from_columns(columns):
-    width = sum(name.startswith("feature_") for name in columns)
-    features = np.array([columns[f"feature_{i}"] for i in range(width)], dtype=np.float32).T
+    names = [name for name in columns if name.startswith(("stem_", "pooled_"))]
+    features = np.array([columns[name] for name in names], dtype=np.float32).T
     return (
         features,
         np.array(columns["label"], dtype=np.int64),
         list(columns["label_name"]),
         list(columns["path"]),
-        *(set(columns[key]).pop() for key in ("backbone", "layer")),
+        names,
+        *(set(columns[key]).pop() for key in ("backbone", "layer", "pool")),
         json.loads(columns["preprocessing"][0]),
     )
 
@@ -166,29 +168,45 @@ def read_safetensors(path):
             labels,
             [json.loads(told["label_names"])[i] for i in labels],
             json.loads(told["paths"]),
-            told["backbone"],
-            told["layer"],
+            json.loads(told["columns"]),
+            *(told[key] for key in ("backbone", "layer", "pool")),
             json.loads(told["preprocessing"]),
         )
 
 
-@pytest.mark.parametrize(
-    ("kind", "read"),
-    [
-        (FeatureFormat.NPZ, read_npz),
-        (FeatureFormat.CSV, read_csv),
-        (FeatureFormat.SAFETENSORS, read_safetensors),
-        (FeatureFormat.PARQUET, lambda path: from_columns(pq.read_table(path).to_pydict())),
-    ],
-)
-def test_write_features__round_trip(tmp_path, kind, read):
+READ_FEATURES = {
+    FeatureFormat.NPZ: read_npz,
+    FeatureFormat.CSV: read_csv,
+    FeatureFormat.SAFETENSORS: read_safetensors,
+    FeatureFormat.PARQUET: lambda path: from_columns(pq.read_table(path).to_pydict()),
+}
+
+
+@pytest.mark.parametrize(("kind", "read"), READ_FEATURES.items())
+@pytest.mark.parametrize("piece", [8_000_000, 20])
+def test_write_features__round_trip(tmp_path, monkeypatch, kind, read, piece):
+    monkeypatch.setattr("transferkit.tables.features._PIECE", piece)  # 20 bytes: row by row
     write_features(TABLE, tmp_path / f"f.{kind}", kind)
 
-    features, labels, names, paths, backbone, layer, preprocessing = read(tmp_path / f"f.{kind}")
+    features, labels, names, paths, columns, *told = read(tmp_path / f"f.{kind}")
 
     assert np.array_equal(features, TABLE.features)
     assert features.dtype == np.float32
     assert np.array_equal(labels, TABLE.labels)
     assert names == ["dög", "cat, big", "dög"]
     assert paths == list(TABLE.paths)
-    assert (backbone, layer, preprocessing) == ("test_resnet", "pooled", TABLE.preprocessing)
+    assert columns == list(TABLE.columns)
+    assert told == ["test_resnet", "stem,pooled", "avg", TABLE.preprocessing]
+
+
+@pytest.mark.parametrize("kind", [FeatureFormat.NPZ, FeatureFormat.SAFETENSORS])
+def test_write_features__maps_keep_their_shape(tmp_path, kind):
+    maps = np.arange(24, dtype=np.float32).reshape(3, 2, 2, 2)
+    table = replace(TABLE, features=maps, columns=tuple(f"stem_{i}" for i in range(8)))
+    write_features(table, tmp_path / f"f.{kind}", kind)
+
+    features, labels, *_ = READ_FEATURES[kind](tmp_path / f"f.{kind}")
+
+    assert kind.holds_maps
+    assert np.array_equal(features, maps)
+    assert np.array_equal(labels, TABLE.labels)

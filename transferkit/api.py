@@ -8,7 +8,9 @@ from typing import ParamSpec, TypeVar
 from transferkit.models.catalogue import BackboneEntry
 from transferkit.recipes.backbones import backbones
 from transferkit.recipes.evaluate import evaluate as _evaluate
+from transferkit.recipes.extract_features import Extraction
 from transferkit.recipes.extract_features import extract_features as _extract_features
+from transferkit.recipes.finetune import FinetuneResult
 from transferkit.recipes.finetune import finetune as _finetune
 from transferkit.recipes.options import (
     BackbonesOptions,
@@ -18,7 +20,7 @@ from transferkit.recipes.options import (
     PredictOptions,
 )
 from transferkit.recipes.predict import predict as _predict
-from transferkit.tables import Prediction
+from transferkit.tables.predictions import Prediction
 
 _P = ParamSpec("_P")
 _O = TypeVar("_O")
@@ -40,13 +42,22 @@ def _all_predictions(options: PredictOptions) -> list[Prediction]:
     return list(_predict(options))
 
 
+def _extract_or_fit(options: ExtractFeaturesOptions) -> Extraction | FinetuneResult:
+    """Write features, or with a classifier leave a run; see `transferkit extract-features --help`.
+
+    Returns:
+        What was written; with `classifier` what `finetune` gives.
+    """
+    return _finetune(options.to_finetune()) if options.classifier else _extract_features(options)
+
+
 def _all_backbones(options: BackbonesOptions) -> list[BackboneEntry]:
     """The backbones whose names match; see `transferkit backbones --help`."""
     return backbones(options)
 
 
 finetune = _from_keywords(FinetuneOptions, _finetune)
-extract_features = _from_keywords(ExtractFeaturesOptions, _extract_features)
+extract_features = _from_keywords(ExtractFeaturesOptions, _extract_or_fit)
 predict = _from_keywords(PredictOptions, _all_predictions)
 evaluate = _from_keywords(EvaluateOptions, _evaluate)
 list_backbones = _from_keywords(BackbonesOptions, _all_backbones)

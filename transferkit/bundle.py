@@ -2,31 +2,36 @@
 
 `config.json` and `model.safetensors` are timm's own local-directory layout, so
 `timm.create_model("local-dir:RUN/model", pretrained=True)` loads the networks that timm builds.
+Where a classifier was fitted on features it stands in `classifier.skops`, and the network has no
+head.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from transferkit.data.images import ImageError, read_image, upright_rgb
-from transferkit.data.transforms import eval_transform, normalize
+from transferkit.data.images import Picture
+from transferkit.devices import Precision
 from transferkit.errors import BundleError, DataError, TransferKitError
 from transferkit.files import whole_folder, write_json
+from transferkit.inference import Outputs, Pass, collect, features, probabilities
 from transferkit.models.backbones import create_network
+from transferkit.models.features import FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.origin import HUB_PREFIX, LOCAL_PREFIX
+from transferkit.models.weights import hub_file
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+CLASSIFIER = "classifier.skops"
 
 _NOT_SAVED = (
     # where the pretrained weights came from
@@ -39,6 +44,51 @@ _NOT_SAVED = (
 
 
 @dataclass(frozen=True, eq=False)
+class FeatureHead:
+    """A classifier on features, in the place of a network's head.
+
+    Attributes:
+        classifier: scikit-learn's, from (N, D) to probabilities; its classes are positions in the
+            names of the classes.
+        layers: Where the features are taken.
+        pool: How maps become vectors.
+    """
+
+    classifier: Any
+    layers: tuple[str, ...]
+    pool: Pool
+
+    @classmethod
+    def load(cls, path: Path, layers: tuple[str, ...], pool: Pool) -> "FeatureHead":
+        """Read the classifier from a .skops file.
+
+        Raises:
+            BundleError: When it is missing, damaged, or holds what no classifier consists of.
+        """
+        # Here and not above: scikit-learn takes seconds to import, and most models need none.
+        from transferkit.classifiers.storage import load_classifier
+
+        return cls(load_classifier(path), layers, pool)
+
+    def to_bytes(self) -> bytes:
+        """The classifier as the content of a .skops file."""
+        from transferkit.classifiers.storage import dump_classifier
+
+        return dump_classifier(self.classifier)
+
+    def predict_proba(
+        self, rows: NDArray[np.float32], num_classes: int
+    ) -> NDArray[np.floating[Any]]:
+        """(N, D) to (N, num_classes), 0 for a class that had no training images."""
+        if not len(rows):
+            return np.zeros((0, num_classes))
+        known = self.classifier.predict_proba(rows)
+        every = np.zeros((len(rows), num_classes), dtype=known.dtype)
+        every[:, self.classifier.classes_] = known
+        return every
+
+
+@dataclass(frozen=True, eq=False)
 class ModelBundle:
     """A trained network and the names of its classes.
 
@@ -46,6 +96,7 @@ class ModelBundle:
         network: With weights, in eval mode.
         class_names: In order of the outputs.
         training: How it was made, JSON values.
+        head: The classifier on its features, where one was fitted.
 
     Example:
         >>> bundle = ModelBundle.load("runs/cats")          # doctest: +SKIP
@@ -56,6 +107,7 @@ class ModelBundle:
     network: Network
     class_names: tuple[str, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
+    head: FeatureHead | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "ModelBundle":
@@ -76,13 +128,37 @@ class ModelBundle:
             raise
         except TransferKitError as error:
             raise BundleError(f"{path}: cannot load the model: {error}") from error
-        names = network.config.get("label_names")
-        if not names or len(names) != network.num_classes:
+        names = tuple(network.config.get("label_names") or ())
+        training = network.config.get("transferkit", {})
+        head = _load_head(name, training, len(names)) if "features" in training else None
+        if not names or (head is None and len(names) != network.num_classes):
             raise BundleError(
-                f"{path}: names {len(names or ())} classes for {network.num_classes} outputs; "
+                f"{path}: names {len(names)} classes for {network.num_classes} outputs; "
                 f"expected label_names in {CONFIG}, one an output"
             )
-        return cls(network, tuple(names), network.config.get("transferkit", {}))
+        bundle = cls(network, names, training, head)
+        if head and bundle.extractor.shape != (head.classifier.n_features_in_,):
+            raise BundleError(
+                f"{path}: its classifier takes {head.classifier.n_features_in_} features, and its "
+                f"network gives {bundle.extractor.shape}; the files do not belong together"
+            )
+        return bundle
+
+    @cached_property
+    def extractor(self) -> FeatureExtractor:
+        """What the classifier's features come from; without one, `pooled`."""
+        if self.head is None:
+            return FeatureExtractor(self.network)
+        return FeatureExtractor(self.network, self.head.layers, self.head.pool)
+
+    def probabilities(self, pictures: Sequence[Picture], how: Pass) -> Iterator[Outputs]:
+        """Class probabilities of `pictures`, batch by batch in order."""
+        if self.head is None:
+            yield from probabilities(self.network, pictures, how)
+            return
+        for part in features(self.extractor, pictures, how):
+            values = self.head.predict_proba(part.values, len(self.class_names))
+            yield replace(part, values=values.astype(np.float32))
 
     def save(self, folder: Path) -> None:
         """Write the model as `folder`, whole; a folder already there is replaced.
@@ -91,17 +167,23 @@ class ModelBundle:
             OutputError: When it cannot be written, a full device included.
         """
         state = _separate(self.network.module.state_dict())
-        size = sum(tensor.nbytes for tensor in state.values())
+        classifier = self.head.to_bytes() if self.head else b""
+        size = sum(tensor.nbytes for tensor in state.values()) + len(classifier)
         with whole_folder(folder, size=size) as temporary:
             write_json(temporary / CONFIG, self._config())
             safetensors.torch.save_file(state, temporary / WEIGHTS, {"format": "pt"})
             # safetensors lets nobody but the owner read what it writes; the umask shall decide.
             (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
+            if self.head:
+                (temporary / CLASSIFIER).write_bytes(classifier)
 
     def _config(self) -> dict[str, Any]:
         network = self.network
         config = {k: v for k, v in network.config.items() if k not in _NOT_SAVED}
         config.update(network.preprocessing.to_config())
+        training = dict(self.training)
+        if self.head:
+            training["features"] = {"layers": list(self.head.layers), "pool": self.head.pool}
         return {
             "architecture": network.name,
             "num_classes": network.num_classes,
@@ -109,14 +191,14 @@ class ModelBundle:
             "label_names": list(self.class_names),
             "pretrained_cfg": config,
             "model_args": dict(network.model_args),
-            "transferkit": {"version": version("transferkit"), **self.training},
+            "transferkit": {"version": version("transferkit"), **training},
         }
 
-    def predict_proba(self, images: Sequence[str | Path | Image.Image]) -> NDArray[np.float32]:
-        """Class probabilities of a few pictures at once.
+    def predict_proba(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        """Class probabilities of some pictures at once.
 
         Args:
-            images: N files or pictures.
+            pictures: N files, opened pictures or arrays of (H, W, 3) uint8.
 
         Returns:
             (N, C) float32, columns in the order of `class_names`.
@@ -124,15 +206,14 @@ class ModelBundle:
         Raises:
             DataError: When a file cannot be read as a picture.
         """
-        transform = eval_transform(self.network.preprocessing)
-        fixed = np.random.default_rng(0)
-        pixels = [torch.from_numpy(transform(_picture(image), fixed)) for image in images]
-        if not pixels:
-            return np.empty((0, len(self.class_names)), dtype=np.float32)
-        batch = torch.stack(pixels).to(self.network.device)
-        with torch.inference_mode():
-            logits = self.network.module.eval()(normalize(batch, self.network.preprocessing))
-        return logits.softmax(dim=1).cpu().numpy()  # type: ignore[no-any-return]
+        how = Pass(self.network.device, Precision.FP32, batch_size=32, workers=1)
+        parts = self.probabilities(pictures, how)
+        table = collect(parts, len(pictures), len(self.class_names), lambda count: None)
+        for row, reason in table.reasons.items():
+            what = pictures[row]
+            told = what if isinstance(what, str | Path) else f"picture {row}"
+            raise DataError(f"{told}: {reason}")
+        return table.values
 
 
 def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -147,13 +228,25 @@ def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def _picture(image: str | Path | Image.Image) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return upright_rgb(image)
+def _load_head(name: str, training: Mapping[str, Any], classes: int) -> FeatureHead:
+    """The classifier beside the weights that `name` stands for."""
+    where = f"{name}: features in {CONFIG}"
     try:
-        return read_image(Path(image))
-    except ImageError as error:
-        raise DataError(f"{image}: {error}") from error
+        told = training["features"]
+        layers, pool = tuple(map(str, told["layers"])), Pool(told["pool"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{where}: expected layers and pool ({error})") from error
+    if name.startswith(HUB_PREFIX):
+        repository = name.removeprefix(HUB_PREFIX)
+        path = hub_file(
+            repository, (CLASSIFIER,), advice="give the folder of a model on this machine"
+        )
+    else:
+        path = Path(name.removeprefix(LOCAL_PREFIX), CLASSIFIER)
+    head = FeatureHead.load(path, layers, pool)
+    if not set(head.classifier.classes_) <= set(range(classes)):
+        raise BundleError(f"{path}: has other classes than the {classes} that {CONFIG} names")
+    return head
 
 
 def _model_folder(path: Path) -> Path:

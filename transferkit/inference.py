@@ -1,18 +1,20 @@
-"""Batched passes without gradient: logits or features of a list of files, in their order."""
+"""Batched passes without gradient: probabilities or features of pictures, in their order."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transferkit.data.images import Picture
 from transferkit.data.loader import iterate_batches
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.devices import Precision
+from transferkit.models.features import FeatureExtractor
 from transferkit.models.network import Network
 
 _DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
@@ -24,12 +26,12 @@ class Outputs:
 
     Attributes:
         rows: (B,) int64 positions in the list of files.
-        values: (B, D) float32, one row for each of them.
+        values: (B, D), one row for each of them; features may have more axes.
         failures: (row, reason) of the files of this batch that could not be read.
     """
 
     rows: NDArray[np.int64]
-    values: NDArray[np.float32]
+    values: NDArray[np.floating[Any]]
     failures: tuple[tuple[int, str], ...]
 
 
@@ -93,22 +95,31 @@ class Pass:
         return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
 
 
-def probabilities(network: Network, files: Sequence[Path], how: Pass) -> Iterator[Outputs]:
-    """Class probabilities of `files`, softmax of the logits, batch by batch in order."""
-    return _run(network, files, how, lambda images: network.module(images).float().softmax(dim=1))
+def probabilities(network: Network, pictures: Sequence[Picture], how: Pass) -> Iterator[Outputs]:
+    """Class probabilities, softmax of the logits, float32, batch by batch in order."""
+
+    def compute(images: Tensor) -> Tensor:
+        logits: Tensor = network.module(images)
+        return logits.float().softmax(dim=1)
+
+    return _run(network, pictures, how, compute)
 
 
-def features(network: Network, files: Sequence[Path], how: Pass) -> Iterator[Outputs]:
-    """Feature vectors of `files`, what enters the head, batch by batch in order."""
-    return _run(network, files, how, network.features)
+def features(
+    extractor: FeatureExtractor, pictures: Sequence[Picture], how: Pass
+) -> Iterator[Outputs]:
+    """Features, float32, batch by batch in order."""
+    return _run(extractor.network, pictures, how, extractor)
 
 
 def _run(
-    network: Network, files: Sequence[Path], how: Pass, compute: Callable[[Tensor], Tensor]
+    network: Network, pictures: Sequence[Picture], how: Pass, compute: Callable[[Tensor], Tensor]
 ) -> Iterator[Outputs]:
     network.module.eval()
     transform = eval_transform(network.preprocessing)
-    for batch in iterate_batches(files, transform, batch_size=how.batch_size, workers=how.workers):
+    for batch in iterate_batches(
+        pictures, transform, batch_size=how.batch_size, workers=how.workers
+    ):  # fmt: skip
         values = torch.empty((0, 0))
         if len(batch.rows):
             images = normalize(batch.pixels.to(how.device), network.preprocessing)

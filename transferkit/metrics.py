@@ -1,5 +1,6 @@
 """How good predictions are: pure functions of labels and probabilities."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +65,25 @@ def per_class(
     return table
 
 
+def wilson_interval(correct: int, count: int) -> dict[str, Any]:
+    """The 95 % interval of an accuracy, as JSON values: Wilson, JASA 1927.
+
+    It says how far the same model's accuracy on other images of the kind may be, and nothing of
+    other seeds or training images.
+
+    Args:
+        correct: Rows that were right.
+        count: Rows in all, 1 or more.
+    """
+    z = 1.959964
+    share, spread = correct / count, z * z / count
+    centre = share + spread / 2
+    reach = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    # What rounding leaves outside 0..1 is cut off.
+    low, high = ((centre + side * reach) / (1 + spread) for side in (-1, 1))
+    return {"low": max(low, 0.0), "high": min(high, 1.0), "level": 0.95, "method": "wilson"}
+
+
 def summarize(
     labels: Labels, probabilities: Probabilities, class_names: Sequence[str]
 ) -> dict[str, Any]:
@@ -75,12 +95,15 @@ def summarize(
         class_names: C names.
 
     Returns:
-        accuracy, top5, macro_f1 (mean over the classes that occur), log_loss, ece, n, per_class.
+        accuracy, accuracy_interval (see `wilson_interval`), top5, macro_f1 (mean over the classes
+        that occur), log_loss, ece, n, per_class.
     """
     classes = per_class(labels, probabilities, class_names)
     present = [row["f1"] for row in classes.values() if row["n"]]
+    accuracy = top_k_accuracy(labels, probabilities)
     return {
-        "accuracy": top_k_accuracy(labels, probabilities),
+        "accuracy": accuracy,
+        "accuracy_interval": wilson_interval(round(accuracy * len(labels)), len(labels)),
         "top5": top_k_accuracy(labels, probabilities, 5),
         "macro_f1": float(np.mean(present)),
         "log_loss": log_loss(labels, probabilities),

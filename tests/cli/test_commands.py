@@ -39,7 +39,9 @@ def test_finetune__in_a_pipe_is_plain_lines_and_a_command_that_predicts(
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert re.fullmatch(
-        r"val accuracy \d\.\d{3} of 6 images \(always the most frequent class: 0\.333\)", lines[0]
+        r"val accuracy \d\.\d{3} \(0\.\d+ to \d\.\d+, 95% Wilson\) of 6 images "
+        r"\(always the most frequent class: 0\.333\)",
+        lines[0],
     )
     assert lines[1:] == [
         f"run: {run}",
@@ -368,7 +370,8 @@ def test_evaluate__is_json_in_a_pipe_and_a_file_on_request(cli, run_folder, imag
 
     metrics = json.loads(piped.out)
     assert metrics == json.loads((tmp_path / "m.json").read_text())
-    assert written.out == (f"{tmp_path}/m.json: accuracy {metrics['accuracy']:.3f} of 24 images\n")
+    assert written.out.startswith(f"{tmp_path}/m.json: accuracy {metrics['accuracy']:.3f} (")
+    assert written.out.endswith(", 95% Wilson) of 24 images\n")
 
 
 def test_backbones__lists_and_searches(cli):

@@ -1,64 +1,98 @@
 """Features: rows in index order, whatever the workers, from a backbone or a run."""
 
+import json
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
 from conftest import make_classes
 
 import transferkit
-from transferkit.errors import DataError, OptionError, OutputError
-from transferkit.reporting import LeftOut
+from transferkit.errors import DataError, OptionError, OutputError, UnknownNameError
+from transferkit.recipes.extract_features import extract_features
+from transferkit.recipes.options import ExtractFeaturesOptions
+from transferkit.reporting import LeftOut, SilentReporter
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32}
 
 
-def test_extract_features__rows_stand_in_index_order(image_folder, tmp_path):
-    table = transferkit.extract_features(image_folder, tmp_path / "f.npz", **SMALL)
+def extracted(data, path, **options) -> dict[str, np.ndarray]:
+    transferkit.extract_features(data, path, **options)
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
-    assert list(table.paths) == sorted(table.paths)
-    assert [table.label_names[i] for i in table.labels] == [p.split("/")[0] for p in table.paths]
+
+def test_extract_features__rows_stand_in_index_order(image_folder, tmp_path):
+    written = transferkit.extract_features(image_folder, tmp_path / "f.npz", **SMALL)
     with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
-        assert np.array_equal(file["features"], table.features)
-        assert file["paths"].tolist() == list(table.paths)
+        table = dict(file)
+
+    paths = table["paths"].tolist()
+    assert paths == sorted(paths)
+    assert table["label_names"][table["labels"]].tolist() == [p.split("/")[0] for p in paths]
+    assert written.shape == table["features"].shape == (24, len(table["columns"]))
+    assert (written.backbone, written.layer) == ("test_resnet", "pooled")
+    assert table["columns"][0] == "pooled_0"
+    assert [p.name for p in tmp_path.iterdir()] == ["f.npz"]
 
 
 def test_extract_features__does_not_depend_on_workers_or_batches(image_folder, tmp_path):
     tables = [
-        transferkit.extract_features(
+        extracted(
             image_folder,
             tmp_path / f"{workers}-{size}.npz",
             workers=workers,
             batch_size=size,
             **SMALL,
-        )
+        )["features"]
         for workers, size in ((1, 24), (4, 24), (4, 5))
     ]
 
-    assert np.array_equal(tables[0].features, tables[1].features)
-    assert np.allclose(tables[0].features, tables[2].features, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(tables[0], tables[1])
+    np.testing.assert_allclose(tables[0], tables[2], rtol=1e-4, atol=1e-5)
 
 
 def test_extract_features__are_what_enters_the_head(run_folder, image_folder, tmp_path):
-    table = transferkit.extract_features(image_folder, tmp_path / "f.npz", model=str(run_folder))
+    table = extracted(image_folder, tmp_path / "f.npz", model=str(run_folder), layer=("prelogits",))
     bundle = transferkit.ModelBundle.load(run_folder)
 
     with torch.no_grad():
-        logits = bundle.network.module.fc(torch.from_numpy(table.features))
-    expected = bundle.predict_proba([image_folder / path for path in table.paths])
+        logits = bundle.network.module.fc(torch.from_numpy(table["features"]))
+    expected = bundle.predict_proba([image_folder / path for path in table["paths"]])
 
-    assert np.allclose(logits.softmax(1).numpy(), expected, atol=1e-5)
-    assert table.preprocessing["input_size"] == [3, 32, 32]
+    np.testing.assert_allclose(logits.softmax(1).numpy(), expected, atol=1e-5)
+    assert json.loads(str(table["preprocessing"]))["input_size"] == [3, 32, 32]
+
+
+def test_extract_features__layers_and_maps(image_folder, tmp_path):
+    both = extracted(image_folder, tmp_path / "a.npz", layer=("stage2", "head"), **SMALL)
+    maps = extracted(image_folder, tmp_path / "b.npz", layer=("stage2",), pool="none", **SMALL)
+
+    channels = maps["features"].shape[1]
+    assert maps["features"].ndim == 4
+    assert both["features"].shape == (24, channels + 1000)  # the head is kept where it is asked for
+    np.testing.assert_allclose(
+        both["features"][:, :channels], maps["features"].mean(axis=(2, 3)), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(OptionError, match=r"a \.csv file holds no maps"):
+        transferkit.extract_features(image_folder, tmp_path / "c.csv", pool="none", **SMALL)
+    with pytest.raises(UnknownNameError, match="transferkit backbones test_resnet --layers"):
+        transferkit.extract_features(image_folder, tmp_path / "c.npz", layer=("x",), **SMALL)
 
 
 def test_extract_features__tells_what_is_not_in_the_table(tmp_path):
     data = make_classes(tmp_path / "data", 2)
     (data / "blue" / "0.png").write_bytes(b"")
 
-    table = transferkit.extract_features(data, tmp_path / "f.npz", **SMALL)
+    written = transferkit.extract_features(data, tmp_path / "f.npz", **SMALL)
 
-    assert table.left_out == (LeftOut("blue/0.png", "an empty file", unreadable=True),)
-    assert table.paths[0] == "blue/1.png"
-    assert len(table.features) == len(table.labels) == 5
+    assert written.left_out == (LeftOut("blue/0.png", "an empty file", unreadable=True),)
+    with np.load(tmp_path / "f.npz") as file:
+        assert file["paths"][0] == "blue/1.png"
+        assert len(file["features"]) == len(file["labels"]) == 5
 
 
 def test_extract_features__of_nothing_readable_is_an_error(tmp_path):
@@ -68,7 +102,7 @@ def test_extract_features__of_nothing_readable_is_an_error(tmp_path):
 
     with pytest.raises(DataError, match="none of its 3 images can be read"):
         transferkit.extract_features(data, tmp_path / "f.npz", **SMALL)
-    assert not (tmp_path / "f.npz").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
 def test_extract_features__keeps_a_file_that_is_there(image_folder, tmp_path):
@@ -82,3 +116,70 @@ def test_extract_features__keeps_a_file_that_is_there(image_folder, tmp_path):
 def test_extract_features__model_brings_its_backbone(image_folder, tmp_path):
     with pytest.raises(OptionError, match="--model brings its backbone"):
         transferkit.extract_features(image_folder, tmp_path / "f.npz", model="run", backbone="x")
+
+
+class Interrupting(SilentReporter):
+    """Presses Ctrl-C after some images."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.notices: list[str] = []
+
+    def notice(self, message: str) -> None:
+        self.notices.append(message)
+
+    def progress(self, description, total):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def advance(self, count, detail=""):
+        self.left -= count
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_extract_features__an_interrupted_one_goes_on(image_folder, tmp_path):
+    whole = extracted(image_folder, tmp_path / "whole.npz", batch_size=5, **SMALL)
+    options = {**SMALL, "batch_size": 5, "data": image_folder, "output": tmp_path / "f.npz"}
+    stopping = Interrupting(after=12)
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(ExtractFeaturesOptions(**options), stopping)
+    assert stopping.notices == ["15 of 24 images are kept; go on with --resume"]
+    assert not (tmp_path / "f.npz").exists()
+
+    with pytest.raises(OutputError, match="holds an unfinished extraction; go on with --resume"):
+        transferkit.extract_features(**options)
+    with pytest.raises(OutputError, match="begun with other layers"):
+        transferkit.extract_features(**options, layer=("stem",), resume=True)
+    extract_features(ExtractFeaturesOptions(**options, resume=True), Interrupting(after=24))
+
+    with np.load(tmp_path / "f.npz") as file:
+        assert all(np.array_equal(file[name], whole[name]) for name in whole)
+    assert not (tmp_path / "f.npz.partial").exists()
+
+
+def test_extract_features__a_killed_one_goes_on(image_folder, tmp_path):
+    whole = extracted(image_folder, tmp_path / "whole.npz", batch_size=1, **SMALL)
+    words = ["-b", "test_resnet", "--weights", "none", "--image-size", "32", "--batch-size", "1"]
+    program = (  # slow, so that it can be killed in its middle
+        "import time, transferkit.tables.spool as s; add = s.Spool.add\n"
+        "s.Spool.add = lambda *a: (add(*a), time.sleep(0.3))\n"
+        "from transferkit.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "extract-features", str(image_folder), *words]
+    running = subprocess.Popen([*command, "-o", tmp_path / "f.npz"])
+    rows = tmp_path / "f.npz.partial" / "log.jsonl"
+    while not rows.exists() or rows.read_text().count("\n") < 3:
+        time.sleep(0.05)
+        assert running.poll() is None
+    running.kill()
+    running.wait()
+
+    resumed = extracted(image_folder, tmp_path / "f.npz", batch_size=1, resume=True, **SMALL)
+
+    assert all(np.array_equal(resumed[name], whole[name]) for name in whole)

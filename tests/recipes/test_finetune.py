@@ -108,7 +108,8 @@ def test_finetune__options_tell_everything_that_was_resolved(run_folder):
     assert options["workers"] >= 1
     assert options["output"] == str(run_folder)
     assert set(FinetuneOptions.__dataclass_fields__) < set(options)
-    assert [k for k, v in options.items() if v is None] == ["val"]
+    of_features = ["pool", "patches", "classifier"]
+    assert [k for k, v in options.items() if v is None] == [*of_features, "val"]
     assert options["layer_decay"] == 1
     assert options["learning_rates"]["head"] == options["learning_rates"]["stem"] == 3e-3
     assert options["bn"] == "train"

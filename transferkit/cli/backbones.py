@@ -1,8 +1,11 @@
 """`transferkit backbones`."""
 
+import csv
+import sys
+
 from rich.table import Table
 
-from transferkit.cli.console import standard_output
+from transferkit.cli.console import escape, standard_output
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.recipes.options import BackbonesOptions
@@ -10,12 +13,15 @@ from transferkit.recipes.options import BackbonesOptions
 
 @takes(BackbonesOptions)
 def backbones(options: BackbonesOptions) -> None:
-    """List what can be used as a backbone, and what is on this machine already.
+    """List what can be used as a backbone, or the layers of one.
 
-    A table in a terminal; in a pipe a name a line.
+    A table in a terminal; in a pipe a name a line, or with --layers CSV.
 
-    Example: transferkit backbones convnext --local
+    Example: transferkit backbones resnet18 --layers
     """
+    if options.layers:
+        _show_layers(options)
+        return
     from transferkit.recipes.backbones import backbones as recipe
 
     entries = recipe(options)
@@ -32,3 +38,33 @@ def backbones(options: BackbonesOptions) -> None:
         for entry in entries:
             table.add_row(entry.name, ", ".join(entry.weights), "yes" if entry.local else "")
         console.print(table)
+
+
+def _show_layers(options: BackbonesOptions) -> None:
+    from transferkit.recipes.backbones import layers as recipe
+
+    rows = recipe(options)
+    console = standard_output()
+    columns = ("layer", "module", "output", "stride", "receptive field", "parameters")
+    shown = [
+        (
+            row.name,
+            row.kind,
+            " x ".join(map(str, row.output)),
+            "" if row.stride is None else str(row.stride),
+            "" if row.receptive_field is None else str(row.receptive_field),
+            str(row.parameters),
+        )
+        for row in rows
+    ]
+    if not console.is_terminal:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerows([columns, *shown])
+        return
+    table = Table(*columns[:2])
+    for column in columns[2:]:
+        table.add_column(column, justify="right")
+    for values in shown:
+        table.add_row(*map(escape, values))
+    console.print(table)
+    console.print("stride and receptive field in pixels; none where there is no map of its own")

@@ -6,11 +6,11 @@ In a terminal rich draws; in a pipe a finished step is a plain line.
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
@@ -158,6 +158,15 @@ def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:
     else:
         console.print(f"suggestion: --lr {test.suggestion:g}, {test.reason}", soft_wrap=True)
     console.print(f"plot: {escape(str(plot))}", soft_wrap=True)
+
+
+def describe_accuracy(metrics: Mapping[str, Any]) -> str:
+    """An accuracy and its interval, of what `summarize` gives."""
+    interval = metrics["accuracy_interval"]
+    return (
+        f"{metrics['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}, "
+        f"{interval['level']:.0%} {interval['method'].capitalize()})"
+    )
 
 
 def print_left_out(left_out: Sequence[LeftOut], console: Console) -> None:

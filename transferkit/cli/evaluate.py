@@ -1,8 +1,10 @@
 """`transferkit evaluate`."""
 
+from typing import Any
+
 from rich.table import Table
 
-from transferkit.cli.console import escape, standard_output
+from transferkit.cli.console import describe_accuracy, escape, standard_output
 from transferkit.cli.exits import exit_for_unreadable, write_result
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
@@ -25,7 +27,7 @@ def evaluate(options: EvaluateOptions) -> None:
     metrics = recipe(options, settings.reporter())
     console = standard_output()
     if options.output:
-        print(f"{options.output}: accuracy {metrics['accuracy']:.3f} of {metrics['n']} images")
+        print(f"{options.output}: accuracy {describe_accuracy(metrics)} of {metrics['n']} images")
     elif console.is_terminal:
         console.print(_summary_line(metrics))
         console.print(_class_table(metrics))
@@ -34,9 +36,10 @@ def evaluate(options: EvaluateOptions) -> None:
     exit_for_unreadable([LeftOut(**item) for item in metrics["left_out"]])
 
 
-def _summary_line(metrics: dict[str, float]) -> str:
-    names = ("accuracy", "top5", "macro_f1", "log_loss", "ece")
-    return "  ".join(f"{name} {metrics[name]:.3f}" for name in names) + f"  n {metrics['n']}"
+def _summary_line(metrics: dict[str, Any]) -> str:
+    names = ("top5", "macro_f1", "log_loss", "ece")
+    others = "  ".join(f"{name} {metrics[name]:.3f}" for name in names)
+    return f"accuracy {describe_accuracy(metrics)}  {others}  n {metrics['n']}"
 
 
 def _class_table(metrics: dict[str, dict[str, dict[str, float]]]) -> Table:

@@ -1,6 +1,7 @@
 """`transferkit extract-features`."""
 
 from transferkit.cli.exits import exit_for_unreadable
+from transferkit.cli.finetune import show_result
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.recipes.options import ExtractFeaturesOptions
@@ -11,13 +12,22 @@ def extract_features(options: ExtractFeaturesOptions) -> None:
     """Write the features of every image of a dataset, for scikit-learn.
 
     Rows stand in plain sorted order of the paths. An .npz file holds features, labels,
-    label_names, paths, backbone, layer and preprocessing.
+    label_names, paths, columns, backbone, layer, pool and preprocessing. With --classifier one is
+    fitted at once, as finetune --strategy features does, and a run is left instead of a file.
 
-    Example: transferkit extract-features photos -b resnet18 -o features.npz
+    Example: transferkit extract-features photos -b resnet18 --layer stage3 --layer pooled -o f.npz
     """
+    if options.classifier:
+        from transferkit.recipes.finetune import finetune
+
+        result = finetune(options.to_finetune(), settings.reporter())
+        show_result(options.output, result.metrics)
+        exit_for_unreadable(result.plan.left_out)
+        return
     from transferkit.recipes.extract_features import extract_features as recipe
 
-    table = recipe(options, settings.reporter())
-    rows, columns = table.features.shape
-    print(f"{options.output}: {rows} images x {columns} features of {table.backbone}")
-    exit_for_unreadable(table.left_out)
+    written = recipe(options, settings.reporter())
+    rows, *shape = written.shape
+    width = " x ".join(map(str, shape))
+    print(f"{written.output}: {rows} images x {width} features of {written.backbone}")
+    exit_for_unreadable(written.left_out)

@@ -1,8 +1,11 @@
 """`transferkit finetune`."""
 
 import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from transferkit.cli.console import print_plan, print_range_test, standard_output
+from transferkit.cli.console import describe_accuracy, print_plan, print_range_test, standard_output
 from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
@@ -24,17 +27,20 @@ def finetune(options: FinetuneOptions) -> None:
     console = standard_output()
     if result.run is None:
         print_plan(result.plan, console)
-        exit_for_unreadable(result.plan.left_out)
-        return
-    if result.range_test and not result.metrics:
+    elif result.range_test and not result.metrics:
         print_range_test(result.range_test, result.run / RANGE_TEST_PLOT, console)
-        exit_for_unreadable(result.plan.left_out)
-        return
-    val = result.metrics["val"]
-    console.print(
-        f"val accuracy {val['accuracy']:.3f} of {val['n']} images "
-        f"(always the most frequent class: {result.metrics['majority_baseline']:.3f})"
-    )
-    print(f"run: {result.run}")
-    print(f"predict with it: transferkit predict IMAGE... -m {shlex.quote(str(result.run))}")
+    else:
+        show_result(result.run, result.metrics)
     exit_for_unreadable(result.plan.left_out)
+
+
+def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
+    """Say how good a run is, where it is and how to predict with it."""
+    val, baseline = metrics["val"], metrics["majority_baseline"]
+    standard_output().print(
+        f"val accuracy {describe_accuracy(val)} of {val['n']} images "
+        f"(always the most frequent class: {baseline:.3f})",
+        soft_wrap=True,
+    )
+    print(f"run: {run}")
+    print(f"predict with it: transferkit predict IMAGE... -m {shlex.quote(str(run))}")

@@ -15,10 +15,10 @@ from transferkit.data.walk import SUFFIXES
 from transferkit.errors import OptionError
 from transferkit.files import require_place
 from transferkit.recipes.options import PredictOptions
-from transferkit.tables import (
+from transferkit.tables import format_of
+from transferkit.tables.predictions import (
     Prediction,
     PredictionFormat,
-    format_of,
     format_predictions,
     write_predictions,
 )

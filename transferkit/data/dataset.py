@@ -28,6 +28,10 @@ class Dataset:
         """Positions in the index of a split's images."""
         return np.array([i for i, name in enumerate(self.splits) if name == split], dtype=np.int64)
 
+    def paths(self, split: Split) -> tuple[str, ...]:
+        """Paths of a split's images, relative to the dataset."""
+        return tuple(self.index.paths[i] for i in self.rows(split))
+
     def counts(self) -> dict[str, tuple[int, int, int]]:
         """Class name -> how many images in (train, val, test)."""
         of_split = [

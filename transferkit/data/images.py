@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = frozenset((
@@ -23,13 +24,31 @@ class ImageError(Exception):
     """An image that cannot be read; the message is the reason. Becomes a row, not a stop."""
 
 
-def read_image(path: Path) -> Image.Image:
-    """Read a file as an upright RGB picture; see `decode_image`.
+Picture = str | Path | Image.Image | NDArray[np.uint8]
+"""A file, an opened picture, or an array of (H, W, 3) or (H, W) uint8."""
+
+
+def read_image(picture: Picture) -> Image.Image:
+    """A picture as upright RGB; see `decode_image`.
 
     Raises:
-        ImageError: When the file cannot be read as a picture, with the reason.
+        ImageError: When it cannot be read as a picture, with the reason.
     """
-    return decode_image(read_bytes(path))
+    if isinstance(picture, Image.Image):
+        return upright_rgb(picture)
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture)
+    return decode_image(read_bytes(Path(picture)))
+
+
+def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise ImageError(
+            f"an array of {pixels.shape} {pixels.dtype}, expected (H, W, 3) or (H, W) uint8"
+        )
+    if not pixels.size:
+        raise ImageError("an empty array")
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def read_bytes(path: Path) -> bytes:

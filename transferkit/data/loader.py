@@ -8,14 +8,13 @@ seed alone, never on how many threads there are.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transferkit.data.images import ImageError, read_image
+from transferkit.data.images import ImageError, Picture, read_image
 from transferkit.data.parallel import map_in_order
 from transferkit.data.transforms import Transform
 
@@ -38,7 +37,7 @@ class Batch:
 
 
 def iterate_batches(
-    files: Sequence[Path],
+    pictures: Sequence[Picture],
     transform: Transform,
     *,
     batch_size: int,
@@ -46,21 +45,21 @@ def iterate_batches(
     order: Sequence[int] | NDArray[np.int64] | None = None,
     seed: tuple[int, ...] = (0,),
 ) -> Iterator[Batch]:
-    """Yield every picture of `files` once, in batches.
+    """Yield every one of `pictures` once, in batches.
 
     Args:
-        files: N files.
+        pictures: N files or pictures.
         transform: Applied to each picture, with a generator of its own.
         batch_size: Pictures a batch; the last batch has what is left.
         workers: Threads that decode.
-        order: Positions in `files` to yield, in this order; default all, first to last.
-        seed: With a file's position this seeds its generator: same seed, same pixels.
+        order: Positions in `pictures` to yield, in this order; default all, first to last.
+        seed: With a picture's position this seeds its generator: same seed, same pixels.
     """
-    rows = list(range(len(files)) if order is None else map(int, order))
+    rows = list(range(len(pictures)) if order is None else map(int, order))
 
     def load(row: int) -> tuple[int, NDArray[np.uint8] | str]:
         try:
-            image = read_image(files[row])
+            image = read_image(pictures[row])
         except ImageError as error:
             return row, str(error)
         return row, transform(image, np.random.default_rng((*seed, row)))

@@ -3,5 +3,8 @@
 PRETRAINED = "pretrained"
 """What `--weights` takes for the published weights of a backbone."""
 
+EDGES8 = "edges8"
+"""The hand-made backbone that needs no download."""
+
 NO_WEIGHTS = "none"
 """What `--weights` takes for random weights."""

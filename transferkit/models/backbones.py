@@ -1,8 +1,10 @@
 """From the name that a user types to a network that is ready."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import create_model
@@ -28,6 +30,7 @@ def create_network(
     weights: str | Path = PRETRAINED,
     num_classes: int | None = None,
     image_size: int | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> Network:
     """Build a backbone with its weights, and a new head or its own.
 
@@ -36,6 +39,7 @@ def create_network(
         weights: `pretrained`, `none`, or the path of a weights file.
         num_classes: Width of a new, untrained head; None keeps the pretrained one.
         image_size: Side in pixels for networks that are built for one size; None for their own.
+        model_args: More arguments that build it.
 
     Raises:
         UnknownNameError: When there is no such backbone.
@@ -46,15 +50,30 @@ def create_network(
     if str(weights) != PRETRAINED:
         config = {k: v for k, v in origin.config.items() if k not in _OF_PUBLISHED_WEIGHTS}
         origin = replace(origin, config=config)
+    if model_args:
+        origin = replace(origin, model_args={**origin.model_args, **model_args})
     network = _build(origin, image_size)
-    if str(weights) != NO_WEIGHTS:
-        path = origin.weights_file() if str(weights) == PRETRAINED else Path(weights)
+    if path := _weights_file(origin, weights):
         layouts = (
             lambda state: _timm_translation(network, path),
             lambda state: _other_library_translation(network, state),
         )
         fit_weights(network, path, keep_head=num_classes is None, layouts=layouts)
     return network if num_classes is None else network.with_new_head(num_classes)
+
+
+def _weights_file(origin: Origin, weights: str | Path) -> Path | None:
+    """The file to load; None where the network keeps what it was built with."""
+    if origin.source.by_formula and not (origin.folder or origin.repository):
+        if str(weights) != PRETRAINED:
+            raise OptionError(
+                f"--weights: {origin.architecture} is made by formula and takes none; leave the "
+                "option out"
+            )
+        return None
+    if str(weights) == NO_WEIGHTS:
+        return None
+    return origin.weights_file() if str(weights) == PRETRAINED else Path(weights)
 
 
 def _build(origin: Origin, image_size: int | None) -> Network:
@@ -122,7 +141,7 @@ def categories(network: Network) -> tuple[str, ...]:
     Raises:
         UnknownNameError: When nothing says what the outputs mean.
     """
-    if not network.heads:
+    if not network.heads or not network.num_classes:
         raise UnknownNameError(
             "set of categories", network.name, [], "it comes without a head; finetune it first"
         )

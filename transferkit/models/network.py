@@ -14,6 +14,21 @@ from transferkit.models.stages import Stage
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a network's feature maps and tokens are laid out.
+
+    Attributes:
+        class_token: Whether the first token stands for the whole picture.
+        prefix_tokens: How many tokens before those of the positions.
+        channels_last: Whether maps are (B, H, W, C) and not (B, C, H, W).
+    """
+
+    class_token: bool = False
+    prefix_tokens: int = 0
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
 class Source:
     """A library that backbones come from.
 
@@ -23,7 +38,10 @@ class Source:
         build: Architecture, arguments and configuration to a network with random weights.
         new_head: Gives the network's module a fresh head of so many classes.
         find_stages: A module, its heads and its input size to its stages.
-        features: Images to what enters the head.
+        forward_parts: Images to the last map or tokens, and to what enters the head; with True
+            the head runs too.
+        layout: A module to the layout of its maps and tokens.
+        by_formula: Whether its weights are computed, so that there are none to download.
     """
 
     prefix: str
@@ -31,7 +49,9 @@ class Source:
     build: Callable[[str, Mapping[str, Any], Mapping[str, Any]], "Network"]
     new_head: Callable[["Network", int], None]
     find_stages: Callable[[nn.Module, tuple[str, ...], tuple[int, int, int]], tuple[Stage, ...]]
-    features: Callable[["Network", Tensor], Tensor]
+    forward_parts: Callable[["Network", Tensor, bool], tuple[object, Tensor]]
+    layout: Callable[[nn.Module], Layout]
+    by_formula: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +108,31 @@ class Network:
         Returns:
             (B, feature_dim).
         """
-        return self.source.features(self, images)
+        return self.forward_parts(images)[1]
+
+    def forward_parts(self, images: Tensor, *, head: bool = False) -> tuple[object, Tensor]:
+        """A pass up to the head.
+
+        Args:
+            images: (B, 3, H, W) float32, normalised.
+            head: Whether the head's modules run as well.
+
+        Returns:
+            What the last stage puts out, nearly always a map or tokens, and (B, feature_dim).
+        """
+        return self.source.forward_parts(self, images, head)
+
+    @property
+    def layout(self) -> Layout:
+        """How its maps and tokens are laid out."""
+        return self.source.layout(self.module)
 
     def blank_image(self) -> Tensor:
         """One picture of zeros, (1, 3, H, W) float32."""
         return torch.zeros(1, *self.preprocessing.input_size, device=self.device)
 
     def with_new_head(self, num_classes: int) -> "Network":
-        """The same backbone with an untrained head.
+        """The same backbone with an untrained head, or with 0 classes without one.
 
         The module is changed in place: this network must not be used any more.
         """
@@ -105,7 +142,7 @@ class Network:
         self.module.eval()
         known = {id(parameter) for parameter in old}
         new = [name for name, p in self.module.named_parameters() if id(p) not in known]
-        heads = tuple(dict.fromkeys(name.rpartition(".")[0] for name in new))
+        heads = tuple(dict.fromkeys(name.rpartition(".")[0] for name in new)) or self.heads
         config = {k: v for k, v in self.config.items() if not k.startswith("label_")}
         return replace(
             self,

@@ -14,13 +14,14 @@ from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_ta
 
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import UnknownNameError, WeightsError
+from transferkit.models.edges_source import EDGES, edges_config
 from transferkit.models.network import Source
 from transferkit.models.timm_source import TIMM
 from transferkit.models.torchvision_source import TORCHVISION, weights_config
 from transferkit.models.weights import HUB_FILES, hub_file, url_file
 
-SOURCES: tuple[Source, ...] = (TORCHVISION, TIMM)
-"""Every library that backbones come from; the one without a prefix stands last."""
+SOURCES: tuple[Source, ...] = (EDGES, TORCHVISION, TIMM)
+"""Everything that backbones come from."""
 
 LOCAL_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
@@ -97,6 +98,8 @@ def find_backbone(name: str) -> Origin:
         if architecture not in TORCHVISION.names():
             raise _unknown(name)
         return Origin(TORCHVISION, architecture, weights_config(architecture))
+    if name in EDGES.names():
+        return Origin(EDGES, name, edges_config())
     architecture, tag = split_model_name_tag(name)
     if architecture not in TIMM.names():
         raise _unknown(name)
@@ -133,11 +136,11 @@ def _from_config(
         raise WeightsError(
             f"{file}: not a model's configuration ({type(error).__name__}: {error})"
         ) from error
-    source = next(s for s in SOURCES if name.startswith(s.prefix))
-    architecture = name.removeprefix(source.prefix)
-    if architecture not in source.names():
-        raise _unknown(name)
-    return Origin(source, architecture, config, model_args, folder, repository)
+    for source in SOURCES:
+        architecture = name.removeprefix(source.prefix)
+        if name.startswith(source.prefix) and architecture in source.names():
+            return Origin(source, architecture, config, model_args, folder, repository)
+    raise _unknown(name)
 
 
 def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -23,11 +23,13 @@ class Strategy(StrEnum):
 
     `partial`: the new head, or the last stages with it (see --unfreeze). `full`: everything.
     `gradual`: the head first, then one stage more at a time, from the last to the stem.
+    `features`: nothing; a classifier is fitted on what the network puts out.
     """
 
     PARTIAL = "partial"
     FULL = "full"
     GRADUAL = "gradual"
+    FEATURES = "features"
 
 
 @dataclass(frozen=True)
@@ -98,5 +100,7 @@ def _starts(
                 yield first, f"last:{count}"
                 first += thaw_every
             yield first, "all"
+        case Strategy.FEATURES:
+            return
         case _:
             assert_never(strategy)

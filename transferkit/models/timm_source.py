@@ -9,7 +9,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from transferkit.data.preprocessing import Preprocessing
-from transferkit.models.network import Network, Source, module_names
+from transferkit.models.network import Layout, Network, Source, module_names
 from transferkit.models.stages import Stage, timm_stages, traced_stages
 
 _CONFIG_KEYS = tuple(entry.name for entry in fields(PretrainedCfg))
@@ -57,10 +57,21 @@ def _new_head(network: Network, num_classes: int) -> None:
     network.module.reset_classifier(num_classes)  # type: ignore[operator]
 
 
-def _features(network: Network, images: Tensor) -> Tensor:
+def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object, Tensor]:
     module: Any = network.module
-    features: Tensor = module.forward_head(module.forward_features(images), pre_logits=True)
-    return features
+    last_map = module.forward_features(images)
+    prelogits: Tensor = module.forward_head(last_map, pre_logits=True)
+    if head:
+        module.forward_head(last_map)
+    return last_map, prelogits
+
+
+def _layout(module: nn.Module) -> Layout:
+    return Layout(
+        class_token=getattr(module, "global_pool", None) == "token",
+        prefix_tokens=getattr(module, "num_prefix_tokens", 0),
+        channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
+    )
 
 
 TIMM = Source(
@@ -69,5 +80,6 @@ TIMM = Source(
     build=_build,
     new_head=_new_head,
     find_stages=_find_stages,
-    features=_features,
+    forward_parts=_forward_parts,
+    layout=_layout,
 )

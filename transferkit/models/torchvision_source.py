@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from transferkit.data.preprocessing import Preprocessing
-from transferkit.models.network import Network, Source
+from transferkit.models.network import Layout, Network, Source
 from transferkit.models.stages import traced_stages
+
+_ANY = 1000
+"""The width of a head that is taken off at once."""
 
 
 def weights_entry(architecture: str) -> WeightsEnum:
@@ -44,14 +47,17 @@ def _names() -> Sequence[str]:
 
 
 def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str, Any]) -> Network:
+    num_classes = config["num_classes"]
     module = get_model(
         architecture,
         weights=None,
-        num_classes=config["num_classes"],
+        num_classes=num_classes or _ANY,
         **_extra_arguments(architecture, Preprocessing.from_config(config)),
         **model_args,
     ).eval()
-    head = _head_name(module, config["num_classes"])
+    head = _head_name(module, num_classes or _ANY)
+    if not num_classes:
+        _replace_head(module, head, nn.Identity())
     input_size = Preprocessing.from_config(config).input_size
     return Network(
         module=module,
@@ -60,7 +66,7 @@ def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str
         model_args=dict(model_args),
         config={k: v for k, v in config.items() if k != "url"},
         heads=(head,),
-        num_classes=config["num_classes"],
+        num_classes=num_classes,
         stages=traced_stages(module, (head,), input_size),
     )
 
@@ -89,28 +95,55 @@ def _new_head(network: Network, num_classes: int) -> None:
     (name,) = network.heads
     old = network.module.get_submodule(name)
     new: nn.Module
-    if isinstance(old, nn.Linear):
+    if not num_classes:
+        new = nn.Identity()
+    elif isinstance(old, nn.Linear):
         new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
     elif isinstance(old, nn.Conv2d):
         new = nn.Conv2d(old.in_channels, num_classes, old.kernel_size)  # type: ignore[arg-type]
     else:
         raise TypeError(f"the head of {network.name} is {old}, expected a linear layer")
+    _replace_head(network.module, name, new.to(network.device))
+
+
+def _replace_head(module: nn.Module, name: str, head: nn.Module) -> None:
     parent, _, attribute = name.rpartition(".")
-    setattr(network.module.get_submodule(parent), attribute, new.to(network.device))
+    setattr(module.get_submodule(parent), attribute, head)
 
 
-def _features(network: Network, images: Tensor) -> Tensor:
+def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object, Tensor]:
+    # Torchvision's forward() has no parts, so the whole of it runs and is looked into.
     (name,) = network.heads
+    maps: list[Tensor] = []
     entering: list[Tensor] = []
-    head = network.module.get_submodule(name)
-    handle = head.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
+
+    def keep_map(module: nn.Module, _: object, output: object) -> None:
+        if not entering and isinstance(output, Tensor) and output.ndim > 2:
+            maps[:] = [output]
+
+    handles = [
+        module.register_forward_hook(keep_map)
+        for module in network.module.modules()
+        if next(module.parameters(), None) is not None
+    ]
+    head_module = network.module.get_submodule(name)
+    handles.append(
+        head_module.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
+    )
     try:
         network.module(images)
     finally:
-        handle.remove()
-    (features,) = entering
+        for handle in handles:
+            handle.remove()
+    (prelogits,) = entering
     # SqueezeNet's head is a convolution: its input still has a height and a width.
-    return torch.flatten(features, 2).mean(dim=2) if features.ndim > 2 else features
+    pooled = torch.flatten(prelogits, 2).mean(dim=2) if prelogits.ndim > 2 else prelogits
+    return maps[0], pooled
+
+
+def _layout(module: nn.Module) -> Layout:
+    has_class_token = hasattr(module, "class_token")
+    return Layout(class_token=has_class_token, prefix_tokens=int(has_class_token))
 
 
 TORCHVISION = Source(
@@ -119,5 +152,6 @@ TORCHVISION = Source(
     build=_build,
     new_head=_new_head,
     find_stages=traced_stages,
-    features=_features,
+    forward_parts=_forward_parts,
+    layout=_layout,
 )

@@ -87,6 +87,12 @@ def flag_of(entry: Field[Any]) -> str:
     return str(flags[-1])
 
 
+def changed(options: "Options", names: Sequence[str]) -> list[str]:
+    """The flags of those of the named fields that do not have their default."""
+    named = {entry.name: entry for entry in fields(options)}
+    return [flag_of(named[name]) for name in names if getattr(options, name) != named[name].default]
+
+
 def number_or_auto(text: str) -> int | None:
     """`auto` as None, anything else as a whole number.
 

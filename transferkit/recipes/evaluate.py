@@ -11,7 +11,7 @@ from transferkit.bundle import ModelBundle
 from transferkit.data.index import ImageIndex, scan
 from transferkit.errors import DataError, name_some
 from transferkit.files import require_place, write_json
-from transferkit.inference import collect, probabilities
+from transferkit.inference import collect
 from transferkit.metrics import summarize
 from transferkit.recipes.compute import create_pass, readable_part
 from transferkit.recipes.options import EvaluateOptions
@@ -39,9 +39,9 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     labels = _model_labels(index, bundle.class_names)
     how = create_pass(options, bundle.network)
     with reporter.progress("evaluating", len(index)) as progress:
-        parts = probabilities(bundle.network, index.files, how)
+        parts = bundle.probabilities(index.files, how)
         table = collect(parts, len(index), len(bundle.class_names), progress.advance)
-    left_out = readable_part(index, table).left_out
+    left_out = readable_part(index, table.reasons).left_out
     metrics = summarize(labels[table.readable], table.values[table.readable], bundle.class_names)
     metrics["left_out"] = [asdict(item) for item in left_out]
     reporter.left_out(left_out)

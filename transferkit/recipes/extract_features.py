@@ -1,70 +1,157 @@
 """Turn a dataset of images into a table of features."""
 
-import torch
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from transferkit.bundle import ModelBundle
-from transferkit.data.index import scan
-from transferkit.errors import OutputError
+from transferkit.data.index import ImageIndex, scan
+from transferkit.errors import DataError, OptionError, OutputError
 from transferkit.files import require_place
-from transferkit.inference import collect, features
-from transferkit.models.backbones import create_network
-from transferkit.models.network import Network
+from transferkit.inference import features
+from transferkit.models.features import FeatureExtractor
+from transferkit.models.weights import tensors_digest
 from transferkit.recipes.compute import create_pass, readable_part
+from transferkit.recipes.features import create_extractor, extractor_of
 from transferkit.recipes.options import ExtractFeaturesOptions
-from transferkit.reporting import SILENT, Reporter
-from transferkit.tables import FeatureFormat, FeatureTable, format_of, write_features
+from transferkit.reporting import SILENT, LeftOut, Reporter
+from transferkit.tables import format_of
+from transferkit.tables.features import FeatureFormat, FeatureTable, write_features
+from transferkit.tables.spool import Spool
 
-_POOLED = "pooled"
+PARTIAL = ".partial"
+"""What is added to a file's name for the folder of an unfinished extraction."""
 
 
-def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILENT) -> FeatureTable:
-    """Compute what enters the head for every image of a dataset, and write it.
+@dataclass(frozen=True)
+class Extraction:
+    """What was written.
 
-    Returns:
-        The table, its rows in the order of the index.
+    Attributes:
+        output: The file.
+        shape: (N, D) of the features; (N, ...) of maps.
+        backbone: What made them.
+        layer: Where in it; several with commas between.
+        left_out: What the dataset holds and the file does not.
+    """
+
+    output: Path
+    shape: tuple[int, ...]
+    backbone: str
+    layer: str
+    left_out: tuple[LeftOut, ...]
+
+
+def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILENT) -> Extraction:
+    """Compute features of every image of a dataset, and write them in the order of the index.
+
+    They go to disk as they come, so memory does not grow with their number; an interrupted
+    extraction keeps them in a folder beside the output.
 
     Raises:
         DataError: When there are no images, or none can be read.
+        UnknownNameError: When there is no such backbone or layer.
         WeightsError: When the backbone's weights cannot be had.
+        OptionError: When an option cannot work with this backbone or format.
         OutputError: When the file is there already or cannot be written.
     """
     kind: FeatureFormat = format_of(options.output, FeatureFormat, "--output")
+    _require_free(options)
+    index = scan(options.data)
+    extractor = _extractor(options)
+    if len(extractor.shape) > 1 and not kind.holds_maps:
+        raise OptionError(
+            f"--pool none: a .{kind} file holds no maps of {extractor.shape}; write .npz or "
+            ".safetensors, or --pool flatten"
+        )
+    spool = _compute(options, index, extractor, reporter)
+    try:
+        readable = readable_part(index, spool.reasons)
+    except DataError:
+        spool.remove()
+        raise
+    network = extractor.network
+    table = FeatureTable(
+        features=spool.rows,
+        labels=readable.labels,
+        label_names=readable.class_names,
+        paths=readable.paths,
+        columns=extractor.columns,
+        backbone=network.name,
+        layer=",".join(extractor.layers),
+        pool=str(extractor.pool),
+        preprocessing=network.preprocessing.to_config(),
+    )
+    write_features(table, options.output, kind)
+    shape = spool.rows.shape
+    spool.remove()
+    reporter.left_out(readable.left_out)
+    return Extraction(options.output, shape, network.name, table.layer, readable.left_out)
+
+
+def _extractor(options: ExtractFeaturesOptions) -> FeatureExtractor:
+    if not options.model:
+        backbone = options.backbone or "resnet18"
+        return create_extractor(options, backbone=backbone, weights=options.weights)
+    bundle = ModelBundle.load(options.model)
+    own = bundle.extractor
+    return extractor_of(bundle.network, options, layers=own.layers, pool=own.pool)
+
+
+def _require_free(options: ExtractFeaturesOptions) -> None:
+    require_place(options.output)
     if options.output.exists() and not options.overwrite:
         raise OutputError(
             f"{options.output}: is there already; name another file, or replace it with --overwrite"
         )
-    require_place(options.output)
-    index = scan(options.data)
-    network = _network(options)
-    how = create_pass(options, network)
-    with reporter.progress("extracting", len(index)) as progress:
-        parts = features(network, index.files, how)
-        table = collect(parts, len(index), network.feature_dim, progress.advance)
-    readable = readable_part(index, table)
-    result = FeatureTable(
-        features=table.values[table.readable],
-        labels=readable.labels,
-        label_names=readable.class_names,
-        paths=readable.paths,
-        backbone=network.name,
-        layer=_POOLED,
-        preprocessing=network.preprocessing.to_config(),
-        left_out=readable.left_out,
-    )
-    write_features(result, options.output, kind)
-    reporter.left_out(result.left_out)
-    return result
-
-
-def _network(options: ExtractFeaturesOptions) -> Network:
-    if options.model:
-        network = ModelBundle.load(options.model).network
-    else:
-        torch.manual_seed(options.seed)
-        network = create_network(
-            options.backbone or "resnet18", weights=options.weights, image_size=options.image_size
+    if _partial(options).exists() and not (options.resume or options.overwrite):
+        raise OutputError(
+            f"{_partial(options)}: holds an unfinished extraction; go on with --resume, or begin "
+            "anew with --overwrite"
         )
-    preprocessing = network.preprocessing.changed(
-        image_size=options.image_size, resize=options.resize
-    )
-    return network.with_preprocessing(preprocessing)
+
+
+def _partial(options: ExtractFeaturesOptions) -> Path:
+    return options.output.with_name(options.output.name + PARTIAL)
+
+
+def _compute(
+    options: ExtractFeaturesOptions,
+    index: ImageIndex,
+    extractor: FeatureExtractor,
+    reporter: Reporter,
+) -> Spool:
+    """The features of all files, on disk; those of an earlier run are kept with --resume."""
+    how = create_pass(options, extractor.network)
+    identity = _identity(index, extractor) | {"precision": how.precision}
+    spool = Spool.open(_partial(options), identity, extractor.shape, resume=options.resume)
+    start = spool.done
+    try:
+        with reporter.progress("extracting", len(index)) as progress:
+            progress.advance(start)
+            for part in features(extractor, index.files[start:], how):
+                spool.add(part.values, {start + row: why for row, why in part.failures})
+                progress.advance(len(part.rows) + len(part.failures))
+    except KeyboardInterrupt:
+        reporter.notice(f"{spool.done} of {len(index)} images are kept; go on with --resume")
+        raise
+    return spool
+
+
+def _identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
+    """What the rows depend on."""
+    files = hashlib.sha256()
+    for name, path in zip(index.paths, index.files, strict=True):
+        found = path.stat()
+        line = f"{name}\t{found.st_size}\t{found.st_mtime_ns}\n"
+        files.update(line.encode("utf-8", "surrogateescape"))
+    network = extractor.network
+    return {
+        "files": files.hexdigest(),
+        "backbone": network.name,
+        "weights": tensors_digest(network.module.state_dict()),
+        "layers": extractor.layers,
+        "pool": extractor.pool,
+        "preprocessing": network.preprocessing.to_config(),
+    }

@@ -23,14 +23,17 @@ from transferkit.inference import Collected
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.backbones import create_network
 from transferkit.models.network import Network
+from transferkit.models.phases import Strategy
 from transferkit.recipes.compute import create_pass
+from transferkit.recipes.features import create_extractor
 from transferkit.recipes.options import FinetuneOptions
-from transferkit.recipes.plan import create_plan, settle_phases, settle_rates
+from transferkit.recipes.plan import create_plan, settle_phases, settle_rates, settled
 from transferkit.recipes.run_folder import (
     METRICS,
     MODEL,
     choose_run,
     clear_run,
+    resolved_options,
     write_history,
     write_inputs,
     write_range_test,
@@ -81,6 +84,8 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     require_optimizer(options.optimizer)
     run = None if options.dry_run else choose_run(options)
     dataset = _dataset(options, reporter)
+    if options.strategy is Strategy.FEATURES:
+        return _finetune_features(options, dataset, run, reporter, started)
     torch.manual_seed(options.seed)
     network = _network(options, len(dataset.index.class_names))
     phases, rates = settle_phases(options, network), settle_rates(options, network)
@@ -97,7 +102,8 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
         reporter.notice(f"--lr auto: {options.learning_rate:g}, {test.reason}")
     # Only now: bad data or weights must not cost the run that is to be replaced.
     clear_run(run)
-    write_inputs(run, work, rates)
+    resolved = resolved_options(run, options, network, work.how) | settled(options, network, rates)
+    write_inputs(run, dataset, network, resolved)
     if test:
         write_range_test(run, test)
     if options.find_lr:
@@ -105,11 +111,41 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     result = _train(work, rates, run)
     val = validation(work)
     metrics = _metrics(dataset, network, result, val)
-    ModelBundle(network, dataset.index.class_names, _provenance(options)).save(run / MODEL)
+    bundle = ModelBundle(network, dataset.index.class_names, _provenance(options))
+    _save(run, bundle, metrics, started)
+    paths = dataset.paths("val")
+    return FinetuneResult(run, plan, metrics, tuple(result.history), paths, val.values, test)
+
+
+def _finetune_features(
+    options: FinetuneOptions, dataset: Dataset, run: Path | None, reporter: Reporter, started: float
+) -> FinetuneResult:
+    # Here and not above: scikit-learn takes seconds to import, and the other strategies need none.
+    from transferkit.recipes.fit_features import create_features_plan, fit_on_features
+
+    extractor = create_extractor(options, backbone=options.backbone, weights=options.weights)
+    plan = create_features_plan(options, dataset, extractor)
+    if run is None:
+        return FinetuneResult(None, plan, {})
+    reporter.plan(plan)
+    network = extractor.network
+    how = create_pass(options, network)
+    clear_run(run)
+    taken = {"layer": extractor.layers, "pool": extractor.pool}
+    resolved = resolved_options(run, options, network, how) | taken
+    write_inputs(run, dataset, network, resolved)
+    result = fit_on_features(options, dataset, extractor, how, reporter)
+    names = dataset.index.class_names
+    bundle = ModelBundle(network, names, _provenance(options), result.head)
+    _save(run, bundle, result.metrics, started)
+    paths, values = dataset.paths("val"), result.val_probabilities
+    return FinetuneResult(run, plan, result.metrics, (), paths, values)
+
+
+def _save(run: Path, bundle: ModelBundle, metrics: dict[str, Any], started: float) -> None:
+    bundle.save(run / MODEL)
     metrics["seconds"] = time.perf_counter() - started
     write_json(run / METRICS, metrics)
-    paths = tuple(dataset.index.paths[i] for i in dataset.rows("val"))
-    return FinetuneResult(run, plan, metrics, tuple(result.history), paths, val.values, test)
 
 
 def _dataset(options: FinetuneOptions, reporter: Reporter) -> Dataset:
@@ -203,9 +239,11 @@ def _metrics(dataset: Dataset, network: Network, result: Fit, val: Collected) ->
 
 
 def _provenance(options: FinetuneOptions) -> dict[str, Any]:
+    features = options.strategy is Strategy.FEATURES
+    how = {"classifier": options.classifier} if features else {"unfreeze": options.unfreeze}
     return {
         "backbone": options.backbone,
         "weights": options.weights,
         "strategy": str(options.strategy),
-        "unfreeze": options.unfreeze,
+        **how,
     }

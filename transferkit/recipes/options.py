@@ -4,37 +4,40 @@ The command line is generated from these classes, the library takes them as they
 torch to be imported.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from transferkit.classifiers import Classifier
 from transferkit.data.augment import Augment
 from transferkit.data.preprocessing import Resize
 from transferkit.devices import Device, Precision
 from transferkit.errors import OptionError
-from transferkit.models import NO_WEIGHTS, PRETRAINED
+from transferkit.models import EDGES8, NO_WEIGHTS, PRETRAINED
+from transferkit.models.features import POOLED, Pool
 from transferkit.models.freezing import BatchNorm, check_unfreeze
 from transferkit.models.phases import Strategy
 from transferkit.recipes.declaration import (
     Options,
     Range,
+    changed,
     number_or_auto,
     option,
     rate_spread_or_auto,
 )
-from transferkit.tables import PredictionFormat
+from transferkit.tables.predictions import PredictionFormat
 from transferkit.training.loss import ClassWeights
 from transferkit.training.schedule import Scheduler
 
 _DATA_HELP = "Folder of images, one subfolder a class; or train/, val/ and test/ of such folders."
 _BACKBONE_HELP = (
-    "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME or "
-    "local-dir:PATH; see: transferkit backbones."
+    "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME, "
+    "local-dir:PATH, or edges8, which needs no download; see: transferkit backbones."
 )
 _WEIGHTS_HELP = "pretrained, none (random weights), or a .safetensors or .pth file."
 _MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
 
-_OUTPUT, _MODEL, _STRATEGY, _DATA, _TRAINING, _COMPUTE = (
-    "Output", "Model", "Strategy", "Data", "Training", "Compute",
+_OUTPUT, _MODEL, _STRATEGY, _FEATURES, _DATA, _TRAINING, _COMPUTE = (
+    "Output", "Model", "Strategy", "Features and classifier", "Data", "Training", "Compute",
 )  # fmt: skip
 
 
@@ -77,8 +80,72 @@ class PictureOptions(ComputeOptions):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(PictureOptions):
+    """Which features are taken."""
+
+    layer: tuple[str, ...] = option(
+        (),
+        panel=_FEATURES,
+        flags=("--layer",),
+        help="Where features are taken: pooled (the last map), prelogits (what enters the head), a "
+        "stage or a module; several are put side by side. See: transferkit backbones NAME "
+        "--layers.",
+        metavar="NAME",
+        show_default=POOLED,
+    )
+    pool: Pool | None = option(
+        None,
+        panel=_FEATURES,
+        help="How a map becomes a vector; auto is the class token where there is one, else avg.",
+        show_default=Pool.AUTO,
+    )
+    patches: int | None = option(
+        None,
+        panel=_FEATURES,
+        help="For -b edges8: edges are summed over a grid of so many by so many patches.",
+        within=Range(1, 64),
+        show_default="4",
+    )
+    seed: int = option(0, panel=_TRAINING, help="Same seed, same run.", within=Range(0, 2**32 - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions(FeatureOptions):
+    """What is fitted on features, and on which images."""
+
+    classifier: Classifier | None = option(
+        None,
+        panel=_FEATURES,
+        help="What is fitted on the features, its settings chosen by cross-validation.",
+        show_default=False,
+    )
+    val_fraction: float = option(
+        0.2,
+        panel=_DATA,
+        help="Share of each class that goes to validation.",
+        within=Range(0, 1, open_low=True, open_high=True),
+    )
+    val: Path | None = option(
+        None,
+        panel=_DATA,
+        help="Validation folder, one subfolder a class, instead of --val-fraction.",
+        metavar="DIR",
+        show_default=False,
+    )
+    class_weights: ClassWeights = option(
+        ClassWeights.NONE,
+        panel=_TRAINING,
+        help="balanced lets rare classes count as much as frequent ones.",
+    )
+
+    def _check_features(self, backbone: str | None) -> None:
+        if self.patches is not None and backbone != EDGES8:
+            raise OptionError(f"--patches is for -b {EDGES8}, not for {backbone or 'a model'}")
+
+
 @dataclass(frozen=True)
-class FinetuneOptions(PictureOptions):
+class FinetuneOptions(ClassifierOptions):
     """Options of `transferkit finetune`."""
 
     data: Path = option(argument=True, help=_DATA_HELP)
@@ -110,7 +177,7 @@ class FinetuneOptions(PictureOptions):
         Strategy.PARTIAL,
         panel=_STRATEGY,
         help="partial trains the head or the last stages, full everything, gradual one stage more "
-        "at a time.",
+        "at a time; features fits a scikit-learn classifier and leaves the backbone as it is.",
     )
     unfreeze: str = option(
         "head",
@@ -138,19 +205,6 @@ class FinetuneOptions(PictureOptions):
         panel=_STRATEGY,
         help="BatchNorm of trainable stages: eval keeps the pretrained statistics, train uses and "
         "updates them with each batch; auto is eval, and train with --weights none.",
-    )
-    val_fraction: float = option(
-        0.2,
-        panel=_DATA,
-        help="Share of each class that goes to validation.",
-        within=Range(0, 1, open_low=True, open_high=True),
-    )
-    val: Path | None = option(
-        None,
-        panel=_DATA,
-        help="Validation folder, one subfolder a class, instead of --val-fraction.",
-        metavar="DIR",
-        show_default=False,
     )
     augment: Augment = option(
         Augment.LIGHT, panel=_DATA, help="How strongly training pictures are varied."
@@ -201,20 +255,29 @@ class FinetuneOptions(PictureOptions):
     label_smoothing: float = option(
         0.1, panel=_TRAINING, help="Of the training loss.", within=Range(0, 1, open_high=True)
     )
-    class_weights: ClassWeights = option(
-        ClassWeights.NONE,
-        panel=_TRAINING,
-        help="balanced lets rare classes count as much as frequent ones.",
-    )
-    seed: int = option(0, panel=_TRAINING, help="Same seed, same run.", within=Range(0, 2**32 - 1))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unfreeze(self.unfreeze)
+        self._check_features(self.backbone)
+        self._check_strategy()
         self._check_phases()
         self._check_rates()
         if self.find_lr and self.dry_run:
             raise OptionError("--find-lr trains for a while, --dry-run does not; choose one")
+
+    def _check_strategy(self) -> None:
+        """Refuse what would do nothing: training options for features, and the other way round."""
+        if self.strategy is Strategy.FEATURES:
+            if given := changed(self, _TRAINED_BY_GRADIENT):
+                raise OptionError(
+                    f"{given[0]}: --strategy features trains no network; leave the option out, or "
+                    "choose another strategy"
+                )
+            if self.classifier is None:
+                object.__setattr__(self, "classifier", Classifier.SVM)
+        elif given := changed(self, ("classifier", "layer", "pool")):
+            raise OptionError(f"{given[0]} is for --strategy features, not for {self.strategy}")
 
     def _check_phases(self) -> None:
         partial = self.strategy is Strategy.PARTIAL
@@ -283,23 +346,35 @@ class FinetuneOptions(PictureOptions):
         """How many epochs train the head alone at first."""
         if self.freeze_epochs is not None:
             return self.freeze_epochs
-        sparing = self.strategy is not Strategy.PARTIAL and not self.from_scratch
+        sparing = self.strategy in (Strategy.FULL, Strategy.GRADUAL) and not self.from_scratch
         return 1 if sparing and self.epochs > 1 else 0
 
 
+_TRAINED_BY_GRADIENT = (
+    *("unfreeze", "freeze_epochs", "thaw_every", "bn", "augment", "find_lr", "learning_rate"),
+    *("backbone_learning_rate", "layer_decay", "optimizer", "scheduler", "epochs", "patience"),
+    *("weight_decay", "label_smoothing"),
+)
+"""Fields that only mean something where a network is trained."""
+
+
 @dataclass(frozen=True)
-class ExtractFeaturesOptions(PictureOptions):
+class ExtractFeaturesOptions(ClassifierOptions):
     """Options of `transferkit extract-features`."""
 
     data: Path = option(argument=True, help=_DATA_HELP)
     output: Path = option(
         panel=_OUTPUT,
         flags=("-o", "--output"),
-        metavar="FILE",
-        help="File to write: .npz, .parquet, .csv or .safetensors.",
+        metavar="FILE|RUN",
+        help="File to write: .npz, .parquet, .csv or .safetensors; with --classifier the folder of "
+        "a run.",
     )
     overwrite: bool = option(
-        False, panel=_OUTPUT, flags=("--overwrite",), help="Replace a file that is there."
+        False, panel=_OUTPUT, flags=("--overwrite",), help="Replace what is there."
+    )
+    resume: bool = option(
+        False, panel=_OUTPUT, flags=("--resume",), help="Go on with an interrupted extraction."
     )
     backbone: str | None = option(
         None,
@@ -317,15 +392,40 @@ class ExtractFeaturesOptions(PictureOptions):
         metavar="RUN",
         show_default=False,
     )
-    seed: int = option(
-        0, panel=_MODEL, help="Of the random weights of --weights none.", within=Range(0, 2**32 - 1)
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model and (self.backbone or self.weights != PRETRAINED):
             raise OptionError("--model brings its backbone and weights; leave out --backbone and "
                               "--weights")  # fmt: skip
+        self._check_features(self.backbone)
+        if self.classifier and self.resume:
+            raise OptionError("--resume goes on with a file of features; leave out --classifier")
+        if self.classifier is None and (
+            given := changed(self, ("val_fraction", "val", "class_weights"))
+        ):
+            raise OptionError(f"{given[0]} is for a --classifier; name one, or leave it out")
+
+    def to_finetune(self) -> FinetuneOptions:
+        """The same as options of `finetune`: with a classifier both commands do one thing."""
+        shared = {entry.name: getattr(self, entry.name) for entry in fields(ClassifierOptions)}
+        return FinetuneOptions(
+            self.data,
+            self.output,
+            overwrite=self.overwrite,
+            backbone=self.model_backbone or self.backbone or "resnet18",
+            weights=self.weights,
+            strategy=Strategy.FEATURES,
+            **shared,
+        )
+
+    @property
+    def model_backbone(self) -> str | None:
+        """What `--backbone` takes for the network of `--model`."""
+        if self.model is None or self.model.startswith(("local-dir:", "hf-hub:")):
+            return self.model
+        inside = Path(self.model, "model")
+        return f"local-dir:{inside if inside.is_dir() else self.model}"
 
 
 @dataclass(frozen=True)
@@ -409,3 +509,21 @@ class BackbonesOptions(Options):
 
     pattern: str = option("*", argument=True, help="A part of the name, or a pattern with * and ?.")
     local: bool = option(False, flags=("--local",), help="Only those whose weights are here.")
+    layers: bool = option(
+        False,
+        flags=("--layers",),
+        help="The layers of one backbone, as --layer takes them, instead of the list.",
+    )
+    image_size: int | None = option(
+        None,
+        help="With --layers: side of the pictures in pixels.",
+        within=Range(1),
+        show_default="the backbone's",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layers and (self.local or self.pattern == "*"):
+            raise OptionError("--layers: expected the name of one backbone, without --local")
+        if self.image_size and not self.layers:
+            raise OptionError("--image-size is for --layers")

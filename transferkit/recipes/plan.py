@@ -72,6 +72,23 @@ def settle_batch_norm(options: FinetuneOptions) -> BatchNorm:
     return BatchNorm.TRAIN if options.from_scratch else BatchNorm.EVAL
 
 
+def settled(
+    options: FinetuneOptions, network: Network, rates: Mapping[str, float]
+) -> dict[str, object]:
+    """The options of training, with what stood for "automatic" filled in."""
+    *_, last, head = rates
+    spread = isinstance(options.learning_rate, tuple)
+    return {
+        "learning_rate": options.learning_rate if spread else rates[head],
+        "backbone_learning_rate": None if spread else rates[last],
+        "layer_decay": None if spread else settle_layer_decay(options, network),
+        "learning_rates": rates,
+        "freeze_epochs": options.head_epochs,
+        "thaw_every": options.epochs_per_thaw,
+        "bn": settle_batch_norm(options),
+    }
+
+
 def create_plan(
     options: FinetuneOptions,
     dataset: Dataset,
@@ -118,17 +135,28 @@ def create_plan(
     return Plan(settings, dataset.counts(), dataset.index.left_out, stages, rows)
 
 
+def describe_weights(options: FinetuneOptions, network: Network) -> str:
+    """What the backbone begins with, in a line."""
+    if network.source.by_formula:
+        return "made by formula"
+    if not options.from_scratch:
+        return options.weights
+    match options.strategy:
+        case Strategy.FEATURES:
+            return "none: random weights, whose features are those of chance"
+        case Strategy.PARTIAL:
+            frozen = "; the frozen part stays random, --strategy full trains it"
+        case _:
+            frozen = ""
+    return f"none: random weights, this trains from scratch and transfers nothing{frozen}"
+
+
 def _settings(
     options: FinetuneOptions,
     network: Network,
     phases: Sequence[Phase],
     rates: Mapping[str, float],
 ) -> tuple[tuple[str, str], ...]:
-    weights = options.weights
-    if options.from_scratch:
-        weights = "none: random weights, this trains from scratch and transfers nothing"
-        if options.strategy is Strategy.PARTIAL:
-            weights += "; the frozen part stays random, --strategy full trains it"
     training = (
         f"{options.epochs} epochs, batches of {options.batch_size}, patience {options.patience}, "
         f"seed {options.seed}"
@@ -136,7 +164,7 @@ def _settings(
     return (
         ("data", str(options.data)),
         ("backbone", network.name),
-        ("weights", weights),
+        ("weights", describe_weights(options, network)),
         ("strategy", _strategy(options, phases[-1].name)),
         ("pictures", network.preprocessing.describe()),
         ("augmentation", str(options.augment)),

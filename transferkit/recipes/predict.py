@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,11 @@ from numpy.typing import NDArray
 from transferkit.bundle import ModelBundle
 from transferkit.data.walk import walk_images
 from transferkit.errors import DataError
-from transferkit.inference import probabilities
 from transferkit.models.backbones import categories, create_network
-from transferkit.models.network import Network
 from transferkit.recipes.compute import create_pass
 from transferkit.recipes.options import PredictOptions
 from transferkit.reporting import SILENT, Reporter
-from transferkit.tables import Prediction
+from transferkit.tables.predictions import Prediction
 
 STANDARD_INPUT = "-"
 
@@ -38,10 +37,10 @@ def predict(
         WeightsError: When the backbone's weights cannot be had.
     """
     paths = _expand(options.inputs, listed)
-    network, names = _load(options)
-    how = create_pass(options, network)
+    bundle = _load(options)
+    how = create_pass(options, bundle.network)
     with reporter.progress("predicting", len(paths)) as progress:
-        for part in probabilities(network, [Path(path) for path in paths], how):
+        for part in bundle.probabilities(paths, how):
             failed = dict(part.failures)
             found = (
                 dict(zip(part.rows.tolist(), part.values, strict=True)) if len(part.rows) else {}
@@ -50,20 +49,19 @@ def predict(
                 if row in failed:
                     yield Prediction(paths[row], None, None, (), failed[row])
                 else:
-                    yield _prediction(paths[row], found[row], names, options)
+                    yield _prediction(paths[row], found[row], bundle.class_names, options)
             progress.advance(len(failed) + len(found))
 
 
-def _load(options: PredictOptions) -> tuple[Network, tuple[str, ...]]:
+def _load(options: PredictOptions) -> ModelBundle:
     if options.model:
-        bundle = ModelBundle.load(options.model)
-        return bundle.network, bundle.class_names
+        return ModelBundle.load(options.model)
     network = create_network(options.backbone or "", weights=options.weights)
-    return network, categories(network)
+    return ModelBundle(network, categories(network))
 
 
 def _prediction(
-    path: str, row: NDArray[np.float32], names: Sequence[str], options: PredictOptions
+    path: str, row: NDArray[np.floating[Any]], names: Sequence[str], options: PredictOptions
 ) -> Prediction:
     best = np.argsort(-row, kind="stable")[: options.top_k]
     confidence = float(row[best[0]])

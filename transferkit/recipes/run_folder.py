@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from transferkit.data.dataset import Dataset
 from transferkit.errors import OutputError
 from transferkit.files import write_json
+from transferkit.inference import Pass
 from transferkit.models.network import Network
 from transferkit.models.weights import tensors_digest
 from transferkit.recipes.options import FinetuneOptions
-from transferkit.recipes.plan import settle_batch_norm, settle_layer_decay
-from transferkit.recipes.training_setup import Work
 from transferkit.report.plots import draw_range_test
 from transferkit.reporting import EpochRow
 from transferkit.tables import write_csv
@@ -23,7 +24,10 @@ MODEL, METRICS, HISTORY, SPLIT, OPTIONS = (
     "model", "metrics.json", "history.csv", "split.csv", "options.json",
 )  # fmt: skip
 RANGE_TEST, RANGE_TEST_PLOT = "find_lr.csv", "find_lr.png"
-_PACKAGES = ("transferkit", "torch", "torchvision", "timm", "accelerate", "pillow", "numpy")
+_PACKAGES = (
+    *("transferkit", "torch", "torchvision", "timm", "accelerate", "pillow", "numpy"),
+    *("scikit-learn", "skops"),
+)
 
 
 def choose_run(options: FinetuneOptions) -> Path:
@@ -77,18 +81,25 @@ def _unused_name(options: FinetuneOptions) -> Path:
     return run
 
 
-def write_inputs(run: Path, work: Work, rates: Mapping[str, float]) -> None:
+def write_inputs(
+    run: Path, dataset: Dataset, network: Network, resolved: Mapping[str, Any]
+) -> None:
     """Write options.json and split.csv, all that is known before training.
+
+    Args:
+        run: The run's folder.
+        dataset: What is trained on.
+        network: With the weights that it begins with.
+        resolved: Every option, see `resolved_options`.
 
     Raises:
         OutputError: When they cannot be written: better now than after hours.
     """
-    network, dataset = work.network, work.dataset
     body = {k: v for k, v in network.module.state_dict().items() if not _in_head(k, network)}
     write_json(
         run / OPTIONS,
         {
-            **_resolved(run, work, rates),
+            **{k: str(v) if isinstance(v, Path) else v for k, v in resolved.items()},
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in _PACKAGES},
             "weights_sha256": tensors_digest(body),
@@ -102,28 +113,23 @@ def write_inputs(run: Path, work: Work, rates: Mapping[str, float]) -> None:
     write_csv(run / SPLIT, ("path", "label", "split", "sha256", "group"), rows)
 
 
-def _resolved(run: Path, work: Work, rates: Mapping[str, float]) -> dict[str, object]:
-    """Every option, with what stood for "automatic" or "the backbone's" filled in."""
-    options, preprocessing, how = work.options, work.network.preprocessing, work.how
-    values: dict[str, object] = {f.name: getattr(options, f.name) for f in fields(options)}
-    *_, last, head = rates
-    spread = isinstance(options.learning_rate, tuple)
-    values |= {
+def resolved_options(
+    run: Path, options: FinetuneOptions, network: Network, how: Pass
+) -> dict[str, Any]:
+    """Every option, with what stood for "automatic" or "the backbone's" filled in.
+
+    Rates and phases are not among them: the strategies that have some add them.
+    """
+    values: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
+    preprocessing = network.preprocessing
+    return values | {
         "output": run,
-        "learning_rate": options.learning_rate if spread else rates[head],
-        "backbone_learning_rate": None if spread else rates[last],
-        "layer_decay": None if spread else settle_layer_decay(options, work.network),
-        "learning_rates": rates,
-        "freeze_epochs": options.head_epochs,
-        "thaw_every": options.epochs_per_thaw,
-        "bn": settle_batch_norm(options),
         "image_size": preprocessing.input_size[-1],
         "resize": preprocessing.resize,
         "device": how.device.type,
         "precision": how.precision,
         "workers": how.workers,
     }
-    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
 
 def _in_head(name: str, network: Network) -> bool:

@@ -86,7 +86,7 @@ def validation(work: Work) -> Collected:
     with work.reporter.progress("validating", len(files)) as progress:
         parts = probabilities(work.network, files, work.how)
         val = collect(parts, len(files), work.network.num_classes, progress.advance)
-    _require_readable(work.dataset, [(int(rows[row]), why) for row, why in val.reasons.items()])
+    require_all_readable(work.dataset, [(int(rows[row]), why) for row, why in val.reasons.items()])
     return val
 
 
@@ -102,7 +102,7 @@ def _batches(work: Work, per_epoch: int, epoch: int) -> Iterator[tuple[Tensor, T
         order=shuffled[:per_epoch],
         seed=(options.seed, epoch),
     ):
-        _require_readable(work.dataset, batch.failures)
+        require_all_readable(work.dataset, batch.failures)
         pixels = normalize(batch.pixels.to(how.device), work.network.preprocessing)
         yield pixels, labels[batch.rows].to(how.device)
 
@@ -113,8 +113,16 @@ def _loss_and_accuracy(work: Work) -> tuple[float, float]:
     return log_loss(labels, values), top_k_accuracy(labels, values)
 
 
-def _require_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) -> None:
-    # All were read before training: what fails now has changed under our hands.
+def require_all_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) -> None:
+    """Check that a pass over a checked dataset met no unreadable image.
+
+    Args:
+        dataset: The dataset; all its images were read before training.
+        failures: (position in the index, reason) of those that now could not be.
+
+    Raises:
+        DataError: When there are any: they have changed under our hands.
+    """
     told = [f"{dataset.index.paths[row]} ({why})" for row, why in failures]
     if told:
         raise DataError(

@@ -1,0 +1,116 @@
+"""BackboneFeatures inside scikit-learn: its checks, pipelines, searches, copies."""
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import estimator_checks as checks
+
+import transferkit
+from transferkit.errors import DataError, OptionError
+from transferkit.sklearn import BackboneFeatures
+
+SMALL = {"weights": "none", "image_size": 32, "workers": 1}
+
+
+def small(**parameters) -> BackboneFeatures:
+    return BackboneFeatures("test_resnet", **SMALL, **parameters)
+
+
+@pytest.fixture
+def pictures(image_folder):
+    files = sorted(image_folder.rglob("*.png"))
+    return [str(path) for path in files], [path.parent.name for path in files]
+
+
+CHECKS = (
+    checks.check_do_not_raise_errors_in_init_or_set_params,
+    checks.check_estimator_cloneable,
+    checks.check_estimator_repr,
+    checks.check_estimator_tags_renamed,
+    checks.check_get_params_invariance,
+    checks.check_mixin_order,
+    checks.check_no_attributes_set_in_init,
+    checks.check_parameters_default_constructible,
+    checks.check_set_params,
+    checks.check_valid_tag_types,
+)
+"""All of scikit-learn's that hand over no table of numbers, which is no picture."""
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_estimator_checks__that_apply_pass(check):
+    check("BackboneFeatures", BackboneFeatures("edges8"))
+
+
+def test_transform__before_fit_is_an_error(pictures):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        BackboneFeatures("edges8").transform(pictures[0])
+
+
+def test_transform__is_what_extract_features_writes(image_folder, pictures, tmp_path):
+    transferkit.extract_features(
+        image_folder, tmp_path / "f.npz", backbone="test_resnet", layer=("stage2",), **SMALL
+    )
+    model = small(layer="stage2").fit(pictures[0])
+
+    with np.load(tmp_path / "f.npz") as file:
+        assert np.array_equal(model.transform(pictures[0]), file["features"])
+        assert model.get_feature_names_out().tolist() == file["columns"].tolist()
+    assert model.n_features_out_ == len(model.get_feature_names_out())
+
+
+def test_transform__takes_paths_pictures_and_arrays(pictures):
+    files = pictures[0][:3]
+    arrays = np.stack([np.asarray(Image.open(file)) for file in files])
+    model = small().fit(files)
+    expected = model.transform(files)
+
+    assert np.array_equal(model.transform(arrays), expected)
+    assert np.array_equal(model.transform([Image.open(file) for file in files]), expected)
+    assert np.array_equal(model.transform(np.array(files)), expected)
+
+
+def test_pipeline__search_and_cross_validation(pictures):
+    files, labels = pictures
+    pipeline = make_pipeline(small(), LogisticRegression())
+    scores = cross_val_score(pipeline, files, labels, cv=2)
+    grid = {"backbonefeatures__layer": ["stem", ["stage2", "pooled"]]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(files, labels)
+
+    assert scores.mean() > 0.8
+    assert search.best_score_ > 0.8
+    assert search.predict(files[:1]).tolist() == labels[:1]
+
+
+def test_copies__have_the_parameters_and_a_pickle_the_backbone(pictures):
+    model = small(layer="stem", pool="max").fit(pictures[0])
+    copied = clone(model)
+
+    assert copied.get_params() == model.get_params()
+    assert not hasattr(copied, "extractor_")
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.transform(pictures[0][:2]), model.transform(pictures[0][:2]))
+    assert copied.set_params(pool="avg").pool == "avg"
+
+
+def test_errors__say_which_picture_or_parameter(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"broken")
+    model = small()
+
+    with pytest.raises(DataError, match=r"a\.jpg: not an image in a known format"):
+        model.fit_transform([str(tmp_path / "a.jpg")])
+    with pytest.raises(DataError, match=r"picture 1: an array of \(4, 4, 2\)"):
+        model.transform([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8)])
+    with pytest.raises(DataError, match="got no pictures"):
+        model.fit([])
+    with pytest.raises(DataError, match="got one path"):
+        model.fit("a.jpg")
+    with pytest.raises(OptionError, match="pool='none' gives maps"):
+        small(pool="none").fit(["a.jpg"])

@@ -1,0 +1,82 @@
+"""Rows on disk: an interruption at any moment loses the batch it met and nothing else."""
+
+import numpy as np
+import pytest
+
+from transferkit.errors import OutputError
+from transferkit.tables.spool import Spool
+
+IDENTITY = {"backbone": "x", "layers": ("pooled",)}
+ROWS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+
+
+def begun(folder, *, resume=False, identity=IDENTITY) -> Spool:
+    return Spool.open(folder, identity, (3,), resume=resume)
+
+
+def filled(folder) -> Spool:
+    spool = begun(folder)
+    spool.add(ROWS[:2], {2: "broken"})
+    spool.add(ROWS[2:4], {})
+    return spool
+
+
+def test_spool__gives_rows_back_in_slices(tmp_path):
+    spool = filled(tmp_path / "s")
+
+    assert (spool.done, spool.reasons, spool.rows.shape) == (5, {2: "broken"}, (4, 3))
+    assert np.array_equal(spool.rows[slice(0, 4)], ROWS[:4])
+    assert np.array_equal(spool.rows[slice(1, 3)], ROWS[1:3])
+    spool.remove()
+    assert not (tmp_path / "s").exists()
+
+
+def test_spool__goes_on_where_it_stopped(tmp_path):
+    filled(tmp_path / "s")
+    spool = begun(tmp_path / "s", resume=True)
+    spool.add(ROWS[4:], {5: "gone"})
+
+    assert (spool.done, spool.reasons) == (9, {2: "broken", 5: "gone"})
+    assert np.array_equal(spool.rows[slice(0, 7)], ROWS)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "done"),
+    [
+        ("rows.f32", lambda data: data + b"\0" * 17, 5),  # rows without their line
+        ("log.jsonl", lambda data: data + b"[9, [", 5),  # a line cut off
+        ("log.jsonl", lambda data: data[: data.index(b"\n") + 3], 3),
+        ("rows.f32", lambda data: data[:30], 3),  # a line without its rows
+        ("rows.f32", lambda data: b"", 0),
+    ],
+)
+def test_spool__takes_no_batch_for_finished_that_is_not(tmp_path, file, damage, done):
+    filled(tmp_path / "s")
+    path = tmp_path / "s" / file
+    path.write_bytes(damage(path.read_bytes()))
+
+    spool = begun(tmp_path / "s", resume=True)
+
+    assert spool.done == done
+    count = done - len(spool.reasons)
+    assert np.array_equal(spool.rows[slice(0, count)], ROWS[:count])
+    spool.add(ROWS[count : count + 1], {})
+    assert np.array_equal(spool.rows[slice(count, count + 1)], ROWS[count : count + 1])
+
+
+def test_spool__rows_of_something_else_are_not_gone_on_with(tmp_path):
+    filled(tmp_path / "s")
+
+    with pytest.raises(OutputError, match="begun with other layers; give the same options"):
+        begun(tmp_path / "s", resume=True, identity={**IDENTITY, "layers": ("stem",)})
+    assert begun(tmp_path / "s", resume=False).done == 0
+
+
+def test_spool__a_full_device_keeps_what_is_finished(tmp_path, monkeypatch):
+    spool = filled(tmp_path / "s")
+    (tmp_path / "s" / "rows.f32").rename(tmp_path / "kept")
+    (tmp_path / "s" / "rows.f32").symlink_to("/dev/full")
+
+    with pytest.raises(OutputError, match="No space left on device; what is finished there stays"):
+        spool.add(ROWS[4:], {})
+    assert spool.done == 5

@@ -1,0 +1,183 @@
+"""Choose a classifier's settings by cross-validation, fit it on all rows, calibrate it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import (
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from transferkit.classifiers import Classifier
+from transferkit.classifiers.families import FAMILIES, Family, Fold, Settings
+from transferkit.errors import DataError, OptionError
+
+FOLDS = 5
+SEARCH_ROWS = 5000
+"""At most so many rows choose the settings; all of them are fitted with what was chosen."""
+
+Labels = NDArray[np.int64]
+Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A classifier that is ready.
+
+    Attributes:
+        estimator: scikit-learn's, from features to probabilities, scaling inside.
+        settings: What cross-validation chose.
+        tried: Every setting with its accuracy, in the order of the grid.
+        correct: How many rows the chosen setting had right while they were held out.
+        searched: How many rows that was asked of.
+        folds: In how many parts they were divided.
+    """
+
+    estimator: Any
+    settings: Settings
+    tried: tuple[tuple[Settings, float], ...]
+    correct: int
+    searched: int
+    folds: int
+
+
+def require_weights_possible(kind: Classifier, *, balanced: bool) -> None:
+    """Check that a classifier can weight classes, where that is asked for.
+
+    Raises:
+        OptionError: When it cannot.
+    """
+    if balanced and not FAMILIES[kind].takes_class_weight:
+        able = ", ".join(k for k, family in FAMILIES.items() if family.takes_class_weight)
+        raise OptionError(
+            f"--class-weights balanced: {kind} does not weight classes; take {able}, or none"
+        )
+
+
+def grid_size(kind: Classifier, rows: int, width: int) -> int:
+    """How many settings are tried on so many training rows of so many features."""
+    return len(FAMILIES[kind].grid(rows, width))
+
+
+def fit_classifier(
+    kind: Classifier,
+    features: NDArray[np.floating[Any]],
+    labels: Labels,
+    *,
+    seed: int,
+    balanced: bool = False,
+    groups: NDArray[np.int64] | None = None,
+    report: Callable[[int], None] = lambda rows: None,
+) -> Fitted:
+    """Fit a classifier on features.
+
+    Its settings are those with the highest accuracy in stratified cross-validation, of equals the
+    simplest model's. Scores become probabilities by a temperature that is fitted on held-out rows
+    too: Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2.
+
+    Args:
+        kind: The classifier.
+        features: (N, D).
+        labels: (N,) int64.
+        seed: Of the folds, and of a fit that is random.
+        balanced: Whether rare classes count as much as frequent ones.
+        groups: (N,) int64; rows with equal numbers are never on both sides of a fold.
+        report: Told how many rows were held out and answered, fold by fold.
+
+    Raises:
+        DataError: When a class has too few rows for cross-validation, or a feature is no number.
+        OptionError: When the classifier cannot weight classes.
+    """
+    require_weights_possible(kind, balanced=balanced)
+    if not np.isfinite(features).all():
+        raise DataError("some features are not finite numbers; try --precision fp32")
+    # In float64, so that what is predicted does not depend on how rows are batched.
+    rows, family = features.astype(np.float64), FAMILIES[kind]
+    common: dict[str, Any] = {"class_weight": "balanced"} if balanced else {}
+    common |= {"random_state": seed} if family.takes_seed else {}
+    # scikit-learn's own threads and those of BLAS wait for each other: one of the latter is faster.
+    with threadpool_limits(1, "blas"), catch_warnings():
+        simplefilter("ignore", ConvergenceWarning)
+        chosen_from = _some_rows(labels, seed)
+        correct, grid, folds = _cross_validate(
+            family, rows[chosen_from], labels[chosen_from], common, seed,
+            None if groups is None else groups[chosen_from], report,
+        )  # fmt: skip
+        best = int(np.argmax(correct))  # the first of equals
+        estimator = make_pipeline(StandardScaler(), family.create(**grid[best], **common))
+        if family.calibrated:
+            splits = list(_splits(labels, seed, groups))
+            estimator = CalibratedClassifierCV(
+                estimator, method="temperature", cv=splits, ensemble=False
+            )
+        estimator.fit(rows, labels)
+        if family.calibrated:
+            estimator.set_params(cv=None)  # the splits served, and would be kept with the model
+    count = len(chosen_from)
+    tried = zip(grid, (float(c) / count for c in correct), strict=True)
+    return Fitted(estimator, grid[best], tuple(tried), int(correct[best]), count, folds)
+
+
+def _cross_validate(
+    family: Family,
+    features: NDArray[np.float64],
+    labels: Labels,
+    common: Mapping[str, Any],
+    seed: int,
+    groups: NDArray[np.int64] | None,
+    report: Callable[[int], None],
+) -> tuple[NDArray[np.int64], tuple[Settings, ...], int]:
+    """For each setting how many held-out rows it had right; the settings; the folds."""
+    splits = list(_splits(labels, seed, groups))
+    grid = family.grid(min(len(train) for train, _ in splits), features.shape[1])
+    correct = np.zeros(len(grid), dtype=np.int64)
+
+    def answer(split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> list[int]:
+        train, test = split
+        scaler = StandardScaler().fit(features[train])
+        fold = Fold(
+            scaler.transform(features[train]), labels[train], scaler.transform(features[test])
+        )
+        return [int((a == labels[test]).sum()) for a in family.answers(fold, grid, common)]
+
+    # Threads suffice: solvers and BLAS release the interpreter lock.
+    with ThreadPoolExecutor(min(len(splits), os.cpu_count() or 1)) as pool:
+        for (_, test), in_fold in zip(splits, pool.map(answer, splits), strict=True):
+            correct += in_fold
+            report(len(test))
+    return correct, grid, len(splits)
+
+
+def _splits(labels: Labels, seed: int, groups: NDArray[np.int64] | None) -> Splits:
+    counts = np.bincount(labels)
+    rarest = int(counts[counts > 0].min())
+    if rarest < 2:
+        raise DataError(
+            f"a class has {rarest} training image, and cross-validation needs 2; add images or "
+            "leave the class out"
+        )
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = kind(min(FOLDS, rarest), shuffle=True, random_state=seed)
+    return list(folds.split(np.zeros(len(labels)), labels, groups))
+
+
+def _some_rows(labels: Labels, seed: int) -> NDArray[np.int64]:
+    everything = np.arange(len(labels))
+    if len(labels) <= SEARCH_ROWS:
+        return everything
+    rows, _ = train_test_split(
+        everything, train_size=SEARCH_ROWS, stratify=labels, random_state=seed
+    )
+    return np.sort(rows)

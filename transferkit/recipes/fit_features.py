@@ -1,0 +1,194 @@
+"""The strategy `features`: a classifier on what the backbone puts out, in one pass over it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferkit.bundle import FeatureHead
+from transferkit.classifiers import Classifier
+from transferkit.classifiers.fitting import (
+    Fitted,
+    fit_classifier,
+    grid_size,
+    require_weights_possible,
+)
+from transferkit.data.dataset import Dataset
+from transferkit.data.split import Split
+from transferkit.errors import OptionError
+from transferkit.inference import Collected, Pass, collect, features
+from transferkit.metrics import majority_baseline, summarize, wilson_interval
+from transferkit.models.features import FeatureExtractor
+from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.plan import describe_weights
+from transferkit.recipes.training_setup import require_all_readable
+from transferkit.reporting import Plan, Reporter, StageRow
+from transferkit.training.loss import ClassWeights
+from transferkit.training.proof import digests, require_unchanged
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureFit:
+    """A classifier on features, and how good it is.
+
+    Attributes:
+        head: The classifier and its layers.
+        metrics: The content of metrics.json.
+        val_probabilities: (N, C) float32 of the validation images.
+    """
+
+    head: FeatureHead
+    metrics: dict[str, Any]
+    val_probabilities: NDArray[np.float32]
+
+
+def create_features_plan(
+    options: FinetuneOptions, dataset: Dataset, extractor: FeatureExtractor
+) -> Plan:
+    """Everything that is decided before the first image is computed.
+
+    Raises:
+        OptionError: When the classifier cannot weight classes, or features are no vectors.
+    """
+    network, kind = extractor.network, _kind(options)
+    require_weights_possible(kind, balanced=options.class_weights is ClassWeights.BALANCED)
+    if len(extractor.shape) > 1:
+        raise OptionError("--pool none gives maps, and a classifier takes vectors; use flatten")
+    (width,) = extractor.shape
+    sizes = {name: p.numel() for name, p in network.module.named_parameters()}
+    stages = tuple(
+        StageRow(
+            name=stage.name,
+            modules=stage.modules,
+            parameters=sum(sizes[name] for name in stage.parameters),
+            trainable=0,
+            learning_rate=None,
+            first_epoch=None,
+        )
+        for stage in network.stages
+        if stage.parameters
+    )
+    settings = grid_size(kind, len(dataset.rows("train")), width)
+    layers = ", ".join(extractor.layers)
+    return Plan(
+        settings=(
+            ("data", str(options.data)),
+            ("backbone", network.name),
+            ("weights", describe_weights(options, network)),
+            ("strategy", "features: the backbone stays as it is"),
+            ("pictures", network.preprocessing.describe()),
+            ("features", f"{width} of {layers}, pooled by {extractor.pool}"),
+            ("classifier", f"{kind}, the best of {settings} settings by cross-validation"),
+            ("training", f"class weights {options.class_weights}, seed {options.seed}"),
+        ),
+        classes=dataset.counts(),
+        left_out=dataset.index.left_out,
+        stages=stages,
+        phases=(),
+    )
+
+
+def fit_on_features(
+    options: FinetuneOptions,
+    dataset: Dataset,
+    extractor: FeatureExtractor,
+    how: Pass,
+    reporter: Reporter,
+) -> FeatureFit:
+    """Compute the features of the training and validation images once, fit, and measure.
+
+    Raises:
+        DataError: When an image can no longer be read, or a class has too few for
+            cross-validation.
+        OptionError: When the classifier cannot weight classes.
+        TransferKitError: When a tensor of the backbone changed.
+    """
+    module = extractor.network.module
+    names = list(module.state_dict())
+    before = digests(module, names)
+    labels, index = dataset.index.labels, dataset.index
+    train, val = (_features(dataset, split, extractor, how, reporter) for split in ("train", "val"))
+    require_unchanged(before, digests(module, names))
+    train_labels, val_labels = labels[dataset.rows("train")], labels[dataset.rows("val")]
+    kind = _kind(options)
+    with reporter.progress(f"cross-validating {kind}", len(train_labels)) as progress:
+        fitted = fit_classifier(
+            kind,
+            train.values,
+            train_labels,
+            seed=options.seed,
+            balanced=options.class_weights is ClassWeights.BALANCED,
+            groups=_copies(dataset),
+            report=progress.advance,
+        )
+    reporter.notice(_told(kind, fitted))
+    head = FeatureHead(fitted.estimator, extractor.layers, extractor.pool)
+    count = len(index.class_names)
+    probabilities = head.predict_proba(val.values, count).astype(np.float32)
+    known = head.predict_proba(train.values, count).argmax(axis=1) == train_labels
+    metrics = {
+        "val": summarize(val_labels, probabilities, index.class_names),
+        "train": {"accuracy": float(known.mean()), "n": len(train_labels)},
+        "classifier": {
+            "kind": kind,
+            "settings": dict(fitted.settings),
+            "features": extractor.shape[0],
+            "cross_validation": _cross_validation(fitted),
+        },
+        "majority_baseline": majority_baseline(val_labels, train_labels),
+        "trainable_parameters": 0,
+        "total_parameters": sum(p.numel() for p in module.parameters()),
+        "frozen": {"tensors": len(names), "unchanged": True},
+    }
+    return FeatureFit(head, metrics, probabilities)
+
+
+def _kind(options: FinetuneOptions) -> Classifier:
+    return options.classifier or Classifier.SVM
+
+
+def _features(
+    dataset: Dataset, split: Split, extractor: FeatureExtractor, how: Pass, reporter: Reporter
+) -> Collected:
+    rows = dataset.rows(split)
+    files = [dataset.index.files[i] for i in rows]
+    with reporter.progress(f"features of {split}", len(files)) as progress:
+        parts = features(extractor, files, how)
+        table = collect(parts, len(files), extractor.shape[0], progress.advance)
+    require_all_readable(dataset, [(int(rows[row]), why) for row, why in table.reasons.items()])
+    return table
+
+
+def _copies(dataset: Dataset) -> NDArray[np.int64] | None:
+    """The same number for training images that are byte-identical; None where none are."""
+    shas = [dataset.sha256[i] for i in dataset.rows("train")]
+    distinct, numbers = np.unique(shas, return_inverse=True)
+    return numbers.astype(np.int64) if len(distinct) < len(shas) else None
+
+
+def _cross_validation(fitted: Fitted) -> dict[str, Any]:
+    return {
+        "accuracy": fitted.correct / fitted.searched,
+        "accuracy_interval": wilson_interval(fitted.correct, fitted.searched),
+        "n": fitted.searched,
+        "folds": fitted.folds,
+        "tried": [{**settings, "accuracy": accuracy} for settings, accuracy in fitted.tried],
+    }
+
+
+def _told(kind: Classifier, fitted: Fitted) -> str:
+    interval = wilson_interval(fitted.correct, fitted.searched)
+    return (
+        f"{kind} with {_settings(fitted.settings)}, the best of {len(fitted.tried)} settings: "
+        f"{fitted.folds}-fold accuracy {fitted.correct / fitted.searched:.3f} "
+        f"({interval['low']:.3f} to {interval['high']:.3f}) of {fitted.searched} training images"
+    )
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.items()
+    )
