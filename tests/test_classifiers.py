@@ -7,9 +7,11 @@ import zipfile
 import numpy as np
 import pytest
 import skops.io
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -141,6 +143,31 @@ def test_fit__few_images_lower_the_folds_and_one_is_an_error():
     assert fit_classifier(Classifier.SVM, features, labels, seed=0).folds == 3
     with pytest.raises(DataError, match="a class has 1 training image"):
         fit_classifier(Classifier.SVM, features[2:], labels[2:], seed=0)
+    with pytest.raises(DataError, match="a class has 1 training image, copies apart"):
+        fit_classifier(Classifier.SVM, features, labels, seed=0, groups=np.arange(9) * (labels > 0))
+
+
+def test_fit__copies_in_a_small_class_leave_it_in_every_training_part():
+    features, labels = clouds(count=10)
+    features, labels, groups = features[7:], labels[7:], np.arange(23)  # 3 of class 0
+    groups[1] = groups[0]
+    fitted = fit_classifier(Classifier.RIDGE, features, labels, seed=0, groups=groups)
+
+    assert fitted.folds == 2
+    assert fitted.estimator.predict_proba(features).shape == (23, 3)
+
+
+@pytest.mark.parametrize("count", [51, 53, 200])
+def test_fit__of_many_rows_a_share_of_each_class_chooses(monkeypatch, count):
+    monkeypatch.setattr("transferkit.classifiers.fitting.SEARCH_ROWS", 50)
+    features, labels = clouds(count=count, classes=4)
+    features, labels = features[: 3 * count + 6], labels[: 3 * count + 6]  # 6 of the last class
+    copies = np.arange(len(labels)) // 2
+    for groups in (None, copies):
+        fitted = fit_classifier(Classifier.KNN, features, labels, seed=0, groups=groups)
+
+        assert 40 <= fitted.searched <= 60
+        assert fitted.folds == (5 if groups is None else 3)
 
 
 def test_fit__features_that_are_no_numbers_are_an_error():
@@ -192,10 +219,11 @@ def of_type(schema, module: str, name: str):
     [
         (lambda: skops.io.dumps(make_pipeline(FunctionTransformer(eval))), "builtins.eval"),
         (lambda: skops.io.dumps(Malicious()), "Malicious"),
+        (lambda: skops.io.dumps(make_pipeline(PCA(), GaussianNB())), "GaussianNB"),
         (lambda: crafted(lambda s: of_type(s, "os", "system")), "os.system"),
         (lambda: crafted(lambda s: of_type(s, "subprocess", "Popen")), "subprocess.Popen"),
     ],
-    ids=["function", "reduce", "os.system", "Popen"],
+    ids=["function", "reduce", "estimator", "os.system", "Popen"],
 )
 def test_storage__a_crafted_file_runs_nothing_and_its_type_is_named(
     tmp_path, monkeypatch, content, named
@@ -211,13 +239,29 @@ def test_storage__a_crafted_file_runs_nothing_and_its_type_is_named(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no zip at all", lambda: skops.io.dumps([1, 2]), lambda: truncated()]
+    "content",
+    [
+        b"",
+        b"no zip at all",
+        lambda: skops.io.dumps([1, 2]),
+        lambda: truncated(),
+        lambda: skops.io.dumps(make_pipeline(StandardScaler(), LogisticRegression())),
+        lambda: of_texts(),
+    ],
 )
 def test_storage__a_damaged_or_strange_file_is_an_error(tmp_path, content):
     (tmp_path / "c.skops").write_bytes(content() if callable(content) else content)
 
     with pytest.raises(BundleError, match=r"c\.skops: (cannot be read as a classifier|holds list)"):
         load_classifier(tmp_path / "c.skops")
+
+
+def of_texts() -> bytes:
+    features, labels = clouds()
+    names = np.array(["a", "b", "c"])[labels]
+    return dump_classifier(
+        make_pipeline(StandardScaler(), LogisticRegression()).fit(features, names)
+    )
 
 
 def truncated() -> bytes:

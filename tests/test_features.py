@@ -26,7 +26,7 @@ def images_for(network, count: int = 3) -> torch.Tensor:
 @torch.no_grad()
 def test_features__are_timms_own(name):
     network = network_of(name)
-    images = images_for(network)
+    images = images_for(network, 2)
     last_map = network.module.forward_features(images)
     prelogits = network.module.forward_head(last_map, pre_logits=True)
 
@@ -143,6 +143,38 @@ def test_pool__knows_maps_with_the_channels_last():
     torch.testing.assert_close(pooled, last_map.mean(dim=(1, 2)), rtol=1e-5, atol=1e-6)
 
 
+def test_layer__with_more_than_a_row_a_picture_is_refused_and_not_listed():
+    network = create_network("swin_tiny_patch4_window7_224", weights="none")
+
+    with pytest.raises(OptionError, match="puts out no feature map, tokens or vector of each"):
+        FeatureExtractor(network, ("layers.0.blocks.0.attn",))
+    assert "layers.0.blocks.0.attn" not in {row.name for row in list_layers(network)}
+
+
+@torch.no_grad()
+def test_pool__tokens_without_a_class_token_are_all_averaged():
+    network = network_of("vit_tiny_patch16_224")
+    images = images_for(network)
+    tokens = network.module.patch_embed(images)
+
+    assert tokens.shape[1] == 16
+    for pool in (Pool.AUTO, Pool.AVG):
+        pooled = FeatureExtractor(network, ("patch_embed",), pool)(images)
+        torch.testing.assert_close(pooled, tokens.mean(dim=1), rtol=1e-5, atol=1e-6)
+
+
+def test_list_layers__names_only_what_can_be_taken():
+    two_branches = create_network("crossvit_9_240", weights="none")
+    shuffled = network_of("torchvision:shufflenet_v2_x0_5")
+    names = [row.name for row in list_layers(shuffled)]
+
+    assert "pooled" not in {row.name for row in list_layers(two_branches)}
+    assert len(names) == len(set(names))
+    for row in list_layers(network_of("test_resnet")):
+        taken = FeatureExtractor(network_of("test_resnet"), (row.name,), Pool.NONE).shape
+        assert row.name == "pooled" or taken == row.output
+
+
 def test_layer__an_unknown_one_is_told_with_close_names():
     with pytest.raises(UnknownNameError, match=r"unknown layer 'stage9'; did you mean stage"):
         FeatureExtractor(network_of("test_resnet"), ("stage9",))
@@ -196,12 +228,10 @@ def without_selection(module: torch.nn.Module) -> None:
     [
         ("resnet18", 128, "layer1"),
         ("resnet18", 224, "layer2"),
-        ("vgg11", 128, "features.10"),
         ("torchvision:alexnet", 224, "features.10"),
         ("torchvision:googlenet", 160, "inception3b"),
         ("densenet121", 160, "features.denseblock1"),
         ("convnext_atto", 160, "stages.0"),
-        ("inception_v3", 299, "Mixed_5d"),
     ],
 )
 def test_list_layers__receptive_field_is_what_gradients_reach(name, size, layer):

@@ -72,6 +72,24 @@ def test_spool__rows_of_something_else_are_not_gone_on_with(tmp_path):
     assert begun(tmp_path / "s", resume=False).done == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("identity.json", "{"), ("identity.json", "5"), ("log.jsonl", "x\n"), ("identity.json", None)],
+)
+def test_spool__a_damaged_one_is_told_and_another_folder_kept(tmp_path, file, content):
+    filled(tmp_path / "s")
+    path = tmp_path / "s" / file
+    path.unlink() if content is None else path.write_text(content)
+
+    with pytest.raises(OutputError, match=r"is damaged .* begin anew with --overwrite"):
+        begun(tmp_path / "s", resume=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x.txt").write_text("kept")
+    with pytest.raises(OutputError, match="is no unfinished extraction"):
+        begun(tmp_path / "mine")
+    assert (tmp_path / "mine" / "x.txt").exists()
+
+
 def test_spool__a_full_device_keeps_what_is_finished(tmp_path, monkeypatch):
     spool = filled(tmp_path / "s")
     (tmp_path / "s" / "rows.f32").rename(tmp_path / "kept")

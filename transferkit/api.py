@@ -6,9 +6,10 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from transferkit.models.catalogue import BackboneEntry
-from transferkit.recipes.backbones import backbones
+from transferkit.models.layer_table import LayerRow
+from transferkit.recipes.backbones import backbones, layers
 from transferkit.recipes.evaluate import evaluate as _evaluate
-from transferkit.recipes.extract_features import Extraction
+from transferkit.recipes.extract_features import Extraction, to_finetune
 from transferkit.recipes.extract_features import extract_features as _extract_features
 from transferkit.recipes.finetune import FinetuneResult
 from transferkit.recipes.finetune import finetune as _finetune
@@ -48,16 +49,16 @@ def _extract_or_fit(options: ExtractFeaturesOptions) -> Extraction | FinetuneRes
     Returns:
         What was written; with `classifier` what `finetune` gives.
     """
-    return _finetune(options.to_finetune()) if options.classifier else _extract_features(options)
+    return _finetune(to_finetune(options)) if options.classifier else _extract_features(options)
 
 
-def _all_backbones(options: BackbonesOptions) -> list[BackboneEntry]:
-    """The backbones whose names match; see `transferkit backbones --help`."""
-    return backbones(options)
+def _backbones_or_layers(options: BackbonesOptions) -> list[BackboneEntry] | list[LayerRow]:
+    """The backbones whose names match, or with `layers` those of one; see `backbones --help`."""
+    return layers(options) if options.layers else backbones(options)
 
 
 finetune = _from_keywords(FinetuneOptions, _finetune)
 extract_features = _from_keywords(ExtractFeaturesOptions, _extract_or_fit)
 predict = _from_keywords(PredictOptions, _all_predictions)
 evaluate = _from_keywords(EvaluateOptions, _evaluate)
-list_backbones = _from_keywords(BackbonesOptions, _all_backbones)
+list_backbones = _from_keywords(BackbonesOptions, _backbones_or_layers)

@@ -119,9 +119,7 @@ class ModelBundle:
         Raises:
             BundleError: When there is no model, or it is damaged or incompatible.
         """
-        name = str(path)
-        if not name.startswith((LOCAL_PREFIX, HUB_PREFIX)):
-            name = f"{LOCAL_PREFIX}{_model_folder(Path(path))}"
+        name = model_name(path)
         try:
             network = create_network(name)
         except BundleError:
@@ -130,6 +128,8 @@ class ModelBundle:
             raise BundleError(f"{path}: cannot load the model: {error}") from error
         names = tuple(network.config.get("label_names") or ())
         training = network.config.get("transferkit", {})
+        if not isinstance(training, dict):
+            raise BundleError(f"{path}: transferkit in {CONFIG} is no table")
         head = _load_head(name, training, len(names)) if "features" in training else None
         if not names or (head is None and len(names) != network.num_classes):
             raise BundleError(
@@ -137,11 +137,8 @@ class ModelBundle:
                 f"expected label_names in {CONFIG}, one an output"
             )
         bundle = cls(network, names, training, head)
-        if head and bundle.extractor.shape != (head.classifier.n_features_in_,):
-            raise BundleError(
-                f"{path}: its classifier takes {head.classifier.n_features_in_} features, and its "
-                f"network gives {bundle.extractor.shape}; the files do not belong together"
-            )
+        if head:
+            _require_fitting(bundle, head, path)
         return bundle
 
     @cached_property
@@ -158,7 +155,7 @@ class ModelBundle:
             return
         for part in features(self.extractor, pictures, how):
             values = self.head.predict_proba(part.values, len(self.class_names))
-            yield replace(part, values=values.astype(np.float32))
+            yield replace(part, values=values)
 
     def save(self, folder: Path) -> None:
         """Write the model as `folder`, whole; a folder already there is replaced.
@@ -228,6 +225,19 @@ def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
+def _require_fitting(bundle: ModelBundle, head: FeatureHead, path: str | Path) -> None:
+    expected = head.classifier.n_features_in_
+    try:
+        shape = bundle.extractor.shape
+    except TransferKitError as error:
+        raise BundleError(f"{path}: its features cannot be taken: {error}") from error
+    if shape != (expected,):
+        raise BundleError(
+            f"{path}: its classifier takes {expected} features, and its network gives {shape}; "
+            "the files do not belong together"
+        )
+
+
 def _load_head(name: str, training: Mapping[str, Any], classes: int) -> FeatureHead:
     """The classifier beside the weights that `name` stands for."""
     where = f"{name}: features in {CONFIG}"
@@ -247,6 +257,18 @@ def _load_head(name: str, training: Mapping[str, Any], classes: int) -> FeatureH
     if not set(head.classifier.classes_) <= set(range(classes)):
         raise BundleError(f"{path}: has other classes than the {classes} that {CONFIG} names")
     return head
+
+
+def model_name(path: str | Path) -> str:
+    """What `--backbone` takes for the network of a run, its model/ folder, or a named model.
+
+    Raises:
+        BundleError: When there is no model.
+    """
+    name = str(path)
+    if name.startswith((LOCAL_PREFIX, HUB_PREFIX)):
+        return name
+    return f"{LOCAL_PREFIX}{_model_folder(Path(path))}"
 
 
 def _model_folder(path: Path) -> Path:

@@ -32,7 +32,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Pictures to features of a pretrained backbone.
 
     The parameters mean what the options of `transferkit extract-features` mean. Nothing is learnt
-    from the pictures: `fit` loads the backbone, once for a set of parameters.
+    from the pictures: `fit` loads the backbone.
 
     Args:
         backbone: Its name.

@@ -95,6 +95,24 @@ def test_extract_features__tells_what_is_not_in_the_table(tmp_path):
         assert len(file["features"]) == len(file["labels"]) == 5
 
 
+def test_extract_features__a_broken_link_is_a_reason(tmp_path):
+    data = make_classes(tmp_path / "data", 2)
+    (data / "blue" / "9.png").symlink_to(tmp_path / "nothing.png")
+
+    written = transferkit.extract_features(data, tmp_path / "f.npz", **SMALL)
+
+    assert [item.path for item in written.left_out] == ["blue/9.png"]
+    assert written.shape[0] == 6
+
+
+def test_extract_features__other_patches_are_not_gone_on_with(image_folder, tmp_path):
+    options = {"data": image_folder, "output": tmp_path / "f.npz", "backbone": "edges8"}
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(ExtractFeaturesOptions(**options, batch_size=5), Interrupting(after=7))
+    with pytest.raises(OutputError, match="begun with other model_args, shape"):
+        transferkit.extract_features(**options, patches=2, resume=True)
+
+
 def test_extract_features__of_nothing_readable_is_an_error(tmp_path):
     data = make_classes(tmp_path / "data", 1)
     for path in data.rglob("*.png"):

@@ -1,6 +1,7 @@
 """Features and a classifier: one command from either side, a run like any other."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_predict__is_scikit_learns_own_on_the_extracted_rows(image_folder, tmp_p
 
     names = ["blue", "green", "red"]
     predicted = [[dict(p.top)[name] for name in names] for p in predictions]
-    assert np.array_equal(np.float32(predicted), np.float32(own.predict_proba(rows)))
+    assert np.array_equal(np.array(predicted), own.predict_proba(rows))
     bundle = transferkit.ModelBundle.load(tmp_path / "run")
     asked = bundle.predict_proba([image_folder / path for path in paths])
     assert np.array_equal(asked, np.float32(predicted))
@@ -99,6 +100,30 @@ def test_features__predict_and_evaluate_read_it_like_any_run(run, image_folder, 
     assert labels == ["blue"] * 8
     assert json.loads(measured.out)["accuracy"] > 0.9
     assert json.loads(again.out)["label"] == "blue"
+
+
+def test_features__of_a_model_keep_its_layers(run, image_folder, tmp_path):
+    again = transferkit.extract_features(
+        image_folder, tmp_path / "again", model=str(run), classifier="ridge"
+    )
+    config = json.loads((again.run / "model/config.json").read_text())
+
+    assert config["transferkit"]["features"] == {"layers": ["stage2", "pooled"], "pool": "auto"}
+
+
+def test_features__options_tell_only_what_applied(run):
+    options = json.loads((run / "options.json").read_text())
+
+    assert not {"epochs", "learning_rate", "optimizer", "augment"} & set(options)
+    assert {"layer", "classifier", "val_fraction", "class_weights"} < set(options)
+
+
+def test_finetune__a_network_is_built_with_the_patches_too(image_folder, tmp_path):
+    transferkit.finetune(image_folder, tmp_path / "run", backbone="edges8", patches=2, epochs=1)
+
+    config = json.loads((tmp_path / "run/model/config.json").read_text())
+    assert config["model_args"] == {"patches": 2}
+    assert config["num_features"] == 32
 
 
 def test_features__dry_run_shows_the_plan_and_writes_nothing(image_folder, tmp_path, cli):
@@ -170,15 +195,17 @@ def test_extract_features__options_of_a_classifier_need_one(image_folder, tmp_pa
         transferkit.extract_features(image_folder, tmp_path / "f.npz", val_fraction=0.3)
 
 
-def test_features__of_one_image_a_class_is_an_error(tmp_path):
+def test_features__too_few_images_cost_no_earlier_run(run, tmp_path):
     make_classes(tmp_path / "data", 2)
+    shutil.copytree(run, tmp_path / "run")
     with pytest.raises(DataError, match="cross-validation needs 2"):
-        transferkit.finetune(tmp_path / "data", tmp_path / "run", classifier="svm", **TAUGHT)
+        transferkit.finetune(
+            tmp_path / "data", tmp_path / "run", classifier="svm", overwrite=True, **TAUGHT
+        )
+    assert (tmp_path / "run/model/classifier.skops").exists()
 
 
 def damaged(run, tmp_path, name: str, change):
-    import shutil
-
     shutil.copytree(run, tmp_path / "copy")
     path = tmp_path / "copy" / "model" / name
     change(path)
@@ -205,4 +232,8 @@ def test_load__broken_features_in_the_config_are_an_error(run, image_folder, tmp
 
     copy = damaged(run, tmp_path, "config.json", break_it)
     with pytest.raises(BundleError, match="expected layers and pool"):
+        transferkit.predict([str(image_folder)], model=str(copy))
+    path = copy / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"transferkit": None}))
+    with pytest.raises(BundleError, match="is no table"):
         transferkit.predict([str(image_folder)], model=str(copy))

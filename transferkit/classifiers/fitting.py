@@ -11,11 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import (
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    train_test_split,
-)
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -103,14 +99,15 @@ def fit_classifier(
     require_weights_possible(kind, balanced=balanced)
     if not np.isfinite(features).all():
         raise DataError("some features are not finite numbers; try --precision fp32")
-    # In float64, so that what is predicted does not depend on how rows are batched.
+    require_enough(labels, groups)
+    # In float64, which rounds what is predicted far below what is shown, however rows are batched.
     rows, family = features.astype(np.float64), FAMILIES[kind]
     common: dict[str, Any] = {"class_weight": "balanced"} if balanced else {}
     common |= {"random_state": seed} if family.takes_seed else {}
     # scikit-learn's own threads and those of BLAS wait for each other: one of the latter is faster.
     with threadpool_limits(1, "blas"), catch_warnings():
         simplefilter("ignore", ConvergenceWarning)
-        chosen_from = _some_rows(labels, seed)
+        chosen_from = _some_rows(labels, groups, seed)
         correct, grid, folds = _cross_validate(
             family, rows[chosen_from], labels[chosen_from], common, seed,
             None if groups is None else groups[chosen_from], report,
@@ -160,24 +157,58 @@ def _cross_validate(
     return correct, grid, len(splits)
 
 
-def _splits(labels: Labels, seed: int, groups: NDArray[np.int64] | None) -> Splits:
-    counts = np.bincount(labels)
-    rarest = int(counts[counts > 0].min())
+def require_enough(labels: Labels, groups: NDArray[np.int64] | None = None) -> int:
+    """Check that cross-validation can hold out a part of every class.
+
+    Args:
+        labels: (N,) int64.
+        groups: (N,) int64; rows with equal numbers are copies and count once.
+
+    Returns:
+        In how many folds the rows can be divided, 2 to 5.
+
+    Raises:
+        DataError: When a class has fewer than two different rows.
+    """
+    _, first = _distinct(labels, groups)
+    counts = np.bincount(labels[first], minlength=labels.max() + 1)[np.unique(labels)]
+    rarest = int(counts.min())
     if rarest < 2:
         raise DataError(
-            f"a class has {rarest} training image, and cross-validation needs 2; add images or "
-            "leave the class out"
+            f"a class has {rarest} training image, copies apart, and cross-validation needs 2; add "
+            "images or leave the class out"
         )
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = kind(min(FOLDS, rarest), shuffle=True, random_state=seed)
-    return list(folds.split(np.zeros(len(labels)), labels, groups))
+    return min(FOLDS, rarest)
 
 
-def _some_rows(labels: Labels, seed: int) -> NDArray[np.int64]:
-    everything = np.arange(len(labels))
+def _distinct(
+    labels: Labels, groups: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The group of each row from 0 on, and the first row of each group."""
+    numbers = np.arange(len(labels)) if groups is None else groups
+    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    return inverse, first
+
+
+def _splits(labels: Labels, seed: int, groups: NDArray[np.int64] | None) -> Splits:
+    """Stratified folds of the groups, each group with all its rows."""
+    folds = StratifiedKFold(require_enough(labels, groups), shuffle=True, random_state=seed)
+    group, first = _distinct(labels, groups)
+    return [
+        (np.flatnonzero(np.isin(group, train)), np.flatnonzero(np.isin(group, test)))
+        for train, test in folds.split(first, labels[first])
+    ]
+
+
+def _some_rows(labels: Labels, groups: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
+    """The rows that choose the settings: all, or of many a share of each class, no copies."""
     if len(labels) <= SEARCH_ROWS:
-        return everything
-    rows, _ = train_test_split(
-        everything, train_size=SEARCH_ROWS, stratify=labels, random_state=seed
-    )
-    return np.sort(rows)
+        return np.arange(len(labels))
+    _, first = _distinct(labels, groups)
+    random = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        rows = first[labels[first] == label]
+        count = max(SEARCH_ROWS * len(rows) // len(first), FOLDS)
+        chosen.append(random.permutation(rows)[:count])
+    return np.sort(np.concatenate(chosen))

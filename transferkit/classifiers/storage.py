@@ -1,20 +1,41 @@
 """Fitted classifiers as files: skops, which holds numbers and names of types, never code to run."""
 
+import io
+import json
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.pipeline import Pipeline
 
 from transferkit.errors import BundleError
 
-TRUSTED = (
+NEEDED = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._TemperatureScaling",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
 )
-"""Types that our classifiers consist of, besides those that skops itself trusts."""
+"""Types of our classifiers that skops does not trust by itself."""
+
+ALLOWED = frozenset(
+    (
+        *NEEDED,
+        *("builtins.dict", "builtins.list", "builtins.str", "builtins.tuple"),
+        *("numpy.float64", "numpy.ndarray", "numpy.random.mtrand.RandomState"),
+        *("sklearn.calibration.CalibratedClassifierCV", "sklearn.pipeline.Pipeline"),
+        *("sklearn.linear_model._logistic.LogisticRegression", "sklearn.svm._classes.SVC"),
+        "sklearn.linear_model._ridge.RidgeClassifier",
+        "sklearn.neighbors._classification.KNeighborsClassifier",
+        "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
+        "sklearn.preprocessing._data.StandardScaler",
+        "sklearn.preprocessing._label.LabelBinarizer",
+    )
+)
+"""Every type that our classifiers consist of; skops trusts hundreds more."""
 
 
 def dump_classifier(classifier: Any) -> bytes:
@@ -34,16 +55,15 @@ def load_classifier(path: Path) -> Any:
         raise BundleError(f"{path}: no such file; the run's classifier is missing")
     try:
         data = path.read_bytes()
-        strange = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED))
-        if strange:
+        if strange := sorted(set(_strange_types(data))):
             raise BundleError(
                 f"{path}: holds {', '.join(strange)}, which no classifier of transferkit consists "
                 "of and which could run code; it was not loaded"
             )
-        classifier = skops.io.loads(data, trusted=list(TRUSTED))
+        classifier = skops.io.loads(data, trusted=list(NEEDED))
         if not isinstance(classifier, CalibratedClassifierCV | Pipeline):
             raise BundleError(f"{path}: holds {type(classifier).__name__}, expected a classifier")
-        _ = classifier.predict_proba, classifier.classes_, classifier.n_features_in_
+        _try(classifier)
     except BundleError:
         raise
     except Exception as error:
@@ -53,3 +73,32 @@ def load_classifier(path: Path) -> Any:
             f"{path}: cannot be read as a classifier ({type(error).__name__}: {reason})"
         ) from error
     return classifier
+
+
+def _strange_types(data: bytes) -> Iterator[str]:
+    """The types in a .skops file that are not of our classifiers, before anything is loaded."""
+    yield from set(skops.io.get_untrusted_types(data=data)) - set(NEEDED)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        waiting = [json.loads(archive.read("schema.json"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            waiting += node.values()
+            name = f"{node.get('__module__')}.{node.get('__class__')}"
+            if "__class__" in node and name not in ALLOWED:
+                yield name
+        elif isinstance(node, list):
+            waiting += node
+
+
+def _try(classifier: Any) -> None:
+    """Predict a row of zeros.
+
+    Raises:
+        ValueError: When the answer is not a probability for each of its classes.
+    """
+    classes = classifier.classes_
+    answer = classifier.predict_proba(np.zeros((1, classifier.n_features_in_), dtype=np.float32))
+    distinct = np.issubdtype(classes.dtype, np.integer) and len(set(classes)) == len(classes)
+    if not distinct or answer.shape != (1, len(classes)) or not np.isclose(answer.sum(), 1):
+        raise ValueError("it gives no probabilities of distinct classes")

@@ -18,9 +18,10 @@ def extract_features(options: ExtractFeaturesOptions) -> None:
     Example: transferkit extract-features photos -b resnet18 --layer stage3 --layer pooled -o f.npz
     """
     if options.classifier:
+        from transferkit.recipes.extract_features import to_finetune
         from transferkit.recipes.finetune import finetune
 
-        result = finetune(options.to_finetune(), settings.reporter())
+        result = finetune(to_finetune(options), settings.reporter())
         show_result(options.output, result.metrics)
         exit_for_unreadable(result.plan.left_out)
         return

@@ -143,7 +143,10 @@ def categories(network: Network) -> tuple[str, ...]:
     """
     if not network.heads or not network.num_classes:
         raise UnknownNameError(
-            "set of categories", network.name, [], "it comes without a head; finetune it first"
+            "set of categories",
+            network.name,
+            [],
+            "it has no head; finetune it first, or name a run with -m",
         )
     if names := network.config.get("label_names"):
         return tuple(names)

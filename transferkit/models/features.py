@@ -77,6 +77,7 @@ class FeatureExtractor:
             raise OptionError("--pool none: maps of several layers cannot stand side by side")
         if len(set(self.layers)) < len(self.layers):
             raise OptionError(f"--layer: got {', '.join(self.layers)}, each once is enough")
+        _ = self._last_tokens  # a pass of its own, not within another
         _ = self.shapes  # finds unknown layers before any work
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ class FeatureExtractor:
         taken: dict[str, Tensor] = {}
 
         def take(name: str, value: object) -> None:
-            taken[name] = self._pooled(_tensor(name, value))
+            taken[name] = self._pooled(_tensor(name, value, len(images)))
 
         with _hooked(self.network.module, {n: points[n] for n in inside}, take):
             last_map, prelogits = self.network.forward_parts(images, head=bool(inside))
@@ -143,7 +144,7 @@ class FeatureExtractor:
     def _points(self) -> dict[str, Point]:
         """Where each layer's values can be seen."""
         modules = {name for name, _ in self.network.module.named_modules() if name}
-        known = {stage.name for stage in self.network.stages}
+        known = {stage.name for stage in self.network.stages if stage.modules}
         stages = stage_points(self.network) if known & set(self.layers) else {}
         points = {}
         for name in self.layers:
@@ -163,15 +164,29 @@ class FeatureExtractor:
             return x.clone().float()
         if self.pool is Pool.FLATTEN:
             return x.flatten(1).clone().float()
-        if x.ndim == 3 and self.pool is Pool.AUTO and self.network.layout.class_token:
+        if self.pool is Pool.AUTO and self.network.layout.class_token and self._has_prefix(x):
             return x[:, 0].clone().float()
         return _over_positions(self._positions(x).float(), self.pool)
+
+    def _has_prefix(self, x: Tensor) -> bool:
+        """Whether tokens begin with those that stand for no position, as the last ones do."""
+        return x.ndim == 3 and x.shape[1] == self._last_tokens
+
+    @cached_property
+    def _last_tokens(self) -> int:
+        """How many tokens the last stage puts out; 0 where none stands for no position."""
+        import torch
+
+        if not self.network.layout.prefix_tokens and not self.network.layout.class_token:
+            return 0
+        with torch.inference_mode():
+            last_map, _ = self.network.forward_parts(self.network.blank_image())
+        return last_map.shape[1] if isinstance(last_map, torch.Tensor) and last_map.ndim == 3 else 0
 
     def _positions(self, x: Tensor) -> Tensor:
         """(B, positions, channels) of a map or of tokens."""
         if x.ndim == 3:
-            prefix = self.network.layout.prefix_tokens
-            return x[:, prefix:] if x.shape[1] > prefix else x
+            return x[:, self.network.layout.prefix_tokens :] if self._has_prefix(x) else x
         _, a, b, c = x.shape
         # Maps are square, so that two equal sizes are height and width; else the network's habit.
         last = a == b != c or (a == b and self.network.layout.channels_last)
@@ -264,12 +279,14 @@ def _has_positions(value: object) -> bool:
     return value.shape[1] > 1 and value.shape[2:].numel() > 1
 
 
-def _tensor(name: str, value: object) -> Tensor:
+def _tensor(name: str, value: object, count: int) -> Tensor:
     import torch
 
-    if not isinstance(value, torch.Tensor) or not 2 <= value.ndim <= 4:
+    # Attention in windows hands more than a row a picture to the modules inside.
+    if not isinstance(value, torch.Tensor) or not 2 <= value.ndim <= 4 or len(value) != count:
         raise OptionError(
-            f"--layer: {name} puts out no feature map, tokens or vector; name another"
+            f"--layer: {name} puts out no feature map, tokens or vector of each picture; name "
+            "another"
         )
     return value
 

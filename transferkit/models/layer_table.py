@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from transferkit.errors import OptionError
 from transferkit.models.features import (
     POOLED,
     PRELOGITS,
@@ -81,30 +82,37 @@ def list_layers(network: Network) -> list[LayerRow]:
     """
     seen = _trace(network)
     modules = dict(network.module.named_modules())
-    rows = [_plain_row(network, POOLED, "the last map or tokens, pooled")]
-    rows.append(_plain_row(network, PRELOGITS, "what enters the head"))
+    kinds = {POOLED: "the last map or tokens, pooled", PRELOGITS: "what enters the head"}
+    rows = [row for name, kind in kinds.items() for row in _plain_rows(network, name, kind)]
     points = stage_points(network)
+    named = {stage.name for stage in network.stages if stage.name in points}
     for stage in network.stages:
         if (point := points.get(stage.name)) in seen:
-            named = ", ".join(stage.modules[:3]) + (" ..." if len(stage.modules) > 3 else "")
+            modules_told = ", ".join(stage.modules[:3]) + (" ..." if stage.modules[3:] else "")
             sizes = (network.module.get_parameter(p).numel() for p in stage.parameters)
-            rows.append(LayerRow(stage.name, named, *seen[point], sum(sizes)))
+            rows.append(LayerRow(stage.name, modules_told, *seen[point], sum(sizes)))
     for point, found in seen.items():
         module = modules[point.module]
-        if not point.entering and not isinstance(module, nn.Identity | nn.Dropout):
+        # A module with the name of a stage cannot be named: the stage is taken.
+        skipped = point.entering or point.module in named
+        if not skipped and not isinstance(module, nn.Identity | nn.Dropout):
             size = sum(p.numel() for p in module.parameters())
             rows.append(LayerRow(point.module, type(module).__name__, *found, size))
     return rows
 
 
-def _plain_row(network: Network, layer: str, kind: str) -> LayerRow:
+def _plain_rows(network: Network, layer: str, kind: str) -> list[LayerRow]:
+    """The layer's row; none where it gives no features, as in networks of two branches."""
     parameters = sum(
         network.module.get_parameter(name).numel()
         for stage in network.stages[:-1]
         for name in stage.parameters
     )
-    shape = FeatureExtractor(network, (layer,), Pool.AUTO).shape
-    return LayerRow(layer, kind, shape, None, None, parameters)
+    try:
+        shape = FeatureExtractor(network, (layer,), Pool.AUTO).shape
+    except OptionError:
+        return []
+    return [LayerRow(layer, kind, shape, None, None, parameters)]
 
 
 _Seen = dict[Point, tuple[tuple[int, ...], int | None, int | None]]
@@ -117,7 +125,7 @@ def _trace(network: Network) -> _Seen:
     def keep(name: str, entering: bool) -> Callable[..., None]:
         def hook(_: nn.Module, args: Any, output: object = None) -> None:
             value = (args[0] if args else None) if entering else output
-            if isinstance(value, Tensor) and 2 <= value.ndim <= 4:
+            if isinstance(value, Tensor) and 2 <= value.ndim <= 4 and len(value) == 1:
                 point, window = Point(name, entering), _window(value)
                 stride = size = None
                 if isinstance(window, _Window) and window.positions > 1:

@@ -11,7 +11,7 @@ from transferkit.recipes.options import BackbonesOptions
 
 
 def backbones(options: BackbonesOptions) -> list[BackboneEntry]:
-    """The backbones whose names match, timm's first.
+    """The backbones whose names match, in the order of the catalogue.
 
     Raises:
         UnknownNameError: When none matches the pattern; close names are suggested.

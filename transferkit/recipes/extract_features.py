@@ -1,20 +1,26 @@
 """Turn a dataset of images into a table of features."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from transferkit.bundle import ModelBundle
+from transferkit.bundle import ModelBundle, model_name
 from transferkit.data.index import ImageIndex, scan
 from transferkit.errors import DataError, OptionError, OutputError
 from transferkit.files import require_place
 from transferkit.inference import features
 from transferkit.models.features import FeatureExtractor
+from transferkit.models.phases import Strategy
 from transferkit.models.weights import tensors_digest
 from transferkit.recipes.compute import create_pass, readable_part
 from transferkit.recipes.features import create_extractor, extractor_of
-from transferkit.recipes.options import ExtractFeaturesOptions
+from transferkit.recipes.options import (
+    DEFAULT_BACKBONE,
+    ClassifierOptions,
+    ExtractFeaturesOptions,
+    FinetuneOptions,
+)
 from transferkit.reporting import SILENT, LeftOut, Reporter
 from transferkit.tables import format_of
 from transferkit.tables.features import FeatureFormat, FeatureTable, write_features
@@ -90,13 +96,39 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
     return Extraction(options.output, shape, network.name, table.layer, readable.left_out)
 
 
+def to_finetune(options: ExtractFeaturesOptions) -> FinetuneOptions:
+    """The same as options of `finetune`: with a classifier both commands do one thing.
+
+    Raises:
+        BundleError: When the options name a model that cannot be loaded.
+    """
+    shared = {entry.name: getattr(options, entry.name) for entry in fields(ClassifierOptions)}
+    backbone = options.backbone or DEFAULT_BACKBONE
+    if options.model:
+        head = ModelBundle.load(options.model).head
+        backbone = model_name(options.model)
+        if head:
+            shared["layer"] = options.layer or head.layers
+            shared["pool"] = options.pool or head.pool
+    return FinetuneOptions(
+        options.data,
+        options.output,
+        overwrite=options.overwrite,
+        backbone=backbone,
+        weights=options.weights,
+        strategy=Strategy.FEATURES,
+        **shared,
+    )
+
+
 def _extractor(options: ExtractFeaturesOptions) -> FeatureExtractor:
     if not options.model:
-        backbone = options.backbone or "resnet18"
+        backbone = options.backbone or DEFAULT_BACKBONE
         return create_extractor(options, backbone=backbone, weights=options.weights)
     bundle = ModelBundle.load(options.model)
-    own = bundle.extractor
-    return extractor_of(bundle.network, options, layers=own.layers, pool=own.pool)
+    if bundle.head is None:
+        return extractor_of(bundle.network, options)
+    return extractor_of(bundle.network, options, layers=bundle.head.layers, pool=bundle.head.pool)
 
 
 def _require_free(options: ExtractFeaturesOptions) -> None:
@@ -143,15 +175,24 @@ def _identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
     """What the rows depend on."""
     files = hashlib.sha256()
     for name, path in zip(index.paths, index.files, strict=True):
-        found = path.stat()
-        line = f"{name}\t{found.st_size}\t{found.st_mtime_ns}\n"
-        files.update(line.encode("utf-8", "surrogateescape"))
+        files.update(f"{name}\t{_state(path)}\n".encode("utf-8", "surrogateescape"))
     network = extractor.network
     return {
         "files": files.hexdigest(),
         "backbone": network.name,
+        "model_args": network.model_args,
         "weights": tensors_digest(network.module.state_dict()),
         "layers": extractor.layers,
+        "shape": extractor.shape,
         "pool": extractor.pool,
         "preprocessing": network.preprocessing.to_config(),
     }
+
+
+def _state(path: Path) -> str:
+    """What tells a changed file from an unchanged one without reading it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "cannot be looked at"  # it becomes a row's reason when it is read
+    return f"{found.st_size}\t{found.st_mtime_ns}"

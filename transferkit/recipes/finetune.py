@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from transferkit.bundle import ModelBundle
@@ -21,12 +20,11 @@ from transferkit.errors import TransferKitError, name_some
 from transferkit.files import write_json
 from transferkit.inference import Collected
 from transferkit.metrics import majority_baseline, summarize
-from transferkit.models.backbones import create_network
 from transferkit.models.network import Network
 from transferkit.models.phases import Strategy
 from transferkit.recipes.compute import create_pass
-from transferkit.recipes.features import create_extractor
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.features import create_backbone, create_extractor
+from transferkit.recipes.options import TRAINED_BY_GRADIENT, FinetuneOptions
 from transferkit.recipes.plan import create_plan, settle_phases, settle_rates, settled
 from transferkit.recipes.run_folder import (
     METRICS,
@@ -86,8 +84,12 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     dataset = _dataset(options, reporter)
     if options.strategy is Strategy.FEATURES:
         return _finetune_features(options, dataset, run, reporter, started)
-    torch.manual_seed(options.seed)
-    network = _network(options, len(dataset.index.class_names))
+    network = create_backbone(
+        options,
+        backbone=options.backbone,
+        weights=options.weights,
+        num_classes=len(dataset.index.class_names),
+    )
     phases, rates = settle_phases(options, network), settle_rates(options, network)
     plan = create_plan(options, dataset, network, phases, rates)
     if run is None:
@@ -133,7 +135,8 @@ def _finetune_features(
     clear_run(run)
     taken = {"layer": extractor.layers, "pool": extractor.pool}
     resolved = resolved_options(run, options, network, how) | taken
-    write_inputs(run, dataset, network, resolved)
+    applied = {k: v for k, v in resolved.items() if k not in TRAINED_BY_GRADIENT}
+    write_inputs(run, dataset, network, applied)
     result = fit_on_features(options, dataset, extractor, how, reporter)
     names = dataset.index.class_names
     bundle = ModelBundle(network, names, _provenance(options), result.head)
@@ -164,19 +167,6 @@ def _dataset(options: FinetuneOptions, reporter: Reporter) -> Dataset:
             f"accuracy will flatter: {name_some(shared)}"
         )
     return dataset
-
-
-def _network(options: FinetuneOptions, num_classes: int) -> Network:
-    network = create_network(
-        options.backbone,
-        weights=options.weights,
-        num_classes=num_classes,
-        image_size=options.image_size,
-    )
-    preprocessing = network.preprocessing.changed(
-        image_size=options.image_size, resize=options.resize
-    )
-    return network.with_preprocessing(preprocessing)
 
 
 def _range_test(work: Work, rates: Mapping[str, float]) -> RangeTest:

@@ -13,6 +13,7 @@ from transferkit.classifiers.fitting import (
     Fitted,
     fit_classifier,
     grid_size,
+    require_enough,
     require_weights_possible,
 )
 from transferkit.data.dataset import Dataset
@@ -50,10 +51,12 @@ def create_features_plan(
     """Everything that is decided before the first image is computed.
 
     Raises:
+        DataError: When a class has too few images for cross-validation.
         OptionError: When the classifier cannot weight classes, or features are no vectors.
     """
     network, kind = extractor.network, _kind(options)
     require_weights_possible(kind, balanced=options.class_weights is ClassWeights.BALANCED)
+    require_enough(dataset.index.labels[dataset.rows("train")], _copies(dataset))
     if len(extractor.shape) > 1:
         raise OptionError("--pool none gives maps, and a classifier takes vectors; use flatten")
     (width,) = extractor.shape
@@ -76,7 +79,7 @@ def create_features_plan(
         settings=(
             ("data", str(options.data)),
             ("backbone", network.name),
-            ("weights", describe_weights(options, network)),
+            ("weights", describe_weights(options)),
             ("strategy", "features: the backbone stays as it is"),
             ("pictures", network.preprocessing.describe()),
             ("features", f"{width} of {layers}, pooled by {extractor.pool}"),

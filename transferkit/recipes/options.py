@@ -4,7 +4,7 @@ The command line is generated from these classes, the library takes them as they
 torch to be imported.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from transferkit.classifiers import Classifier
@@ -12,7 +12,7 @@ from transferkit.data.augment import Augment
 from transferkit.data.preprocessing import Resize
 from transferkit.devices import Device, Precision
 from transferkit.errors import OptionError
-from transferkit.models import EDGES8, NO_WEIGHTS, PRETRAINED
+from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.features import POOLED, Pool
 from transferkit.models.freezing import BatchNorm, check_unfreeze
 from transferkit.models.phases import Strategy
@@ -27,6 +27,8 @@ from transferkit.recipes.declaration import (
 from transferkit.tables.predictions import PredictionFormat
 from transferkit.training.loss import ClassWeights
 from transferkit.training.schedule import Scheduler
+
+DEFAULT_BACKBONE = "resnet18"
 
 _DATA_HELP = "Folder of images, one subfolder a class; or train/, val/ and test/ of such folders."
 _BACKBONE_HELP = (
@@ -139,10 +141,6 @@ class ClassifierOptions(FeatureOptions):
         help="balanced lets rare classes count as much as frequent ones.",
     )
 
-    def _check_features(self, backbone: str | None) -> None:
-        if self.patches is not None and backbone != EDGES8:
-            raise OptionError(f"--patches is for -b {EDGES8}, not for {backbone or 'a model'}")
-
 
 @dataclass(frozen=True)
 class FinetuneOptions(ClassifierOptions):
@@ -170,7 +168,7 @@ class FinetuneOptions(ClassifierOptions):
         help="Test a range of learning rates, save and show the curve, suggest one and stop.",
     )
     backbone: str = option(
-        "resnet18", panel=_MODEL, flags=("-b", "--backbone"), help=_BACKBONE_HELP
+        DEFAULT_BACKBONE, panel=_MODEL, flags=("-b", "--backbone"), help=_BACKBONE_HELP
     )
     weights: str = option(PRETRAINED, panel=_MODEL, help=_WEIGHTS_HELP)
     strategy: Strategy = option(
@@ -259,7 +257,6 @@ class FinetuneOptions(ClassifierOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unfreeze(self.unfreeze)
-        self._check_features(self.backbone)
         self._check_strategy()
         self._check_phases()
         self._check_rates()
@@ -269,7 +266,7 @@ class FinetuneOptions(ClassifierOptions):
     def _check_strategy(self) -> None:
         """Refuse what would do nothing: training options for features, and the other way round."""
         if self.strategy is Strategy.FEATURES:
-            if given := changed(self, _TRAINED_BY_GRADIENT):
+            if given := changed(self, TRAINED_BY_GRADIENT):
                 raise OptionError(
                     f"{given[0]}: --strategy features trains no network; leave the option out, or "
                     "choose another strategy"
@@ -350,7 +347,7 @@ class FinetuneOptions(ClassifierOptions):
         return 1 if sparing and self.epochs > 1 else 0
 
 
-_TRAINED_BY_GRADIENT = (
+TRAINED_BY_GRADIENT = (
     *("unfreeze", "freeze_epochs", "thaw_every", "bn", "augment", "find_lr", "learning_rate"),
     *("backbone_learning_rate", "layer_decay", "optimizer", "scheduler", "epochs", "patience"),
     *("weight_decay", "label_smoothing"),
@@ -381,7 +378,7 @@ class ExtractFeaturesOptions(ClassifierOptions):
         panel=_MODEL,
         flags=("-b", "--backbone"),
         help=_BACKBONE_HELP,
-        show_default="resnet18",
+        show_default=DEFAULT_BACKBONE,
     )
     weights: str = option(PRETRAINED, panel=_MODEL, help=_WEIGHTS_HELP)
     model: str | None = option(
@@ -398,34 +395,12 @@ class ExtractFeaturesOptions(ClassifierOptions):
         if self.model and (self.backbone or self.weights != PRETRAINED):
             raise OptionError("--model brings its backbone and weights; leave out --backbone and "
                               "--weights")  # fmt: skip
-        self._check_features(self.backbone)
         if self.classifier and self.resume:
             raise OptionError("--resume goes on with a file of features; leave out --classifier")
         if self.classifier is None and (
             given := changed(self, ("val_fraction", "val", "class_weights"))
         ):
             raise OptionError(f"{given[0]} is for a --classifier; name one, or leave it out")
-
-    def to_finetune(self) -> FinetuneOptions:
-        """The same as options of `finetune`: with a classifier both commands do one thing."""
-        shared = {entry.name: getattr(self, entry.name) for entry in fields(ClassifierOptions)}
-        return FinetuneOptions(
-            self.data,
-            self.output,
-            overwrite=self.overwrite,
-            backbone=self.model_backbone or self.backbone or "resnet18",
-            weights=self.weights,
-            strategy=Strategy.FEATURES,
-            **shared,
-        )
-
-    @property
-    def model_backbone(self) -> str | None:
-        """What `--backbone` takes for the network of `--model`."""
-        if self.model is None or self.model.startswith(("local-dir:", "hf-hub:")):
-            return self.model
-        inside = Path(self.model, "model")
-        return f"local-dir:{inside if inside.is_dir() else self.model}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from transferkit.data.dataset import Dataset
 from transferkit.errors import OptionError
+from transferkit.models import EDGES8
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.network import Network
 from transferkit.models.phases import Phase, Strategy, plan_phases
@@ -135,9 +136,9 @@ def create_plan(
     return Plan(settings, dataset.counts(), dataset.index.left_out, stages, rows)
 
 
-def describe_weights(options: FinetuneOptions, network: Network) -> str:
+def describe_weights(options: FinetuneOptions) -> str:
     """What the backbone begins with, in a line."""
-    if network.source.by_formula:
+    if options.backbone == EDGES8:
         return "made by formula"
     if not options.from_scratch:
         return options.weights
@@ -164,7 +165,7 @@ def _settings(
     return (
         ("data", str(options.data)),
         ("backbone", network.name),
-        ("weights", describe_weights(options, network)),
+        ("weights", describe_weights(options)),
         ("strategy", _strategy(options, phases[-1].name)),
         ("pictures", network.preprocessing.describe()),
         ("augmentation", str(options.augment)),

@@ -78,7 +78,7 @@ class Spool:
             if resume and (folder / _LOG).is_file():
                 spool._go_on(identity)
             else:
-                shutil.rmtree(folder, ignore_errors=True)
+                _clear(folder)
                 folder.mkdir(parents=True)
                 (folder / _IDENTITY).write_text(json.dumps(identity), encoding="utf-8")
                 (folder / _ROWS).touch()
@@ -86,8 +86,15 @@ class Spool:
         return spool
 
     def _go_on(self, identity: Mapping[str, Any]) -> None:
-        known = json.loads((self.folder / _IDENTITY).read_text(encoding="utf-8"))
-        wanted = json.loads(json.dumps(identity))
+        try:
+            known = dict(json.loads((self.folder / _IDENTITY).read_text(encoding="utf-8")))
+            self._read_log(known, json.loads(json.dumps(identity)))
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            raise OutputError(
+                f"{self.folder}: is damaged ({error}); begin anew with --overwrite"
+            ) from error
+
+    def _read_log(self, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         if differing := [key for key in wanted if known.get(key) != wanted[key]]:
             raise OutputError(
                 f"{self.folder}: was begun with other {', '.join(differing)}; give the same "
@@ -146,3 +153,14 @@ def _explained(folder: Path) -> Iterator[None]:
             f"cannot write {folder}: {error.strerror or error}; what is finished there stays, make "
             "room and go on with --resume"
         ) from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier extraction left.
+
+    Raises:
+        OutputError: When the folder holds something else.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _IDENTITY).is_file():
+        raise OutputError(f"{folder}: is no unfinished extraction; move it away")
+    shutil.rmtree(folder, ignore_errors=True)
