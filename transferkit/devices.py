@@ -1,7 +1,9 @@
-"""Where a run computes, and in what precision: each decided in one place."""
+"""Where a run computes, in what precision and memory: each decided in one place."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -79,8 +81,32 @@ def create_accelerator(device: torch.device, precision: Precision) -> Accelerato
     return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_KEEP_ABOVE = 2**31 - 1
+_MMAP_ABOVE = (2**30, 2**25)  # the second is the most that older versions take
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep what is freed, for a process whose tensors come and go by the batch.
+
+    Otherwise it hands each large block back to the system and takes it anew, cleared page by page.
+    The process is left holding the most that it once needed. Nothing is done where the environment
+    already settles it (MALLOC_* or GLIBC_TUNABLES), or where the C library is another.
+
+    Returns:
+        Whether it was done.
+    """
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return False
+    try:
+        os.confstr("CS_GNU_LIBC_VERSION")
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError, ValueError):
+        return False  # not glibc: macOS, Windows, musl
+    kept = mallopt(_M_TRIM_THRESHOLD, _KEEP_ABOVE)
+    return bool(kept and any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_ABOVE))
+
+
 def default_workers() -> int:
     """Threads that decode images, where the user names no number: one a core, at most 16."""
-    import os
-
     return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)

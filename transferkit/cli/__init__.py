@@ -19,6 +19,7 @@ from transferkit.cli.finetune import finetune
 from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.state import settings
+from transferkit.devices import keep_freed_memory
 
 app = typer.Typer(
     name="transferkit",
@@ -54,6 +55,7 @@ def _globals(
 
 def main() -> None:
     """Run the command line and exit."""
+    keep_freed_memory()
     # File names need not be UTF-8: their bytes go out as they came in.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
