@@ -12,8 +12,10 @@ import typer.main
 
 import transferkit
 from transferkit.cli import app
+from transferkit.models.phases import Strategy
 from transferkit.recipes import options as option_classes
 from transferkit.recipes.declaration import Options, flag_of
+from transferkit.recipes.finetune_options import FinetuneOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
@@ -105,7 +107,7 @@ def test_all__is_sorted_and_can_be_had():
 
 
 COMMANDS = {
-    "finetune": option_classes.FinetuneOptions,
+    "finetune": FinetuneOptions,
     "extract-features": option_classes.ExtractFeaturesOptions,
     "predict": option_classes.PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
@@ -153,9 +155,9 @@ def test_contributing__draws_the_tree_as_it_is():
 
 def test_options__are_checked_when_they_are_made_in_python_too():
     with pytest.raises(transferkit.TransferKitError, match="--strategy: got 'x', expected partial"):
-        option_classes.FinetuneOptions("data", strategy="x")
-    made = option_classes.FinetuneOptions("data", strategy="full", output="run")
+        FinetuneOptions("data", strategy="x")
+    made = FinetuneOptions("data", strategy="full", output="run")
 
     assert isinstance(made, Options)
     assert (made.data, made.output) == (Path("data"), Path("run"))
-    assert made.strategy is option_classes.Strategy.FULL
+    assert made.strategy is Strategy.FULL

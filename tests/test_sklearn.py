@@ -47,7 +47,10 @@ CHECKS = (
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_estimator_checks__that_apply_pass(check):
-    check("BackboneFeatures", BackboneFeatures("edges8"))
+    estimator = BackboneFeatures("edges8")
+    check("BackboneFeatures", estimator)  # raises where it fails
+
+    assert estimator.get_params() == BackboneFeatures("edges8").get_params()
 
 
 def test_transform__before_fit_is_an_error(pictures):

@@ -13,11 +13,11 @@ from transferkit.recipes.extract_features import Extraction, to_finetune
 from transferkit.recipes.extract_features import extract_features as _extract_features
 from transferkit.recipes.finetune import FinetuneResult
 from transferkit.recipes.finetune import finetune as _finetune
+from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.recipes.options import (
     BackbonesOptions,
     EvaluateOptions,
     ExtractFeaturesOptions,
-    FinetuneOptions,
     PredictOptions,
 )
 from transferkit.recipes.predict import predict as _predict

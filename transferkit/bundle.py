@@ -20,9 +20,16 @@ from torch import Tensor
 
 from transferkit.data.images import Picture
 from transferkit.devices import Precision
-from transferkit.errors import BundleError, DataError, TransferKitError
+from transferkit.errors import BundleError, TransferKitError
 from transferkit.files import whole_folder, write_json
-from transferkit.inference import Outputs, Pass, collect, features, probabilities
+from transferkit.inference import (
+    Outputs,
+    Pass,
+    collect,
+    features,
+    probabilities,
+    require_readable,
+)
 from transferkit.models.backbones import create_network
 from transferkit.models.features import FeatureExtractor, Pool
 from transferkit.models.network import Network
@@ -206,10 +213,7 @@ class ModelBundle:
         how = Pass(self.network.device, Precision.FP32, batch_size=32, workers=1)
         parts = self.probabilities(pictures, how)
         table = collect(parts, len(pictures), len(self.class_names), lambda count: None)
-        for row, reason in table.reasons.items():
-            what = pictures[row]
-            told = what if isinstance(what, str | Path) else f"picture {row}"
-            raise DataError(f"{told}: {reason}")
+        require_readable(pictures, table)
         return table.values
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from transferkit.data.images import Picture
 from transferkit.data.loader import iterate_batches
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.devices import Precision
+from transferkit.errors import DataError
 from transferkit.models.features import FeatureExtractor
 from transferkit.models.network import Network
 
@@ -71,6 +73,18 @@ def collect(
     readable = np.ones(count, dtype=bool)
     readable[list(reasons)] = False
     return Collected(values, readable, reasons)
+
+
+def require_readable(pictures: Sequence[Picture], table: Collected) -> None:
+    """Check that a pass could read all of `pictures`.
+
+    Raises:
+        DataError: When it could not; the first is named, by its path or its place.
+    """
+    for row, reason in table.reasons.items():
+        picture = pictures[row]
+        told = picture if isinstance(picture, str | Path) else f"picture {row}"
+        raise DataError(f"{told}: {reason}")
 
 
 @dataclass(frozen=True)

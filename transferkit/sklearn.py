@@ -18,12 +18,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from transferkit.data.images import Picture
 from transferkit.errors import DataError, OptionError
-from transferkit.inference import collect, features
+from transferkit.inference import collect, features, require_readable
 from transferkit.models import PRETRAINED
 from transferkit.models.features import POOLED, FeatureExtractor
 from transferkit.recipes.compute import create_pass
 from transferkit.recipes.features import create_extractor
-from transferkit.recipes.options import FeatureOptions
+from transferkit.recipes.shared_options import FeatureOptions
 
 __all__ = ["BackboneFeatures"]
 
@@ -111,10 +111,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         how = create_pass(self._options(), self.extractor_.network)
         parts = features(self.extractor_, pictures, how)
         table = collect(parts, len(pictures), self.n_features_out_, lambda count: None)
-        for row, reason in table.reasons.items():
-            what = pictures[row]
-            told = f"picture {row}" if isinstance(what, np.ndarray) else what
-            raise DataError(f"{told}: {reason}")
+        require_readable(pictures, table)
         return table.values
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:

@@ -14,7 +14,7 @@ from transferkit.classifiers import Classifier
 from transferkit.classifiers.fitting import fit_classifier
 from transferkit.errors import BundleError, DataError, OptionError
 from transferkit.models.features import Pool
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.finetune_options import FinetuneOptions
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "workers": 1}
 TAUGHT = {**SMALL, "strategy": "features"}

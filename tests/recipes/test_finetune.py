@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import transferkit
 from transferkit.errors import DataError, OptionError, TransferKitError
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.reporting import EpochRow, LeftOut
 
 SMALL = {

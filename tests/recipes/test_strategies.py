@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import transferkit
 from transferkit.errors import OptionError, TransferKitError
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.finetune_options import FinetuneOptions
 
 SMALL = {
     "backbone": "test_resnet",

@@ -9,7 +9,7 @@ from transferkit.cli.console import describe_accuracy, print_plan, print_range_t
 from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.finetune_options import FinetuneOptions
 
 
 @takes(FinetuneOptions)

@@ -9,7 +9,7 @@ from transferkit.devices import default_workers, resolve_device, resolve_precisi
 from transferkit.errors import DataError
 from transferkit.inference import Pass
 from transferkit.models.network import Network
-from transferkit.recipes.options import ComputeOptions
+from transferkit.recipes.shared_options import ComputeOptions
 from transferkit.reporting import LeftOut
 
 

@@ -15,12 +15,9 @@ from transferkit.models.phases import Strategy
 from transferkit.models.weights import tensors_digest
 from transferkit.recipes.compute import create_pass, readable_part
 from transferkit.recipes.features import create_extractor, extractor_of
-from transferkit.recipes.options import (
-    DEFAULT_BACKBONE,
-    ClassifierOptions,
-    ExtractFeaturesOptions,
-    FinetuneOptions,
-)
+from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.recipes.options import ExtractFeaturesOptions
+from transferkit.recipes.shared_options import DEFAULT_BACKBONE, ClassifierOptions
 from transferkit.reporting import SILENT, LeftOut, Reporter
 from transferkit.tables import format_of
 from transferkit.tables.features import FeatureFormat, FeatureTable, write_features

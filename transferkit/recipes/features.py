@@ -10,7 +10,7 @@ from transferkit.models.backbones import create_network
 from transferkit.models.features import POOLED, FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.stages import HEAD
-from transferkit.recipes.options import FeatureOptions
+from transferkit.recipes.shared_options import FeatureOptions
 
 
 def create_backbone(

@@ -24,7 +24,7 @@ from transferkit.models.network import Network
 from transferkit.models.phases import Strategy
 from transferkit.recipes.compute import create_pass
 from transferkit.recipes.features import create_backbone, create_extractor
-from transferkit.recipes.options import TRAINED_BY_GRADIENT, FinetuneOptions
+from transferkit.recipes.finetune_options import TRAINED_BY_GRADIENT, FinetuneOptions
 from transferkit.recipes.plan import create_plan, settle_phases, settle_rates, settled
 from transferkit.recipes.run_folder import (
     METRICS,

@@ -22,7 +22,7 @@ from transferkit.errors import OptionError
 from transferkit.inference import Collected, Pass, collect, features
 from transferkit.metrics import majority_baseline, summarize, wilson_interval
 from transferkit.models.features import FeatureExtractor
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.recipes.plan import describe_weights
 from transferkit.recipes.training_setup import require_all_readable
 from transferkit.reporting import Plan, Reporter, StageRow

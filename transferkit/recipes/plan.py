@@ -9,7 +9,7 @@ from transferkit.models.freezing import BatchNorm
 from transferkit.models.network import Network
 from transferkit.models.phases import Phase, Strategy, plan_phases
 from transferkit.models.stages import HEAD, Stage
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.reporting import PhaseRow, Plan, StageRow
 from transferkit.training.rates import (
     BACKBONE_SHARE,

@@ -14,7 +14,7 @@ from transferkit.files import write_json
 from transferkit.inference import Pass
 from transferkit.models.network import Network
 from transferkit.models.weights import tensors_digest
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.report.plots import draw_range_test
 from transferkit.reporting import EpochRow
 from transferkit.tables import write_csv

@@ -16,7 +16,7 @@ from transferkit.inference import Collected, Pass, collect, probabilities
 from transferkit.metrics import log_loss, top_k_accuracy
 from transferkit.models.network import Network
 from transferkit.models.phases import Phase
-from transferkit.recipes.options import FinetuneOptions
+from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.recipes.plan import settle_batch_norm
 from transferkit.reporting import Reporter
 from transferkit.training.loop import TrainingSetup

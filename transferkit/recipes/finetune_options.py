@@ -1,0 +1,243 @@
+"""Every option of `transferkit finetune`; see `options.py`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transferkit.classifiers import Classifier
+from transferkit.data.augment import Augment
+from transferkit.errors import OptionError
+from transferkit.models import NO_WEIGHTS, PRETRAINED
+from transferkit.models.freezing import BatchNorm, check_unfreeze
+from transferkit.models.phases import Strategy
+from transferkit.recipes.declaration import (
+    Range,
+    changed,
+    option,
+    rate_spread_or_auto,
+)
+from transferkit.recipes.shared_options import (
+    BACKBONE_HELP,
+    DATA,
+    DATA_HELP,
+    DEFAULT_BACKBONE,
+    MODEL,
+    OUTPUT,
+    STRATEGY,
+    TRAINING,
+    WEIGHTS_HELP,
+    ClassifierOptions,
+)
+from transferkit.training.schedule import Scheduler
+
+
+@dataclass(frozen=True)
+class FinetuneOptions(ClassifierOptions):
+    """Options of `transferkit finetune`."""
+
+    data: Path = option(argument=True, help=DATA_HELP)
+    output: Path | None = option(
+        None,
+        panel=OUTPUT,
+        flags=("-o", "--output"),
+        help="Folder of the run.",
+        metavar="RUN",
+        show_default="runs/<data>-<backbone>-<strategy>",
+    )
+    overwrite: bool = option(
+        False, panel=OUTPUT, flags=("--overwrite",), help="Replace a run that is there."
+    )
+    dry_run: bool = option(
+        False, panel=OUTPUT, flags=("--dry-run",), help="Print the plan and stop."
+    )
+    find_lr: bool = option(
+        False,
+        panel=OUTPUT,
+        flags=("--find-lr",),
+        help="Test a range of learning rates, save and show the curve, suggest one and stop.",
+    )
+    backbone: str = option(
+        DEFAULT_BACKBONE, panel=MODEL, flags=("-b", "--backbone"), help=BACKBONE_HELP
+    )
+    weights: str = option(PRETRAINED, panel=MODEL, help=WEIGHTS_HELP)
+    strategy: Strategy = option(
+        Strategy.PARTIAL,
+        panel=STRATEGY,
+        help="partial trains the head or the last stages, full everything, gradual one stage more "
+        "at a time; features fits a scikit-learn classifier and leaves the backbone as it is.",
+    )
+    unfreeze: str = option(
+        "head",
+        panel=STRATEGY,
+        help="For partial, besides the head: head (nothing), last:N (stages), from:STAGE (and all "
+        "after), re:REGEX (parameters it is found in) or all.",
+        metavar="SPEC",
+    )
+    freeze_epochs: int | None = option(
+        None,
+        panel=STRATEGY,
+        help="Epochs that train the head alone at first; 0 for none.",
+        within=Range(0),
+        show_default="1 for full and gradual; 0 for partial and with --weights none",
+    )
+    thaw_every: int | None = option(
+        None,
+        panel=STRATEGY,
+        help="For gradual: epochs until the next stage thaws; 0 thaws all at once.",
+        within=Range(0),
+        show_default="1",
+    )
+    bn: BatchNorm = option(
+        BatchNorm.AUTO,
+        panel=STRATEGY,
+        help="BatchNorm of trainable stages: eval keeps the pretrained statistics, train uses and "
+        "updates them with each batch; auto is eval, and train with --weights none.",
+    )
+    augment: Augment = option(
+        Augment.LIGHT, panel=DATA, help="How strongly training pictures are varied."
+    )
+    learning_rate: float | tuple[float, float] | None = option(
+        1e-3,
+        panel=TRAINING,
+        flags=("--lr",),
+        help="Learning rate of the head; A:B spreads them from A for the stem to B for the head; "
+        "auto takes what --find-lr suggests.",
+        within=Range(0, open_low=True),
+        parse=rate_spread_or_auto,
+        metavar="X|A:B|auto",
+    )
+    backbone_learning_rate: float | None = option(
+        None,
+        panel=TRAINING,
+        flags=("--backbone-lr",),
+        help="Learning rate of the last backbone stage.",
+        within=Range(0, open_low=True),
+        show_default="lr / 10; lr with --weights none",
+    )
+    layer_decay: float | None = option(
+        None,
+        panel=TRAINING,
+        help="Factor on the rate per stage towards the stem.",
+        within=Range(0, 1, open_low=True),
+        show_default="what gives the stem 1/16 of the last stage's rate; 1 with --weights none",
+    )
+    optimizer: str = option(
+        "adamw", panel=TRAINING, help="timm's name of one: adamw, sgd, lion and 90 more."
+    )
+    scheduler: Scheduler = option(
+        Scheduler.COSINE, panel=TRAINING, help="How the rates fall after the warm-up."
+    )
+    epochs: int = option(
+        10, panel=TRAINING, help="Passes over the training images.", within=Range(1)
+    )
+    patience: int = option(
+        5,
+        panel=TRAINING,
+        help="Stop after so many epochs without a better one; 0 never does.",
+        within=Range(0),
+    )
+    weight_decay: float = option(
+        0.01, panel=TRAINING, help="On weight matrices only.", within=Range(0)
+    )
+    label_smoothing: float = option(
+        0.1, panel=TRAINING, help="Of the training loss.", within=Range(0, 1, open_high=True)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_unfreeze(self.unfreeze)
+        self._check_strategy()
+        self._check_phases()
+        self._check_rates()
+        if self.find_lr and self.dry_run:
+            raise OptionError("--find-lr trains for a while, --dry-run does not; choose one")
+
+    def _check_strategy(self) -> None:
+        """Refuse what would do nothing: training options for features, and the other way round."""
+        if self.strategy is Strategy.FEATURES:
+            if given := changed(self, TRAINED_BY_GRADIENT):
+                raise OptionError(
+                    f"{given[0]}: --strategy features trains no network; leave the option out, or "
+                    "choose another strategy"
+                )
+            if self.classifier is None:
+                object.__setattr__(self, "classifier", Classifier.SVM)
+        elif given := changed(self, ("classifier", "layer", "pool")):
+            raise OptionError(f"{given[0]} is for --strategy features, not for {self.strategy}")
+
+    def _check_phases(self) -> None:
+        partial = self.strategy is Strategy.PARTIAL
+        if not partial and self.unfreeze != "head":
+            raise OptionError(
+                f"--unfreeze {self.unfreeze} is for --strategy partial; {self.strategy} trains "
+                "every stage"
+            )
+        if self.thaw_every is not None and self.strategy is not Strategy.GRADUAL:
+            raise OptionError(f"--thaw-every is for --strategy gradual, not for {self.strategy}")
+        if partial and self.unfreeze == "head":
+            of_the_backbone = {
+                "--freeze-epochs": bool(self.freeze_epochs),
+                "--bn": self.bn is not BatchNorm.AUTO,
+                "--backbone-lr": self.backbone_learning_rate is not None,
+                "--layer-decay": self.layer_decay is not None,
+                "--lr A:B": isinstance(self.learning_rate, tuple),
+            }
+            if given := [flag for flag, is_given in of_the_backbone.items() if is_given]:
+                raise OptionError(
+                    f"{given[0]}: --unfreeze head leaves the backbone as it is; leave the option "
+                    "out, or train more with --unfreeze or --strategy"
+                )
+        if self.freeze_epochs and self.freeze_epochs >= self.epochs:
+            raise OptionError(
+                f"--freeze-epochs: got {self.freeze_epochs} of {self.epochs} epochs, which leaves "
+                "none for more than the head; expected less than --epochs"
+            )
+
+    def _check_rates(self) -> None:
+        rate = self.learning_rate
+        if isinstance(rate, tuple):
+            if len(rate) != 2 or rate[0] > rate[1]:
+                raise OptionError(
+                    f"--lr: got {':'.join(f'{r:g}' for r in rate)}, expected the stem's rate and "
+                    "then the head's, which is not the smaller one"
+                )
+            if self.backbone_learning_rate is not None or self.layer_decay is not None:
+                raise OptionError(
+                    "--lr A:B gives every stage its rate; leave out --backbone-lr and --layer-decay"
+                )
+        ratios_given = isinstance(rate, tuple) or self.backbone_learning_rate is not None
+        if self.tests_rates and ratios_given:
+            raise OptionError(
+                "a range test scales all rates together, the backbone's by default a tenth of the "
+                "head's; leave out --backbone-lr and --lr A:B"
+            )
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the backbone's weights are random, so that there is nothing to spare."""
+        return self.weights == NO_WEIGHTS
+
+    @property
+    def tests_rates(self) -> bool:
+        """Whether learning rates are tested before training."""
+        return self.find_lr or self.learning_rate is None
+
+    @property
+    def epochs_per_thaw(self) -> int:
+        """How many epochs a gradual run gives each stage before the next one thaws."""
+        return 1 if self.thaw_every is None else self.thaw_every
+
+    @property
+    def head_epochs(self) -> int:
+        """How many epochs train the head alone at first."""
+        if self.freeze_epochs is not None:
+            return self.freeze_epochs
+        sparing = self.strategy in (Strategy.FULL, Strategy.GRADUAL) and not self.from_scratch
+        return 1 if sparing and self.epochs > 1 else 0
+
+
+TRAINED_BY_GRADIENT = (
+    *("unfreeze", "freeze_epochs", "thaw_every", "bn", "augment", "find_lr", "learning_rate"),
+    *("backbone_learning_rate", "layer_decay", "optimizer", "scheduler", "epochs", "patience"),
+    *("weight_decay", "label_smoothing"),
+)
+"""Fields that only mean something where a network is trained."""

@@ -1,0 +1,129 @@
+"""Options that several commands have, and the words they share; see `options.py`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transferkit.classifiers import Classifier
+from transferkit.data.preprocessing import Resize
+from transferkit.devices import Device, Precision
+from transferkit.models.features import POOLED, Pool
+from transferkit.recipes.declaration import (
+    Options,
+    Range,
+    number_or_auto,
+    option,
+)
+from transferkit.training.loss import ClassWeights
+
+DEFAULT_BACKBONE = "resnet18"
+
+DATA_HELP = "Folder of images, one subfolder a class; or train/, val/ and test/ of such folders."
+BACKBONE_HELP = (
+    "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME, "
+    "local-dir:PATH, or edges8, which needs no download; see: transferkit backbones."
+)
+WEIGHTS_HELP = "pretrained, none (random weights), or a .safetensors or .pth file."
+MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
+
+OUTPUT, MODEL, STRATEGY, FEATURES, DATA, TRAINING, COMPUTE = (
+    "Output", "Model", "Strategy", "Features and classifier", "Data", "Training", "Compute",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(Options):
+    """How a command computes, the same for all."""
+
+    batch_size: int = option(32, panel=COMPUTE, help="Images a batch.", within=Range(1, 65536))
+    device: Device = option(Device.AUTO, panel=COMPUTE, help="Where to compute.")
+    precision: Precision = option(
+        Precision.AUTO, panel=COMPUTE, help="auto is bf16 on a GPU that has it, else fp32."
+    )
+    workers: int | None = option(
+        None,
+        panel=COMPUTE,
+        help="Threads that decode images; auto is one a core.",
+        within=Range(1),
+        parse=number_or_auto,
+        metavar="N|auto",
+        show_default="auto",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions(ComputeOptions):
+    """What a picture goes through before the backbone, where its own record is not wanted."""
+
+    image_size: int | None = option(
+        None,
+        panel=DATA,
+        help="Side of the pictures in pixels.",
+        within=Range(1),
+        show_default="the backbone's",
+    )
+    resize: Resize | None = option(
+        None,
+        panel=DATA,
+        help="How pictures of any shape fit: crop the middle out, pad, or squash.",
+        show_default="the backbone's",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(PictureOptions):
+    """Which features are taken."""
+
+    layer: tuple[str, ...] = option(
+        (),
+        panel=FEATURES,
+        flags=("--layer",),
+        help="Where features are taken: pooled (the last map), prelogits (what enters the head), a "
+        "stage or a module; several are put side by side. See: transferkit backbones NAME "
+        "--layers.",
+        metavar="NAME",
+        show_default=POOLED,
+    )
+    pool: Pool | None = option(
+        None,
+        panel=FEATURES,
+        help="How a map becomes a vector; auto is the class token where there is one, else avg.",
+        show_default=Pool.AUTO,
+    )
+    patches: int | None = option(
+        None,
+        panel=FEATURES,
+        help="For -b edges8: edges are summed over a grid of so many by so many patches.",
+        within=Range(1, 64),
+        show_default="4",
+    )
+    seed: int = option(0, panel=TRAINING, help="Same seed, same run.", within=Range(0, 2**32 - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions(FeatureOptions):
+    """What is fitted on features, and on which images."""
+
+    classifier: Classifier | None = option(
+        None,
+        panel=FEATURES,
+        help="What is fitted on the features, its settings chosen by cross-validation.",
+        show_default=False,
+    )
+    val_fraction: float = option(
+        0.2,
+        panel=DATA,
+        help="Share of each class that goes to validation.",
+        within=Range(0, 1, open_low=True, open_high=True),
+    )
+    val: Path | None = option(
+        None,
+        panel=DATA,
+        help="Validation folder, one subfolder a class, instead of --val-fraction.",
+        metavar="DIR",
+        show_default=False,
+    )
+    class_weights: ClassWeights = option(
+        ClassWeights.NONE,
+        panel=TRAINING,
+        help="balanced lets rare classes count as much as frequent ones.",
+    )
