@@ -39,6 +39,15 @@ def make_classes(root: Path, count: int = 8) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True, scope="session")
+def everywhere_the_same(tmp_path_factory):
+    """A cache of the session's own, and fp32 whatever instructions this CPU has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRANSFERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("transferkit.devices.has_fast_bf16", lambda device: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory) -> Path:
     """Three classes of eight small pictures. Read only."""

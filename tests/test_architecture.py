@@ -19,12 +19,12 @@ from transferkit.recipes.finetune_options import FinetuneOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
-HEAVY = ("torch", "torchvision", "timm", "sklearn", "accelerate", "numpy", "pyarrow", "matplotlib")
+HEAVY = ("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib")
 
 LAYERS = [
-    {"errors", "reporting", "files", "devices"},
-    {"classifiers", "data", "models", "metrics", "tables"},
-    {"training", "inference", "bundle", "report"},
+    {"errors", "reporting", "files", "devices", "startup"},
+    {"cache", "classifiers", "data", "models", "metrics", "tables"},
+    {"training", "inference", "frozen", "bundle", "report"},
     {"recipes"},
     {"api", "cli", "sklearn"},
 ]
@@ -112,6 +112,7 @@ COMMANDS = {
     "predict": option_classes.PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
     "backbones": option_classes.BackbonesOptions,
+    "cache": option_classes.CacheOptions,
 }
 
 

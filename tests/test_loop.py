@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from transferkit.devices import Precision, create_accelerator
+from transferkit.devices import Precision, create_scaler
 from transferkit.models.backbones import create_network
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.phases import Strategy, plan_phases
 from transferkit.reporting import SILENT, SilentReporter
-from transferkit.training.loop import Fit, TrainingSetup, fit
+from transferkit.training.loop import Feed, Fit, TrainingSetup, fit
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
 
@@ -40,8 +40,7 @@ def setup_of(network, phases):
         network.module, stages, name="adamw", rates=rates, weight_decay=0.1
     )
     schedule = create_schedule(optimizer, Scheduler.COSINE, steps=2 * EPOCHS)
-    accelerator = create_accelerator(torch.device("cpu"), Precision.FP32)
-    module, optimizer = accelerator.prepare(network.module, optimizer)
+    device, module = torch.device("cpu"), network.module
     labels = torch.tensor([0, 1, 2, 0])
 
     def batches(epoch):
@@ -57,14 +56,15 @@ def setup_of(network, phases):
 
     return TrainingSetup(
         module=module,
-        accelerator=accelerator,
+        device=device,
+        precision=Precision.FP32,
+        scaler=create_scaler(device, Precision.FP32),
         optimizer=optimizer,
         schedule=schedule,
         criterion=nn.functional.cross_entropy,
         batch_norm=BatchNorm.TRAIN,
-        batches=batches,
+        feed=lambda phase: Feed(module, lambda epoch: None, batches, validate),
         images_per_epoch=8,
-        validate=validate,
     )
 
 

@@ -32,11 +32,12 @@ def test_eval_transform__is_timms_own(resize, size):
     record = SMALL.changed(image_size=None, resize=resize)
     image = noise(*size)
 
-    ours = normalize(torch.from_numpy(eval_transform(record)(image, None))[None], record)[0]
-    theirs = create_transform(**record.to_config(), is_training=False)(image)
+    ours = eval_transform(record)(image, None)
+    theirs = create_transform(**record.to_config(), is_training=False, use_prefetcher=True)(image)
 
     assert ours.shape == (3, 32, 32)
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    # Torch's filters and pillow's differ by roundings.
+    assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= (2 if resize == "crop" else 0)
 
 
 @pytest.mark.parametrize("augment", [Augment.LIGHT, Augment.STRONG])
@@ -115,7 +116,7 @@ def test_iterate_batches__gives_the_same_views_whatever_the_workers(files):
             batch_size=4,
             workers=workers,
             order=[7, 2, 9, 0],
-            seed=seed,
+            seeds=lambda row: (*seed, row),
         )
         return torch.cat([batch.pixels for batch in batches])
 

@@ -12,12 +12,12 @@ from torch import nn
 
 import transferkit
 from transferkit.cli.curve import draw_curve
-from transferkit.devices import Precision, create_accelerator
+from transferkit.devices import Precision, create_scaler
 from transferkit.errors import TransferKitError
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.phases import Phase
 from transferkit.models.stages import HEAD, Stage
-from transferkit.training.loop import TrainingSetup
+from transferkit.training.loop import Feed, TrainingSetup
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.range_test import HIGHEST, LOWEST, STEPS, find_learning_rate, judge
 from transferkit.training.schedule import Scheduler, create_schedule
@@ -102,14 +102,15 @@ def test_find_learning_rate__puts_all_random_states_back():
 
     setup = TrainingSetup(
         module=module,
-        accelerator=create_accelerator(torch.device("cpu"), Precision.FP32),
+        device=torch.device("cpu"),
+        precision=Precision.FP32,
+        scaler=create_scaler(torch.device("cpu"), Precision.FP32),
         optimizer=optimizer,
         schedule=create_schedule(optimizer, Scheduler.NONE, steps=STEPS),
         criterion=nn.functional.cross_entropy,
         batch_norm=BatchNorm.TRAIN,
-        batches=batches,
+        feed=lambda phase: Feed(module, lambda epoch: None, batches, lambda: (0.0, 0.0)),
         images_per_epoch=30,
-        validate=lambda: (0.0, 0.0),
     )
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     test = find_learning_rate(setup, Phase("all", range(1, 2), stages), report=lambda *_: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from transferkit.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
-    from accelerate import Accelerator
+
+_BF16_INSTRUCTIONS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 
 
 class Device(StrEnum):
@@ -24,12 +26,25 @@ class Device(StrEnum):
 
 
 class Precision(StrEnum):
-    """`auto` is bf16 on a GPU that has it and fp32 elsewhere."""
+    """`auto` is bf16 on a GPU or CPU with instructions for it, and fp32 elsewhere."""
 
     AUTO = "auto"
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
+
+
+class Cache(StrEnum):
+    """Where what frozen layers give, and decoded pixels, are kept so as to be computed once.
+
+    `auto` is disk where it fits the limit, so that later runs have it too, else memory where it
+    fits a quarter of it, else off.
+    """
+
+    AUTO = "auto"
+    MEMORY = "memory"
+    DISK = "disk"
+    OFF = "off"
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -59,30 +74,47 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     Raises:
         OptionError: When the device cannot compute in it.
     """
-    import torch
-
     if precision is Precision.AUTO:
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return Precision.BF16 if has_bf16 else Precision.FP32
+        return Precision.BF16 if has_fast_bf16(device) else Precision.FP32
     if precision is Precision.FP16 and device.type == "cpu":
         raise OptionError("--precision: fp16 needs a GPU; use auto, fp32 or bf16")
     return precision
 
 
-def create_accelerator(device: torch.device, precision: Precision) -> Accelerator:
-    """Accelerate's handle on that device and precision."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies matrices in bfloat16, and does not merely emulate it.
 
-    # Accelerate keeps the first run's settings for the whole process; a second run in the same
-    # notebook may want others.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    mixed = {Precision.BF16: "bf16", Precision.FP16: "fp16"}.get(precision, "no")
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
+    Of a CPU torch tells this under private names only; where it does not know them, the answer is
+    no.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    asked = (getattr(torch.cpu, name, None) for name in _BF16_INSTRUCTIONS)
+    return any(has() for has in asked if has)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """The context in which the layers that can compute in `precision` do."""
+    import torch
+
+    dtype = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+def create_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """What keeps gradients in the range of fp16; it leaves those of other precisions alone."""
+    import torch
+
+    return torch.amp.GradScaler(device.type, enabled=precision is Precision.FP16)
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEEP_ABOVE = 2**31 - 1
+_UNKNOWN_BUDGET = 2**31
 _MMAP_ABOVE = (2**30, 2**25)  # the second is the most that older versions take
 
 
@@ -105,6 +137,14 @@ def keep_freed_memory() -> bool:
         return False  # not glibc: macOS, Windows, musl
     kept = mallopt(_M_TRIM_THRESHOLD, _KEEP_ABOVE)
     return bool(kept and any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_ABOVE))
+
+
+def memory_budget() -> int:
+    """Bytes that caches in memory may take: a quarter of this machine's."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    except (AttributeError, OSError, ValueError):
+        return _UNKNOWN_BUDGET  # Windows has no sysconf
 
 
 def default_workers() -> int:

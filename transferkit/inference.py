@@ -1,25 +1,25 @@
 """Batched passes without gradient: probabilities or features of pictures, in their order."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from transferkit.data.images import Picture
 from transferkit.data.loader import iterate_batches
+from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import eval_transform, normalize
-from transferkit.devices import Precision
+from transferkit.devices import Precision, autocast
 from transferkit.errors import DataError
 from transferkit.models.features import FeatureExtractor
+from transferkit.models.fusing import inference_copy
 from transferkit.models.network import Network
-
-_DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 
 @dataclass(frozen=True)
@@ -103,40 +103,84 @@ class Pass:
     batch_size: int
     workers: int
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """The context that the network computes in."""
-        dtype = _DTYPES.get(self.precision)
-        return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
+    def autocast_for(self, dtype: torch.dtype) -> AbstractContextManager[object]:
+        """The context that layers with weights of a type compute in; none where they are cast."""
+        is_cast = dtype is not torch.float32
+        return nullcontext() if is_cast else autocast(self.device, self.precision)
 
 
 def probabilities(network: Network, pictures: Sequence[Picture], how: Pass) -> Iterator[Outputs]:
     """Class probabilities, softmax of the logits, float32, batch by batch in order."""
+    module, dtype = fast_module(network.module, network.blank_image(), how)
 
     def compute(images: Tensor) -> Tensor:
-        logits: Tensor = network.module(images)
+        logits: Tensor = module(images)
         return logits.float().softmax(dim=1)
 
-    return _run(network, pictures, how, compute)
+    return _run(network.preprocessing, dtype, pictures, how, compute)
 
 
 def features(
     extractor: FeatureExtractor, pictures: Sequence[Picture], how: Pass
 ) -> Iterator[Outputs]:
     """Features, float32, batch by batch in order."""
-    return _run(extractor.network, pictures, how, extractor)
+    fast = fast_extractor(extractor, how)
+    return _run(fast.network.preprocessing, fast.network.dtype, pictures, how, fast)
+
+
+def fast_extractor(extractor: FeatureExtractor, how: Pass) -> FeatureExtractor:
+    """An extractor of the same features, whose network is as `fast_module` gives it."""
+    network = extractor.network
+    module, _ = fast_module(network.module, network.blank_image(), how, extractor.inner_modules)
+    if module is network.module:
+        return extractor
+    return replace(extractor, network=replace(network, module=module))
+
+
+def fast_module(
+    module: nn.Module, image: Tensor, how: Pass, keep: Collection[str] = ()
+) -> tuple[nn.Module, torch.dtype]:
+    """What computes a module without gradient in the precision of a pass.
+
+    In bf16 that is a copy of which everything is bfloat16, with norms fused. In fp32 it is the
+    module itself, so that results are exact; and so it is where a copy would mix in numbers of
+    other types, which autocast takes care of.
+
+    Args:
+        module: Put into eval mode.
+        image: One that it can read.
+        how: Its precision decides.
+        keep: Names of modules whose own output or input is wanted.
+
+    Returns:
+        The module, and the type of its weights and of the pictures it takes.
+    """
+    module.eval()
+    if how.precision is not Precision.BF16:
+        return module, torch.float32
+    copy = inference_copy(module, torch.bfloat16, keep)
+    try:
+        with torch.inference_mode():
+            copy(image.bfloat16())
+    except RuntimeError:
+        return module, torch.float32
+    return copy, torch.bfloat16
 
 
 def _run(
-    network: Network, pictures: Sequence[Picture], how: Pass, compute: Callable[[Tensor], Tensor]
+    preprocessing: Preprocessing,
+    dtype: torch.dtype,
+    pictures: Sequence[Picture],
+    how: Pass,
+    compute: Callable[[Tensor], Tensor],
 ) -> Iterator[Outputs]:
-    network.module.eval()
-    transform = eval_transform(network.preprocessing)
+    transform = eval_transform(preprocessing)
     for batch in iterate_batches(
         pictures, transform, batch_size=how.batch_size, workers=how.workers
     ):  # fmt: skip
         values = torch.empty((0, 0))
         if len(batch.rows):
-            images = normalize(batch.pixels.to(how.device), network.preprocessing)
-            with torch.inference_mode(), how.autocast():
-                values = compute(images).float().cpu()
+            images = normalize(batch.pixels.to(how.device), preprocessing)
+            with torch.inference_mode(), how.autocast_for(dtype):
+                values = compute(images.to(dtype)).float().cpu()
         yield Outputs(batch.rows, values.numpy(), batch.failures)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import make_classes
+from conftest import TINY, make_classes
 
 import transferkit
 from transferkit.errors import DataError, OptionError, OutputError, UnknownNameError
@@ -183,7 +183,7 @@ def test_extract_features__an_interrupted_one_goes_on(image_folder, tmp_path):
 
 def test_extract_features__a_killed_one_goes_on(image_folder, tmp_path):
     whole = extracted(image_folder, tmp_path / "whole.npz", batch_size=1, **SMALL)
-    words = ["-b", "test_resnet", "--weights", "none", "--image-size", "32", "--batch-size", "1"]
+    words = [*TINY, "--batch-size", "1", "--precision", "fp32"]
     program = (  # slow, so that it can be killed in its middle
         "import time, transferkit.tables.spool as s; add = s.Spool.add\n"
         "s.Spool.add = lambda *a: (add(*a), time.sleep(0.3))\n"

@@ -221,10 +221,11 @@ def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
     """What thawed after the best epoch must be put back as well."""
-    from transferkit.recipes import training_setup
+    from transferkit.recipes import feeding
 
     accuracies = iter([0.2, 0.9, 0.3, 0.1])
-    monkeypatch.setattr(training_setup, "_loss_and_accuracy", lambda work: (1.0, next(accuracies)))
+    monkeypatch.setattr(feeding, "top_k_accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr(feeding, "log_loss", lambda *_: 1.0)
     transferkit.finetune(
         image_folder, tmp_path, strategy="gradual", epochs=4, bn="train", **pretrained
     )
@@ -239,10 +240,11 @@ def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
 def test_finetune__patience_begins_with_the_last_phase(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
-    from transferkit.recipes import training_setup
+    from transferkit.recipes import feeding
 
     accuracies = iter([0.9, *[0.1] * 20])
-    monkeypatch.setattr(training_setup, "_loss_and_accuracy", lambda work: (1.0, next(accuracies)))
+    monkeypatch.setattr(feeding, "top_k_accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr(feeding, "log_loss", lambda *_: 1.0)
     result = transferkit.finetune(
         image_folder,
         tmp_path,
@@ -277,8 +279,8 @@ def test_finetune__a_frozen_tensor_that_moves_is_an_error(
 
     step = loop.training_step
 
-    def leaking_step(setup, images, labels):
-        result = step(setup, images, labels)
+    def leaking_step(setup, *batch):
+        result = step(setup, *batch)
         setup.module.layer1[0].bn1.running_mean += 1e-3
         return result
 

@@ -13,6 +13,7 @@ import typer
 
 from transferkit import __version__
 from transferkit.cli.backbones import backbones
+from transferkit.cli.cache import cache
 from transferkit.cli.evaluate import evaluate
 from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
@@ -20,6 +21,7 @@ from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.state import settings
 from transferkit.devices import keep_freed_memory
+from transferkit.startup import begin
 
 app = typer.Typer(
     name="transferkit",
@@ -28,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (finetune, extract_features, predict, evaluate, backbones):
+for command in (finetune, extract_features, predict, evaluate, backbones, cache):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
@@ -55,6 +57,7 @@ def _globals(
 
 def main() -> None:
     """Run the command line and exit."""
+    begin()
     keep_freed_memory()
     # File names need not be UTF-8: their bytes go out as they came in.
     for stream in (sys.stdout, sys.stderr):

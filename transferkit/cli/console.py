@@ -85,6 +85,7 @@ class ConsoleReporter:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._bar: Progress | None = None
 
     def notice(self, message: str) -> None:
         """A line."""
@@ -118,6 +119,17 @@ class ConsoleReporter:
             with SilentReporter().progress(description, total) as silent:
                 yield silent
             return
+        with self._display() as bar:
+            task = bar.add_task(escape(description), total=total, rate="", detail="")
+            yield _BarCount(bar, task, time.perf_counter())
+            bar.remove_task(task)
+
+    @contextmanager
+    def _display(self) -> Iterator[Progress]:
+        """The bars on the screen; within another count a bar joins those that are there."""
+        if self._bar:
+            yield self._bar
+            return
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -128,9 +140,12 @@ class ConsoleReporter:
             console=self.console,
             transient=True,
         )
-        with bar:
-            task = bar.add_task(escape(description), total=total, rate="", detail="")
-            yield _BarCount(bar, task, time.perf_counter())
+        self._bar = bar
+        try:
+            with bar:
+                yield bar
+        finally:
+            self._bar = None
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -167,6 +182,13 @@ def describe_accuracy(metrics: Mapping[str, Any]) -> str:
         f"{metrics['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}, "
         f"{interval['level']:.0%} {interval['method'].capitalize()})"
     )
+
+
+def describe_time(metrics: Mapping[str, Any]) -> str:
+    """Where a run's time went, the most of it first, of what a run's metrics hold."""
+    parts = sorted(metrics["time"].items(), key=lambda part: -part[1])
+    told = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in parts)
+    return f"time: {told}; {metrics['images_per_second']:.0f} training images a second"
 
 
 def print_left_out(left_out: Sequence[LeftOut], console: Console) -> None:

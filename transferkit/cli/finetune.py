@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transferkit.cli.console import describe_accuracy, print_plan, print_range_test, standard_output
+from transferkit.cli.console import (
+    describe_accuracy,
+    describe_time,
+    print_plan,
+    print_range_test,
+    standard_output,
+)
 from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
@@ -37,10 +43,12 @@ def finetune(options: FinetuneOptions) -> None:
 def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
     """Say how good a run is, where it is and how to predict with it."""
     val, baseline = metrics["val"], metrics["majority_baseline"]
-    standard_output().print(
+    console = standard_output()
+    console.print(
         f"val accuracy {describe_accuracy(val)} of {val['n']} images "
         f"(always the most frequent class: {baseline:.3f})",
         soft_wrap=True,
     )
+    console.print(describe_time(metrics), soft_wrap=True)
     print(f"run: {run}")
     print(f"predict with it: transferkit predict IMAGE... -m {shlex.quote(str(run))}")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageEnhance, ImageOps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.random import Generator
 
 
@@ -37,10 +39,9 @@ Colour = tuple[int, ...]
 
 
 def augmented(
-    image: Image.Image,
-    *,
     size: tuple[int, int],
-    resampling: Image.Resampling,
+    scaled: Callable[[tuple[int, int, int, int]], Image.Image],
+    *,
     augment: Augment,
     ground: Colour,
     random: Generator,
@@ -48,15 +49,13 @@ def augmented(
     """A random view of a picture.
 
     Args:
-        image: RGB.
-        size: (width, height) of the view in pixels.
-        resampling: How it is scaled.
+        size: (width, height) of the picture in pixels.
+        scaled: A part of it, (left, top, right, bottom), to an RGB image of the view's size.
         augment: Light or strong.
         ground: The colour of what lies outside the picture.
         random: Where all chance comes from.
     """
-    box = random_crop_box(image.width, image.height, random)
-    image = image.resize(size, resampling, box=box)
+    image = scaled(random_crop_box(*size, random))
     if random.random() < 0.5:
         image = ImageOps.mirror(image)
     if augment is Augment.STRONG:

@@ -5,7 +5,7 @@ worker processes without their start-up and copying. What comes out depends on t
 seed alone, never on how many threads there are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,9 +16,12 @@ from torch import Tensor
 
 from transferkit.data.images import ImageError, Picture, read_image
 from transferkit.data.parallel import map_in_order
+from transferkit.data.pixels import PixelStore
 from transferkit.data.transforms import Transform
 
 _BATCHES_AHEAD = 2
+
+Seeds = Callable[[int], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Batch:
 
     Attributes:
         rows: (B,) int64 positions in the list of files, of the pictures in `pixels`.
-        pixels: (B, 3, H, W) uint8.
+        pixels: (B, 3, H, W) uint8, channels last in memory.
         failures: (row, reason) of the files of this batch that could not be read.
     """
 
@@ -43,7 +46,8 @@ def iterate_batches(
     batch_size: int,
     workers: int,
     order: Sequence[int] | NDArray[np.int64] | None = None,
-    seed: tuple[int, ...] = (0,),
+    seeds: Seeds = lambda row: (row,),
+    store: PixelStore | None = None,
 ) -> Iterator[Batch]:
     """Yield every one of `pictures` once, in batches.
 
@@ -53,16 +57,21 @@ def iterate_batches(
         batch_size: Pictures a batch; the last batch has what is left.
         workers: Threads that decode.
         order: Positions in `pictures` to yield, in this order; default all, first to last.
-        seed: With a picture's position this seeds its generator: same seed, same pixels.
+        seeds: A picture's position to what its generator is seeded with: same seed, same pixels.
+        store: Where prepared pixels are kept from one call to the next with the same pictures and
+            transform.
     """
     rows = list(range(len(pictures)) if order is None else map(int, order))
 
+    def prepare(row: int) -> NDArray[np.uint8]:
+        return transform.prepare(read_image(pictures[row], transform.needed))
+
     def load(row: int) -> tuple[int, NDArray[np.uint8] | str]:
         try:
-            image = read_image(pictures[row])
+            pixels = store.get(row, lambda: prepare(row)) if store else prepare(row)
         except ImageError as error:
             return row, str(error)
-        return row, transform(image, np.random.default_rng((*seed, row)))
+        return row, transform.vary(pixels, np.random.default_rng(seeds(row)))
 
     ahead = (1 + _BATCHES_AHEAD) * batch_size
     loaded = map_in_order(load, rows, workers=workers, ahead=ahead)
@@ -71,12 +80,10 @@ def iterate_batches(
 
 
 def _collate(chunk: Sequence[tuple[int, NDArray[np.uint8] | str]]) -> Batch:
-    rows, pixels, failures = [], [], []
-    for row, loaded in chunk:
-        if isinstance(loaded, str):
-            failures.append((row, loaded))
-        else:
-            rows.append(row)
-            pixels.append(torch.from_numpy(np.array(loaded, order="C")))
-    stacked = torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8)
-    return Batch(np.array(rows, dtype=np.int64), stacked, tuple(failures))
+    loaded = [(row, pixels) for row, pixels in chunk if not isinstance(pixels, str)]
+    failures = tuple((row, reason) for row, reason in chunk if isinstance(reason, str))
+    stacked = torch.empty((0, 3, 0, 0), dtype=torch.uint8)
+    if loaded:
+        # By numpy: torch would start its own threads for it, beside ours.
+        stacked = torch.from_numpy(np.stack([pixels for _, pixels in loaded])).permute(0, 3, 1, 2)
+    return Batch(np.array([row for row, _ in loaded], dtype=np.int64), stacked, failures)

@@ -94,6 +94,11 @@ class FeatureExtractor:
         parts = self._parts(images)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
+    @property
+    def inner_modules(self) -> frozenset[str]:
+        """Names of the modules that the layers look into."""
+        return frozenset(point.module for point in self._points.values())
+
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """What each layer gives a picture, without the batch: (D,), or a map's shape."""

@@ -99,6 +99,11 @@ class Network:
         """Where the weights are."""
         return next(self.module.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of the pictures it takes."""
+        return next(self.module.parameters()).dtype
+
     def features(self, images: Tensor) -> Tensor:
         """What enters the head, pooled.
 
@@ -128,8 +133,9 @@ class Network:
         return self.source.layout(self.module)
 
     def blank_image(self) -> Tensor:
-        """One picture of zeros, (1, 3, H, W) float32."""
-        return torch.zeros(1, *self.preprocessing.input_size, device=self.device)
+        """One picture of zeros, (1, 3, H, W)."""
+        size = self.preprocessing.input_size
+        return torch.zeros(1, *size, device=self.device, dtype=self.dtype)
 
     def with_new_head(self, num_classes: int) -> "Network":
         """The same backbone with an untrained head, or with 0 classes without one.

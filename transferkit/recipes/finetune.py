@@ -1,6 +1,5 @@
 """Train a classifier on a folder of images and leave a run that explains itself."""
 
-import time
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -22,10 +21,11 @@ from transferkit.inference import Collected
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
 from transferkit.models.phases import Strategy
+from transferkit.recipes.caching import settle_caches
 from transferkit.recipes.compute import create_pass
 from transferkit.recipes.features import create_backbone, create_extractor
 from transferkit.recipes.finetune_options import TRAINED_BY_GRADIENT, FinetuneOptions
-from transferkit.recipes.plan import create_plan, settle_phases, settle_rates, settled
+from transferkit.recipes.plan import create_plan
 from transferkit.recipes.run_folder import (
     METRICS,
     MODEL,
@@ -36,7 +36,10 @@ from transferkit.recipes.run_folder import (
     write_inputs,
     write_range_test,
 )
-from transferkit.recipes.training_setup import Work, create_setup, validation
+from transferkit.recipes.settling import settle_phases, settle_rates, settled
+from transferkit.recipes.stopwatch import CHECKING, EVALUATION, FROZEN, TRAINING, Stopwatch
+from transferkit.recipes.training_setup import create_setup
+from transferkit.recipes.work import Work, validation
 from transferkit.reporting import SILENT, EpochRow, Plan, Reporter
 from transferkit.training.loop import Fit, fit
 from transferkit.training.optimizer import require_optimizer
@@ -78,49 +81,57 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
         OutputError: When the run's folder is there already or cannot be written.
         TransferKitError: When the loss is no number, or a frozen tensor changed.
     """
-    started = time.perf_counter()
+    watch = Stopwatch()
     require_optimizer(options.optimizer)
     run = None if options.dry_run else choose_run(options)
-    dataset = _dataset(options, reporter)
+    with watch.part(CHECKING):
+        dataset = _dataset(options, reporter)
     if options.strategy is Strategy.FEATURES:
-        return _finetune_features(options, dataset, run, reporter, started)
+        return _finetune_features(options, dataset, run, reporter, watch)
     network = create_backbone(
         options,
         backbone=options.backbone,
         weights=options.weights,
         num_classes=len(dataset.index.class_names),
     )
+    how = create_pass(options, network)
     phases, rates = settle_phases(options, network), settle_rates(options, network)
-    plan = create_plan(options, dataset, network, phases, rates)
+    caches = settle_caches(options, dataset, network, phases, how)
+    plan = create_plan(options, dataset, network, phases, rates, caches)
     if run is None:
         return FinetuneResult(None, plan, {})
     reporter.plan(plan)
-    work = Work(options, dataset, network, phases, create_pass(options, network), reporter)
+    work = Work(options, dataset, network, phases, caches, how, reporter)
     test = _range_test(work, rates) if options.tests_rates else None
     if test and not options.find_lr:
         options = replace(options, learning_rate=_suggested(test))
         work, rates = replace(work, options=options), settle_rates(options, network)
-        plan = create_plan(options, dataset, network, phases, rates)
+        plan = create_plan(options, dataset, network, phases, rates, caches)
         reporter.notice(f"--lr auto: {options.learning_rate:g}, {test.reason}")
     # Only now: bad data or weights must not cost the run that is to be replaced.
     clear_run(run)
-    resolved = resolved_options(run, options, network, work.how) | settled(options, network, rates)
+    resolved = resolved_options(run, options, network, how) | settled(options, network, rates)
     write_inputs(run, dataset, network, resolved)
     if test:
         write_range_test(run, test)
     if options.find_lr:
         return FinetuneResult(run, plan, {}, range_test=test)
-    result = _train(work, rates, run)
-    val = validation(work)
+    result = _train(work, rates, run, watch)
+    with watch.part(EVALUATION):
+        val = validation(work)
     metrics = _metrics(dataset, network, result, val)
     bundle = ModelBundle(network, dataset.index.class_names, _provenance(options))
-    _save(run, bundle, metrics, started)
+    _save(run, bundle, metrics, watch)
     paths = dataset.paths("val")
     return FinetuneResult(run, plan, metrics, tuple(result.history), paths, val.values, test)
 
 
 def _finetune_features(
-    options: FinetuneOptions, dataset: Dataset, run: Path | None, reporter: Reporter, started: float
+    options: FinetuneOptions,
+    dataset: Dataset,
+    run: Path | None,
+    reporter: Reporter,
+    watch: Stopwatch,
 ) -> FinetuneResult:
     # Here and not above: scikit-learn takes seconds to import, and the other strategies need none.
     from transferkit.recipes.fit_features import create_features_plan, fit_on_features
@@ -137,17 +148,18 @@ def _finetune_features(
     resolved = resolved_options(run, options, network, how) | taken
     applied = {k: v for k, v in resolved.items() if k not in TRAINED_BY_GRADIENT}
     write_inputs(run, dataset, network, applied)
-    result = fit_on_features(options, dataset, extractor, how, reporter)
+    result = fit_on_features(options, dataset, extractor, how, reporter, watch)
     names = dataset.index.class_names
     bundle = ModelBundle(network, names, _provenance(options), result.head)
-    _save(run, bundle, result.metrics, started)
+    _save(run, bundle, result.metrics, watch)
     paths, values = dataset.paths("val"), result.val_probabilities
     return FinetuneResult(run, plan, result.metrics, (), paths, values)
 
 
-def _save(run: Path, bundle: ModelBundle, metrics: dict[str, Any], started: float) -> None:
+def _save(run: Path, bundle: ModelBundle, metrics: dict[str, Any], watch: Stopwatch) -> None:
     bundle.save(run / MODEL)
-    metrics["seconds"] = time.perf_counter() - started
+    metrics["seconds"] = watch.total
+    metrics["time"] = watch.report()
     write_json(run / METRICS, metrics)
 
 
@@ -185,7 +197,7 @@ def _suggested(test: RangeTest) -> float:
     return test.suggestion
 
 
-def _train(work: Work, rates: Mapping[str, float], run: Path) -> Fit:
+def _train(work: Work, rates: Mapping[str, float], run: Path, watch: Stopwatch) -> Fit:
     setup, result = create_setup(work, rates, work.options.scheduler), Fit()
     try:
         fit(
@@ -199,7 +211,9 @@ def _train(work: Work, rates: Mapping[str, float], run: Path) -> Fit:
         # Also of a run that fails or is stopped: what it has seen so far may explain why.
         if result.history:
             write_history(run, result.history)
-    setup.accelerator.unwrap_model(setup.module, keep_fp32_wrapper=False)
+    watch.add(FROZEN, result.frozen_seconds)
+    watch.add(TRAINING, result.training_seconds)
+    watch.add(EVALUATION, result.evaluation_seconds)
     return result
 
 
@@ -219,7 +233,7 @@ def _metrics(dataset: Dataset, network: Network, result: Fit, val: Collected) ->
         "majority_baseline": majority_baseline(val_labels, train_labels),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "total_parameters": sum(p.numel() for p in parameters),
-        "images_per_second": result.images / result.seconds,
+        "images_per_second": result.images / (result.frozen_seconds + result.training_seconds),
         "frozen": {
             "tensors": max(result.frozen.values()),
             "unchanged": True,

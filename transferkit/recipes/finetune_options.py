@@ -95,6 +95,14 @@ class FinetuneOptions(ClassifierOptions):
     augment: Augment = option(
         Augment.LIGHT, panel=DATA, help="How strongly training pictures are varied."
     )
+    views: int | None = option(
+        None,
+        panel=DATA,
+        help="Views of a training picture that take turns, the plain one first, while layers are "
+        "frozen: each is computed once and cached. 0 draws a new one every epoch.",
+        within=Range(0, 1000),
+        show_default="1 for partial with light augmentation, else 0",
+    )
     learning_rate: float | tuple[float, float] | None = option(
         1e-3,
         panel=TRAINING,
@@ -236,7 +244,16 @@ class FinetuneOptions(ClassifierOptions):
 
 
 TRAINED_BY_GRADIENT = (
-    *("unfreeze", "freeze_epochs", "thaw_every", "bn", "augment", "find_lr", "learning_rate"),
+    *(
+        "unfreeze",
+        "freeze_epochs",
+        "thaw_every",
+        "bn",
+        "augment",
+        "views",
+        "find_lr",
+        "learning_rate",
+    ),
     *("backbone_learning_rate", "layer_decay", "optimizer", "scheduler", "epochs", "patience"),
     *("weight_decay", "label_smoothing"),
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from transferkit.bundle import FeatureHead
@@ -17,14 +18,18 @@ from transferkit.classifiers.fitting import (
     require_weights_possible,
 )
 from transferkit.data.dataset import Dataset
-from transferkit.data.split import Split
+from transferkit.data.views import PLAIN
 from transferkit.errors import OptionError
-from transferkit.inference import Collected, Pass, collect, features
+from transferkit.frozen import FrozenRows
+from transferkit.inference import Pass
 from transferkit.metrics import majority_baseline, summarize, wilson_interval
 from transferkit.models.features import FeatureExtractor
+from transferkit.recipes.caching import settle_feature_cache
 from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.recipes.frozen_layers import frozen_features, plain_views
 from transferkit.recipes.plan import describe_weights
-from transferkit.recipes.training_setup import require_all_readable
+from transferkit.recipes.stopwatch import FROZEN, TRAINING, Stopwatch
+from transferkit.recipes.work import require_all_readable
 from transferkit.reporting import Plan, Reporter, StageRow
 from transferkit.training.loss import ClassWeights
 from transferkit.training.proof import digests, require_unchanged
@@ -99,6 +104,7 @@ def fit_on_features(
     extractor: FeatureExtractor,
     how: Pass,
     reporter: Reporter,
+    watch: Stopwatch,
 ) -> FeatureFit:
     """Compute the features of the training and validation images once, fit, and measure.
 
@@ -112,14 +118,18 @@ def fit_on_features(
     names = list(module.state_dict())
     before = digests(module, names)
     labels, index = dataset.index.labels, dataset.index
-    train, val = (_features(dataset, split, extractor, how, reporter) for split in ("train", "val"))
+    with watch.part(FROZEN):
+        train, val = _features(options, dataset, extractor, how, reporter)
     require_unchanged(before, digests(module, names))
     train_labels, val_labels = labels[dataset.rows("train")], labels[dataset.rows("val")]
     kind = _kind(options)
-    with reporter.progress(f"cross-validating {kind}", len(train_labels)) as progress:
+    with (
+        watch.part(TRAINING),
+        reporter.progress(f"cross-validating {kind}", len(train_labels)) as progress,
+    ):
         fitted = fit_classifier(
             kind,
-            train.values,
+            train,
             train_labels,
             seed=options.seed,
             balanced=options.class_weights is ClassWeights.BALANCED,
@@ -129,8 +139,8 @@ def fit_on_features(
     reporter.notice(_told(kind, fitted))
     head = FeatureHead(fitted.estimator, extractor.layers, extractor.pool)
     count = len(index.class_names)
-    probabilities = head.predict_proba(val.values, count).astype(np.float32)
-    known = head.predict_proba(train.values, count).argmax(axis=1) == train_labels
+    probabilities = head.predict_proba(val, count).astype(np.float32)
+    known = head.predict_proba(train, count).argmax(axis=1) == train_labels
     metrics = {
         "val": summarize(val_labels, probabilities, index.class_names),
         "train": {"accuracy": float(known.mean()), "n": len(train_labels)},
@@ -141,6 +151,7 @@ def fit_on_features(
             "cross_validation": _cross_validation(fitted),
         },
         "majority_baseline": majority_baseline(val_labels, train_labels),
+        "images_per_second": (len(train) + len(val)) / watch.seconds(FROZEN),
         "trainable_parameters": 0,
         "total_parameters": sum(p.numel() for p in module.parameters()),
         "frozen": {"tensors": len(names), "unchanged": True},
@@ -153,15 +164,30 @@ def _kind(options: FinetuneOptions) -> Classifier:
 
 
 def _features(
-    dataset: Dataset, split: Split, extractor: FeatureExtractor, how: Pass, reporter: Reporter
-) -> Collected:
-    rows = dataset.rows(split)
-    files = [dataset.index.files[i] for i in rows]
-    with reporter.progress(f"features of {split}", len(files)) as progress:
-        parts = features(extractor, files, how)
-        table = collect(parts, len(files), extractor.shape[0], progress.advance)
-    require_all_readable(dataset, [(int(rows[row]), why) for row, why in table.reasons.items()])
-    return table
+    options: FinetuneOptions,
+    dataset: Dataset,
+    extractor: FeatureExtractor,
+    how: Pass,
+    reporter: Reporter,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N, D) of the training and of the validation images."""
+    layers = frozen_features(extractor, how)
+    rows = FrozenRows(
+        layers,
+        plain_views(dataset, extractor.network, how),
+        cache=settle_feature_cache(options, dataset, layers).cache,
+        limit=int(options.cache_limit * 10**9),
+        check=lambda failures: require_all_readable(dataset, failures),
+        reporter=reporter,
+    )
+    train, val = dataset.rows("train"), dataset.rows("val")
+    rows.complete(PLAIN, np.concatenate([train, val]))
+    taken = (
+        torch.cat([values.cpu() for _, values in rows.numbered(PLAIN, part)])
+        for part in (train, val)
+    )
+    first, second = (part.numpy() for part in taken)
+    return first, second
 
 
 def _copies(dataset: Dataset) -> NDArray[np.int64] | None:

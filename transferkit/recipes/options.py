@@ -154,6 +154,16 @@ class EvaluateOptions(ComputeOptions):
 
 
 @dataclass(frozen=True)
+class CacheOptions(Options):
+    """Options of `transferkit cache`."""
+
+    entries: tuple[str, ...] = option(
+        (), argument=True, help="Names of entries; all of them without a name."
+    )
+    clear: bool = option(False, flags=("--clear",), help="Remove them.")
+
+
+@dataclass(frozen=True)
 class BackbonesOptions(Options):
     """Options of `transferkit backbones`."""
 

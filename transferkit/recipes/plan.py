@@ -2,92 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 
+from transferkit.data.augment import Augment
 from transferkit.data.dataset import Dataset
+from transferkit.devices import Cache
 from transferkit.errors import OptionError
 from transferkit.models import EDGES8
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.network import Network
-from transferkit.models.phases import Phase, Strategy, plan_phases
+from transferkit.models.phases import Phase, Strategy
 from transferkit.models.stages import HEAD, Stage
+from transferkit.recipes.caching import PhaseCache, describe_size
 from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.recipes.settling import settle_batch_norm, settle_views
 from transferkit.reporting import PhaseRow, Plan, StageRow
-from transferkit.training.rates import (
-    BACKBONE_SHARE,
-    default_layer_decay,
-    spread_rates,
-    stage_rates,
-)
 
-STAND_IN_RATE = 1e-3
-"""The head's rate with `--lr auto`, until the range test has found a better one."""
-
-
-def settle_phases(options: FinetuneOptions, network: Network) -> tuple[Phase, ...]:
-    """Which stages are trained in which epochs.
-
-    Raises:
-        OptionError: When `--unfreeze` names nothing that this network has.
-    """
-    return plan_phases(
-        network.stages,
-        strategy=options.strategy,
-        unfreeze=options.unfreeze,
-        epochs=options.epochs,
-        freeze_epochs=options.head_epochs,
-        thaw_every=options.epochs_per_thaw,
-    )
-
-
-def settle_rates(options: FinetuneOptions, network: Network) -> dict[str, float]:
-    """The peak learning rate of every stage, frozen ones included."""
-    names = [stage.name for stage in network.stages]
-    rate = options.learning_rate
-    if isinstance(rate, tuple):
-        return spread_rates(names, *rate)
-    head_rate = STAND_IN_RATE if rate is None else rate
-    backbone_rate = options.backbone_learning_rate
-    if backbone_rate is None:
-        backbone_rate = head_rate * (1 if options.from_scratch else BACKBONE_SHARE)
-    *backbone, head = names
-    return stage_rates(
-        backbone,
-        head,
-        head_rate=head_rate,
-        backbone_rate=backbone_rate,
-        decay=settle_layer_decay(options, network),
-    )
-
-
-def settle_layer_decay(options: FinetuneOptions, network: Network) -> float:
-    """The factor on the rate per stage towards the stem."""
-    if options.layer_decay is not None:
-        return options.layer_decay
-    return 1.0 if options.from_scratch else default_layer_decay(len(network.stages) - 1)
-
-
-def settle_batch_norm(options: FinetuneOptions) -> BatchNorm:
-    """`eval` or `train`, for `auto` too."""
-    if options.bn is not BatchNorm.AUTO:
-        return options.bn
-    # Random weights come with statistics of no picture at all.
-    return BatchNorm.TRAIN if options.from_scratch else BatchNorm.EVAL
-
-
-def settled(
-    options: FinetuneOptions, network: Network, rates: Mapping[str, float]
-) -> dict[str, object]:
-    """The options of training, with what stood for "automatic" filled in."""
-    *_, last, head = rates
-    spread = isinstance(options.learning_rate, tuple)
-    return {
-        "learning_rate": options.learning_rate if spread else rates[head],
-        "backbone_learning_rate": None if spread else rates[last],
-        "layer_decay": None if spread else settle_layer_decay(options, network),
-        "learning_rates": rates,
-        "freeze_epochs": options.head_epochs,
-        "thaw_every": options.epochs_per_thaw,
-        "bn": settle_batch_norm(options),
-    }
+_WHERE = {Cache.MEMORY: "in memory", Cache.DISK: "on disk"}
 
 
 def create_plan(
@@ -96,6 +25,7 @@ def create_plan(
     network: Network,
     phases: Sequence[Phase],
     rates: Mapping[str, float],
+    caches: Sequence[PhaseCache],
 ) -> Plan:
     """Everything that is decided, from the options and what they led to.
 
@@ -131,6 +61,7 @@ def create_plan(
         for p in phases
     )
     settings = _settings(options, network, phases, rates)
+    settings += (("augmentation", _augmentation(options)), ("cache", _cached(phases, caches)))
     if statistics:
         settings += (("batchnorm", _batch_norm(options)),)
     return Plan(settings, dataset.counts(), dataset.index.left_out, stages, rows)
@@ -168,10 +99,37 @@ def _settings(
         ("weights", describe_weights(options)),
         ("strategy", _strategy(options, phases[-1].name)),
         ("pictures", network.preprocessing.describe()),
-        ("augmentation", str(options.augment)),
         ("training", training),
         ("optimizer", f"{options.optimizer}, {_schedule(options, rates)}"),
     )
+
+
+def _augmentation(options: FinetuneOptions) -> str:
+    if options.augment is Augment.NONE:
+        return "none"
+    match settle_views(options):
+        case 0:
+            return f"{options.augment}, a new view of each picture every epoch"
+        case 1:
+            return (
+                "none while layers are frozen: one plain view of each picture (--views 4 takes "
+                f"turns of four, --views 0 draws new ones; both {options.augment})"
+            )
+        case views:
+            return f"{options.augment}, {views} views of each picture take turns"
+
+
+def _cached(phases: Sequence[Phase], caches: Sequence[PhaseCache]) -> str:
+    """What is computed once, or why nothing is; said once for phases that are alike."""
+    told: dict[str, list[str]] = {}
+    for phase, cache in zip(phases, caches, strict=True):
+        what = cache.why_not or (
+            f"frozen layers computed once, {describe_size(cache.size)} {_WHERE[cache.cache]}"
+        )
+        told.setdefault(what, []).append(phase.name)
+    if len(told) == 1:
+        return next(iter(told))
+    return "; ".join(f"{', '.join(names)}: {what}" for what, names in told.items())
 
 
 def _strategy(options: FinetuneOptions, reached: str) -> str:

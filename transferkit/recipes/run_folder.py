@@ -25,7 +25,7 @@ MODEL, METRICS, HISTORY, SPLIT, OPTIONS = (
 )  # fmt: skip
 RANGE_TEST, RANGE_TEST_PLOT = "find_lr.csv", "find_lr.png"
 _PACKAGES = (
-    *("transferkit", "torch", "torchvision", "timm", "accelerate", "pillow", "numpy"),
+    *("transferkit", "torch", "torchvision", "timm", "pillow", "numpy"),
     *("scikit-learn", "skops"),
 )
 

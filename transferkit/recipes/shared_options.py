@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transferkit.classifiers import Classifier
 from transferkit.data.preprocessing import Resize
-from transferkit.devices import Device, Precision
+from transferkit.devices import Cache, Device, Precision
 from transferkit.models.features import POOLED, Pool
 from transferkit.recipes.declaration import (
     Options,
@@ -37,7 +37,9 @@ class ComputeOptions(Options):
     batch_size: int = option(32, panel=COMPUTE, help="Images a batch.", within=Range(1, 65536))
     device: Device = option(Device.AUTO, panel=COMPUTE, help="Where to compute.")
     precision: Precision = option(
-        Precision.AUTO, panel=COMPUTE, help="auto is bf16 on a GPU that has it, else fp32."
+        Precision.AUTO,
+        panel=COMPUTE,
+        help="auto is bf16 on a GPU or CPU with instructions for it, else fp32.",
     )
     workers: int | None = option(
         None,
@@ -103,6 +105,19 @@ class FeatureOptions(PictureOptions):
 class ClassifierOptions(FeatureOptions):
     """What is fitted on features, and on which images."""
 
+    cache: Cache = option(
+        Cache.AUTO,
+        panel=COMPUTE,
+        help="Where what frozen layers give is kept, to be computed once: disk serves later runs "
+        "too, memory this one; auto is disk where it fits. See: transferkit cache.",
+    )
+    cache_limit: float = option(
+        10.0,
+        panel=COMPUTE,
+        help="Gigabytes that the cache may take on disk; the least recently used goes first.",
+        within=Range(0),
+        metavar="GB",
+    )
     classifier: Classifier | None = option(
         None,
         panel=FEATURES,

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from transferkit.devices import Precision, autocast
 from transferkit.errors import TransferKitError
 from transferkit.models.freezing import BatchNorm, freeze, frozen_names, train_mode
 from transferkit.models.phases import Phase
@@ -24,7 +24,29 @@ _SHOW_EVERY = 10
 _MAX_GRADIENT_NORM = 1.0
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
-"""Epoch to its batches: (B, 3, H, W) float32 and (B,) int64, both on the device."""
+"""Epoch to its batches: what enters the trained part, (B, ...) float32, and (B,) int64 labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """What is trained in a phase, and on what.
+
+    Attributes:
+        trained: The part of the module behind what is frozen, or all of it: to logits (B, C).
+        prepare: Computes what an epoch reads and nothing has computed yet.
+        batches: Gives an epoch's batches, on the device.
+        validate: Gives (loss, accuracy) on the validation images.
+    """
+
+    trained: Callable[[Tensor], Tensor]
+    prepare: Callable[[int], None]
+    batches: Batches
+    validate: Callable[[], tuple[float, float]]
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """An epoch's batches, with what they need computed first."""
+        self.prepare(epoch)
+        return self.batches(epoch)
 
 
 @dataclass(frozen=True)
@@ -33,25 +55,27 @@ class TrainingSetup:
 
     Attributes:
         module: On its device.
-        accelerator: Brings precision, gradient clipping and distribution.
+        device: Where it is.
+        precision: What its layers compute in.
+        scaler: For gradients in fp16.
         optimizer: Holds every parameter that is trained at some time.
         schedule: Steps once a batch.
         criterion: The loss.
         batch_norm: `eval` or `train`, for the trainable stages.
-        batches: Gives an epoch's batches.
-        images_per_epoch: How many images these hold.
-        validate: Gives (loss, accuracy) on the validation images.
+        feed: Gives what the trained part of the module reads, once it is frozen for a phase.
+        images_per_epoch: How many training images an epoch has.
     """
 
     module: nn.Module
-    accelerator: Accelerator
+    device: torch.device
+    precision: Precision
+    scaler: torch.amp.GradScaler
     optimizer: Optimizer
     schedule: Schedule
     criterion: Criterion
     batch_norm: BatchNorm
-    batches: Batches
+    feed: Callable[[Phase], Feed]
     images_per_epoch: int
-    validate: Callable[[], tuple[float, float]]
 
 
 @dataclass
@@ -64,7 +88,9 @@ class Fit:
         best_state: What had changed by then, by name.
         frozen: Phase -> how many tensors were frozen in it, and found unchanged after it.
         images: Training images seen.
-        seconds: Of training, without evaluation.
+        frozen_seconds: Wall time of the frozen layers, where they are computed beforehand.
+        training_seconds: Of training.
+        evaluation_seconds: Of validation.
     """
 
     history: list[EpochRow] = field(default_factory=list)
@@ -72,7 +98,9 @@ class Fit:
     best_state: dict[str, Tensor] = field(default_factory=dict)
     frozen: dict[str, int] = field(default_factory=dict)
     images: int = 0
-    seconds: float = 0.0
+    frozen_seconds: float = 0.0
+    training_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
 
 
 def fit(
@@ -134,10 +162,12 @@ def _fit_phase(
     frozen = frozen_names(setup.module, phase.parameters, setup.batch_norm)
     before = {n: known[n] for n in frozen} if known else digests(setup.module, frozen)
     freeze(setup.module, phase.parameters)
+    train_mode(setup.module, setup.batch_norm)
     restart_thawed(setup.optimizer)
+    feed = setup.feed(phase)
     epochs = last.epochs.stop - 1
     for epoch in range(len(result.history) + 1, phase.epochs.stop):
-        row = _epoch(setup, phase.name, epoch, epochs, result, reporter)
+        row = _epoch(setup, feed, phase.name, epoch, epochs, result, reporter)
         if is_best := _better(row, result):
             result.best = epoch - 1
             result.best_state = _copy_of_trained(setup.module, last.parameters)
@@ -153,24 +183,38 @@ def _fit_phase(
 
 
 def _epoch(
-    setup: TrainingSetup, phase: str, epoch: int, epochs: int, result: Fit, reporter: Reporter
+    setup: TrainingSetup,
+    feed: Feed,
+    phase: str,
+    epoch: int,
+    epochs: int,
+    result: Fit,
+    reporter: Reporter,
 ) -> EpochRow:
+    beginning = time.perf_counter()
+    setup.module.eval()
+    feed.prepare(epoch)
     started = time.perf_counter()
     train_mode(setup.module, setup.batch_norm)
     with reporter.progress(f"epoch {epoch}/{epochs}", setup.images_per_epoch) as progress:
-        loss, accuracy, applied = train_one_epoch(setup, epoch, report=progress.advance)
-    result.seconds += time.perf_counter() - started
-    result.images += setup.images_per_epoch
-    val_loss, val_accuracy = setup.validate()
+        loss, accuracy, applied = train_one_epoch(setup, feed, epoch, report=progress.advance)
+    trained = time.perf_counter()
+    setup.module.eval()
+    val_loss, val_accuracy = feed.validate()
     _require_finite("validation", val_loss, epoch)
-    seconds = time.perf_counter() - started
+    ended = time.perf_counter()
+    result.images += setup.images_per_epoch
+    result.frozen_seconds += started - beginning
+    result.training_seconds += trained - started
+    result.evaluation_seconds += ended - trained
+    seconds = ended - beginning
     row = EpochRow(epoch, phase, loss, accuracy, val_loss, val_accuracy, *applied, seconds)
     result.history.append(row)
     return row
 
 
 def train_one_epoch(
-    setup: TrainingSetup, epoch: int, *, report: Callable[[int, str], None]
+    setup: TrainingSetup, feed: Feed, epoch: int, *, report: Callable[[int, str], None]
 ) -> tuple[float, float, tuple[float, float]]:
     """Run one pass over the training images.
 
@@ -181,12 +225,12 @@ def train_one_epoch(
     Raises:
         TransferKitError: When the loss is not a finite number.
     """
-    loss_sum = torch.zeros((), device=setup.accelerator.device)
-    correct = torch.zeros((), device=setup.accelerator.device)
+    loss_sum = torch.zeros((), device=setup.device)
+    correct = torch.zeros((), device=setup.device)
     seen, shown, applied = 0, "", applied_rates(setup.optimizer)
-    for step, (images, labels) in enumerate(setup.batches(epoch)):
+    for step, (inputs, labels) in enumerate(feed.batches(epoch)):
         applied = applied_rates(setup.optimizer)
-        loss, logits = training_step(setup, images, labels)
+        loss, logits = training_step(setup, feed.trained, inputs, labels)
         seen += len(labels)
         loss_sum += loss * len(labels)
         correct += (logits.argmax(dim=1) == labels).sum()
@@ -207,18 +251,29 @@ def _require_finite(which: str, loss: float, epoch: int) -> None:
         )
 
 
-def training_step(setup: TrainingSetup, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def training_step(
+    setup: TrainingSetup, trained: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
     """Take one step on a batch.
+
+    Args:
+        setup: What takes part.
+        trained: To logits.
+        inputs: What it reads, (B, ...).
+        labels: (B,) int64.
 
     Returns:
         The loss, a scalar, and the logits (B, C), both without gradient.
     """
-    logits = setup.module(images)
+    with autocast(setup.device, setup.precision):
+        logits = trained(inputs)
     loss = setup.criterion(logits.float(), labels)
-    setup.accelerator.backward(loss)
+    setup.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    setup.scaler.unscale_(setup.optimizer)
     trainable = [p for p in setup.module.parameters() if p.requires_grad]
-    setup.accelerator.clip_grad_norm_(trainable, max_norm=_MAX_GRADIENT_NORM)
-    setup.optimizer.step()
+    nn.utils.clip_grad_norm_(trainable, max_norm=_MAX_GRADIENT_NORM)
+    setup.scaler.step(setup.optimizer)
+    setup.scaler.update()
     setup.schedule.step()
     setup.optimizer.zero_grad()
     return loss.detach(), logits.detach()

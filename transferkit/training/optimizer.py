@@ -4,12 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 
 from transferkit.errors import OptionError, UnknownNameError
 from transferkit.models.stages import HEAD, Stage
+from transferkit.startup import import_without
+
+_FUSED = ("adam", "adamw", "sgd")
+"""Those of torch that have a fused kernel for every device."""
+
+_timm_optim: Any = import_without("timm.optim", "torch.distributed.tensor")
 
 
 def create_optimizer(
@@ -54,7 +59,11 @@ def create_optimizer(
                         "stage": stage.name,
                     }
                 )
-    optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=rates[HEAD])
+    # One pass over the memory of each tensor in the place of eight.
+    fused = {"fused": True} if name in _FUSED else {}
+    optimizer: Optimizer = _timm_optim.create_optimizer_v2(
+        groups, opt=name, lr=rates[HEAD], **fused
+    )
     return optimizer
 
 
@@ -66,13 +75,13 @@ def require_optimizer(name: str) -> None:
         OptionError: When it needs what is not here, or second derivatives, which the loop does not
             give.
     """
-    known = list_optimizers()
+    known = _timm_optim.list_optimizers()
     if name not in known:
         raise UnknownNameError("--optimizer", name, known, "try adamw, sgd or lion")
     if name == "adahessian":
         raise OptionError("--optimizer: adahessian needs second derivatives; try adamw or sgd")
     try:
-        create_optimizer_v2([nn.Parameter(torch.zeros(2, 2))], opt=name, lr=1.0)
+        _timm_optim.create_optimizer_v2([nn.Parameter(torch.zeros(2, 2))], opt=name, lr=1.0)
     except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise OptionError(

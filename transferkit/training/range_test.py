@@ -16,7 +16,7 @@ from transferkit.errors import TransferKitError
 from transferkit.models.freezing import freeze, train_mode
 from transferkit.models.phases import Phase
 from transferkit.models.stages import HEAD
-from transferkit.training.loop import TrainingSetup, training_step
+from transferkit.training.loop import Feed, TrainingSetup, training_step
 
 STEPS = 60
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -59,10 +59,10 @@ def find_learning_rate(
         phase: Its stages are trained.
         report: Told of the images of each step and of the rate.
     """
-    with _random_state_kept(setup.accelerator.device):
+    with _random_state_kept(setup.device):
         freeze(setup.module, phase.parameters)
         train_mode(setup.module, setup.batch_norm)
-        rates, losses = _sweep(setup, report)
+        rates, losses = _sweep(setup, setup.feed(phase), report)
     return judge(rates, losses)
 
 
@@ -99,19 +99,19 @@ def judge(rates: list[float], losses: list[float]) -> RangeTest:
 
 
 def _sweep(
-    setup: TrainingSetup, report: Callable[[int, str], None]
+    setup: TrainingSetup, feed: Feed, report: Callable[[int, str], None]
 ) -> tuple[list[float], list[float]]:
     groups = setup.optimizer.param_groups
     head = next(group["lr"] for group in groups if group["stage"] == HEAD)
     shares = [group["lr"] / head for group in groups]
     rates, losses = [], []
-    batches = chain.from_iterable(setup.batches(epoch) for epoch in count(1))
-    for rate, (images, labels) in zip(
+    batches = chain.from_iterable(map(feed.epoch, count(1)))
+    for rate, (inputs, labels) in zip(
         np.geomspace(LOWEST, HIGHEST, STEPS), islice(batches, STEPS), strict=True
     ):
         for group, share in zip(groups, shares, strict=True):
             group["lr"] = float(rate) * share
-        loss, _ = training_step(setup, images, labels)
+        loss, _ = training_step(setup, feed.trained, inputs, labels)
         rates.append(float(rate))
         losses.append(float(loss))
         report(len(labels), f"lr {rate:.1e} loss {losses[-1]:.3f}")

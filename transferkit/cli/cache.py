@@ -1,0 +1,52 @@
+"""`transferkit cache`."""
+
+import csv
+import sys
+from datetime import datetime
+
+from rich.table import Table
+
+from transferkit.cli.console import escape, standard_output
+from transferkit.cli.parameters import takes
+from transferkit.recipes.options import CacheOptions
+
+
+@takes(CacheOptions)
+def cache(options: CacheOptions) -> None:
+    """List what frozen layers gave and is kept for later runs, or clear it.
+
+    A table in a terminal, CSV in a pipe. It is in $TRANSFERKIT_CACHE, else in transferkit/ of the
+    user's cache folder.
+
+    Example: transferkit cache --clear
+    """
+    from transferkit.cache import cache_folder
+    from transferkit.recipes.cache import cache as recipe
+
+    entries = recipe(options)
+    total = sum(entry.size for entry in entries)
+    console = standard_output()
+    if options.clear:
+        console.print(f"removed {len(entries)} entries, {total / 1e6:.1f} MB", soft_wrap=True)
+        return
+    columns = ("entry", "what", "images", "MB", "last used")
+    shown = [
+        (
+            entry.key,
+            entry.what,
+            str(entry.rows),
+            f"{entry.size / 1e6:.1f}",
+            datetime.fromtimestamp(entry.used).isoformat(" ", "minutes"),
+        )
+        for entry in entries
+    ]
+    if not console.is_terminal:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *shown])
+        return
+    table = Table(*columns[:2])
+    for column in columns[2:]:
+        table.add_column(column, justify="right")
+    for values in shown:
+        table.add_row(*map(escape, values))
+    console.print(table)
+    console.print(f"{total / 1e6:.1f} MB in {escape(str(cache_folder()))}", soft_wrap=True)

@@ -1,0 +1,55 @@
+"""Scale a part of a picture: by torch's vectorised filters where it has them, else by pillow.
+
+The two differ by a rounding (by 2 of 255 in the pictures that the tests use); torch takes about a
+third of the time.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3) uint8."""
+
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom) in pixels."""
+
+_OF_PILLOW = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_OF_TORCH = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+
+Resizer = Callable[[Pixels, Box, tuple[int, int]], Pixels]
+"""Pixels, the part of them that is wanted, and its (height, width) to be, to pixels."""
+
+
+def resizer(interpolation: str) -> Resizer:
+    """What scales with the filter of that name, antialiased.
+
+    An unknown name is taken for bicubic, as timm does.
+    """
+    if interpolation not in _OF_PILLOW:
+        interpolation = "bicubic"
+    mode = _OF_TORCH.get(interpolation)
+
+    def by_torch(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
+        left, top, right, bottom = box
+        # A copy, since torch takes no pixels that may not be written.
+        part = torch.from_numpy(np.array(pixels[top:bottom, left:right], order="C"))
+        scaled = resize(part.permute(2, 0, 1), list(size), interpolation=mode, antialias=True)
+        return np.ascontiguousarray(scaled.numpy().transpose(1, 2, 0))
+
+    def by_pillow(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
+        height, width = size
+        image = Image.fromarray(pixels).resize((width, height), _OF_PILLOW[interpolation], box)
+        return np.asarray(image)
+
+    return by_torch if mode else by_pillow

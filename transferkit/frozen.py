@@ -1,0 +1,157 @@
+"""What frozen layers give pictures: computed once for each picture and view, then looked up."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transferkit.cache import CacheEntry, Rows, make_room
+from transferkit.data.loader import Batch
+from transferkit.data.transforms import normalize
+from transferkit.data.views import PLAIN, Views
+from transferkit.devices import Cache
+from transferkit.errors import OutputError
+from transferkit.reporting import Reporter
+
+_PIECE = 2**28
+"""Bytes of rows that are held before they are written."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenLayers:
+    """Layers that stay as they are.
+
+    Attributes:
+        compute: (B, 3, H, W) float32, normalised, on `device`, to (B, ...) without gradient.
+        device: Where they are.
+        shape: Of what they give a picture.
+        dtype: Of what they give.
+        identity: Everything that it depends on besides the view, JSON values.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+    device: torch.device
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    identity: Mapping[str, Any]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that a picture's row takes."""
+        return self.dtype.itemsize * int(np.prod(self.shape))
+
+
+@dataclass(eq=False)
+class FrozenRows:
+    """The rows of a dataset's pictures, by view.
+
+    Attributes:
+        layers: What computes them.
+        views: What of.
+        cache: Memory or disk; off computes them whenever they are asked for.
+        limit: Bytes that all cached rows on disk may take together.
+        check: Told of the (position, reason) of pictures that cannot be read; raises.
+        reporter: Told of the progress.
+    """
+
+    layers: FrozenLayers
+    views: Views
+    cache: Cache
+    limit: int
+    check: Callable[[Iterable[tuple[int, str]]], None]
+    reporter: Reporter
+    _known: dict[int, Rows] = field(default_factory=dict)
+
+    def numbered(
+        self, view: int, order: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """(positions, rows) in batches, of a view by its number."""
+        if self.cache is Cache.OFF:
+            yield from self._computed(self.views.numbered(view, order))
+            return
+        self.complete(view, order)
+        known = self._known[view]
+        for start in range(0, len(order), self.views.batch_size):
+            rows = order[start : start + self.views.batch_size]
+            values = torch.from_numpy(known.gather(self.views.names[row] for row in rows))
+            yield rows, _laid_out(values.view(self.layers.dtype).to(self.layers.device))
+
+    def fresh(
+        self, epoch: int, order: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """(positions, rows) in batches, of the view that an epoch has for itself."""
+        return self._computed(self.views.fresh(epoch, order))
+
+    def _computed(self, batches: Iterable[Batch]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        for batch in batches:
+            self.check(batch.failures)
+            pixels = normalize(batch.pixels.to(self.layers.device), self.views.preprocessing)
+            yield batch.rows, _laid_out(self.layers.compute(pixels))
+
+    def complete(self, view: int, order: NDArray[np.int64]) -> None:
+        """Compute what is not known yet of a view of the pictures at some positions."""
+        if self.cache is Cache.OFF:
+            return
+        known = self._known.get(view)
+        if known is None:
+            known = self._known[view] = self._entry(view) if self.cache is Cache.DISK else Rows()
+        first = {self.views.names[row]: row for row in order[::-1]}  # copies of one file: one row
+        missing = np.sort([row for name, row in first.items() if name not in known])
+        if not len(missing):
+            return
+        with self.reporter.progress("frozen layers", len(missing)) as progress:
+            names: list[str] = []
+            parts: list[NDArray[Any]] = []
+            for rows, values in self._computed(self.views.numbered(view, missing.astype(np.int64))):
+                names += [self.views.names[row] for row in rows]
+                parts.append(_as_array(values))
+                progress.advance(len(rows))
+                if len(names) * self.layers.row_bytes >= _PIECE:
+                    self._keep(view, names, parts)
+                    names, parts = [], []
+            self._keep(view, names, parts)
+        known = self._known[view]
+        if isinstance(known, CacheEntry):
+            make_room(self.limit, keep=known.key)
+
+    def _keep(self, view: int, names: list[str], parts: list[NDArray[Any]]) -> None:
+        if not names:
+            return
+        rows = np.concatenate(parts)
+        try:
+            self._known[view].add(names, rows)
+        except OutputError as error:
+            # A run that could do without is not lost for it.
+            self.reporter.notice(f"{error}; cached in memory instead")
+            self._known[view] = Rows(self._known[view])
+            self._known[view].add(names, rows)
+
+    def _entry(self, view: int) -> CacheEntry:
+        seen = {"view": "plain"}
+        if view != PLAIN:
+            seen = {"view": str(view), "augment": self.views.augment, "seed": str(self.views.seed)}
+        identity = {
+            **self.layers.identity,
+            **seen,
+            "preprocessing": self.views.preprocessing.to_config(),
+            "torch": torch.__version__,
+        }
+        empty = _as_array(torch.empty(0, *self.layers.shape, dtype=self.layers.dtype))
+        return CacheEntry(identity, empty.dtype, empty.shape[1:])
+
+
+def _laid_out(values: Tensor) -> Tensor:
+    # Maps from a cache and from the layers must lie alike in memory, to be computed on alike.
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+
+
+def _as_array(values: Tensor) -> NDArray[Any]:
+    """On the CPU; numpy has no bfloat16, so its bits stand as integers."""
+    values = values.detach().cpu().contiguous()
+    plain = values.view(torch.int16) if values.dtype is torch.bfloat16 else values
+    array: NDArray[Any] = plain.numpy()
+    return array

@@ -1,0 +1,90 @@
+"""A copy of a module that computes the same, faster: for passes without gradient."""
+
+from collections.abc import Collection
+from copy import deepcopy
+from inspect import signature
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d, get_notrace_functions, get_notrace_modules
+from torch import fx, nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+
+class Tracer(fx.Tracer):
+    """Traces a module down to torch's own layers and to those that timm says cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        self._whole = tuple(get_notrace_modules())
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is called as it is."""
+        return isinstance(m, self._whole) or super().is_leaf_module(m, module_qualified_name)
+
+
+def defaults(module: nn.Module) -> dict[str, Any]:
+    """The arguments of a module's forward pass that a caller may leave out, for a trace."""
+    parameters = signature(module.forward).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def inference_copy(module: nn.Module, dtype: torch.dtype, keep: Collection[str] = ()) -> nn.Module:
+    """The module in eval mode, with its BatchNorms taken into the convolutions before them.
+
+    The copy's modules keep their names, but a fused convolution puts out what its BatchNorm did. A
+    module that cannot be traced is only cast.
+
+    Args:
+        module: In eval mode; stays as it is.
+        dtype: Of the copy's weights and of the pictures it takes.
+        keep: Names of modules whose own output or input is wanted.
+    """
+    copy = deepcopy(module).eval().requires_grad_(False)
+    for conv, norm in _pairs(copy):
+        if conv not in keep and norm not in keep:
+            _fuse(copy, conv, norm)
+    return copy.to(dtype)
+
+
+def _fuse(module: nn.Module, conv_name: str, norm_name: str) -> None:
+    conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    _replace(module, conv_name, fuse_conv_bn_eval(conv, norm))
+    # timm's BatchNormAct2d also holds what follows the norm.
+    rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else None
+    _replace(module, norm_name, rest or nn.Identity())
+
+
+def _pairs(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of the convolutions whose only reader is a BatchNorm, each with that norm's."""
+    try:
+        graph = Tracer().trace(module, concrete_args=defaults(module))
+    except Exception:
+        # Control flow that depends on the data fails in as many ways as there are models; the
+        # module then stays as it is.
+        return []
+    modules, calls = dict(module.named_modules()), [n.target for n in graph.nodes]
+    pairs = []
+    for node in graph.nodes:
+        conv = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(conv, fx.Node) or conv.op != "call_module" or len(conv.users) > 1:
+            continue
+        is_pair = type(modules[str(conv.target)]) is nn.Conv2d and _is_plain_norm(
+            modules[str(node.target)]
+        )
+        # What is called twice serves two places, of which only one may be such a pair.
+        if is_pair and calls.count(conv.target) == calls.count(node.target) == 1:
+            pairs.append((str(conv.target), str(node.target)))
+    return pairs
+
+
+def _is_plain_norm(module: nn.Module) -> bool:
+    kinds = (nn.BatchNorm2d, BatchNormAct2d)
+    return type(module) in kinds and getattr(module, "running_mean", None) is not None
+
+
+def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(parent), attribute, new.eval())

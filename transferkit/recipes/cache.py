@@ -1,0 +1,21 @@
+"""What is cached on disk: list it, clear it."""
+
+from transferkit.cache import EntrySummary, list_entries, remove_entries
+from transferkit.errors import UnknownNameError
+from transferkit.recipes.options import CacheOptions
+
+
+def cache(options: CacheOptions) -> list[EntrySummary]:
+    """The entries that the options name, all without a name; with `clear` they are removed.
+
+    Raises:
+        UnknownNameError: When there is no such entry.
+    """
+    known = {entry.key: entry for entry in list_entries()}
+    for key in options.entries:
+        if key not in known:
+            raise UnknownNameError("cache entry", key, known, "see: transferkit cache")
+    chosen = [known[key] for key in options.entries or known]
+    if options.clear:
+        remove_entries(entry.key for entry in chosen)
+    return chosen

@@ -1,0 +1,46 @@
+"""Where the time of a run went."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transferkit.startup import start_up_seconds
+
+CHECKING, FROZEN, TRAINING, EVALUATION = "checking", "frozen_layers", "training", "evaluation"
+_START_UP, _OTHER = "start_up", "other"
+
+
+class Stopwatch:
+    """Adds up wall time by what it was spent on, from the moment it is made."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._start_up = start_up_seconds()
+        self._parts: dict[str, float] = dict.fromkeys((CHECKING, FROZEN, TRAINING, EVALUATION), 0.0)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the block's time to a part."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count seconds to a part."""
+        self._parts[name] += seconds
+
+    def seconds(self, name: str) -> float:
+        """What a part has so far."""
+        return self._parts[name]
+
+    @property
+    def total(self) -> float:
+        """Seconds since it was made."""
+        return time.perf_counter() - self._started
+
+    def report(self) -> dict[str, float]:
+        """Seconds of every part, of the process before it, and of what is none of these."""
+        other = self.total - sum(self._parts.values())
+        return {_START_UP: self._start_up, **self._parts, _OTHER: other}
