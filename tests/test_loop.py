@@ -3,6 +3,7 @@
 import copy
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from transferkit.models.backbones import create_network
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.phases import Strategy, plan_phases
 from transferkit.reporting import SILENT, SilentReporter
-from transferkit.training.loop import Feed, Fit, TrainingSetup, fit
+from transferkit.training.loop import Feed, Fit, TrainingSetup, Validation, fit
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
 
@@ -52,7 +53,7 @@ def setup_of(network, phases):
         module.eval()
         with torch.no_grad():
             loss = nn.functional.cross_entropy(module(torch.ones(4, 3, 32, 32)), labels)
-        return float(loss), 0.5
+        return Validation(float(loss), 0.5, np.zeros((4, 3), dtype=np.float32))
 
     return TrainingSetup(
         module=module,

@@ -109,7 +109,7 @@ def test_find_learning_rate__puts_all_random_states_back():
         schedule=create_schedule(optimizer, Scheduler.NONE, steps=STEPS),
         criterion=nn.functional.cross_entropy,
         batch_norm=BatchNorm.TRAIN,
-        feed=lambda phase: Feed(module, lambda epoch: None, batches, lambda: (0.0, 0.0)),
+        feed=lambda phase: Feed(module, lambda epoch: None, batches, lambda: None),
         images_per_epoch=30,
     )
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()

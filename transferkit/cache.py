@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferkit.errors import OutputError
 from transferkit.files import json_text, whole_file, write_json
 
 FOLDER_VARIABLE = "TRANSFERKIT_CACHE"
 _ABOUT, _ROWS, _NAMES = "about.json", ".rows.npy", ".names.npy"
 _VERSION = 1
+_NAME_BYTES = 32
 
 
 def cache_folder() -> Path:
@@ -81,13 +84,15 @@ class CacheEntry(Rows):
         for names_file in sorted(self._folder.glob(f"*{_NAMES}")):
             self._read(names_file.name.removesuffix(_NAMES))
         if self._parts:
-            os.utime(self._folder / _ABOUT)  # the least recently used entry goes first
+            # The least recently used entry goes first; one that others share may be read only.
+            with suppress(OSError):
+                os.utime(self._folder / _ABOUT)
 
     def _read(self, stem: str) -> None:
         """Take up a pair of files; a damaged one is passed over, its rows count as unknown."""
-        names = _load(self._folder / f"{stem}{_NAMES}")
-        rows = _load(self._folder / f"{stem}{_ROWS}", mapped=True)
-        if names is None or rows is None or len(names) != len(rows):
+        names = _mapped(self._folder / f"{stem}{_NAMES}")
+        rows = _mapped(self._folder / f"{stem}{_ROWS}")
+        if names is None or rows is None or names.shape != (len(rows), _NAME_BYTES):
             return
         if rows.dtype == self._dtype and rows.shape[1:] == self._shape:
             super().add([bytes(name).hex() for name in names], rows)
@@ -134,9 +139,21 @@ def list_entries() -> list[EntrySummary]:
 
 
 def remove_entries(keys: Iterable[str]) -> None:
-    """Remove entries; runs that are reading one keep what they have opened."""
+    """Remove entries; runs that are reading one keep what they have opened.
+
+    Raises:
+        OutputError: When one cannot be removed.
+    """
     for key in keys:
-        shutil.rmtree(cache_folder() / key, ignore_errors=True)
+        try:
+            shutil.rmtree(cache_folder() / key)
+        except FileNotFoundError:
+            continue  # another run was quicker
+        except OSError as error:
+            raise OutputError(
+                f"cannot remove {cache_folder() / key}: {error.strerror or error}; mend that, or "
+                f"name another folder in {FOLDER_VARIABLE}"
+            ) from error
 
 
 def make_room(limit: int, *, keep: str) -> list[EntrySummary]:
@@ -148,6 +165,9 @@ def make_room(limit: int, *, keep: str) -> list[EntrySummary]:
 
     Returns:
         What was removed.
+
+    Raises:
+        OutputError: When an entry cannot be removed.
     """
     kept, removed = 0, []
     for entry in sorted(list_entries(), key=lambda entry: entry.key != keep):
@@ -161,21 +181,22 @@ def make_room(limit: int, *, keep: str) -> list[EntrySummary]:
 def _summary(folder: Path) -> EntrySummary | None:
     try:
         about = json.loads((folder / _ABOUT).read_text("utf-8"))
-        names = [_load(path, mapped=True) for path in folder.glob(f"*{_NAMES}")]
+        names = [_mapped(path) for path in folder.glob(f"*{_NAMES}")]
         return EntrySummary(
             key=folder.name,
-            what=str(about.get("what", "")),
+            what=str(about["what"]),
             rows=sum(len(part) for part in names if part is not None),
             size=sum(path.stat().st_size for path in folder.iterdir()),
             used=(folder / _ABOUT).stat().st_mtime,
         )
-    except (OSError, ValueError):
-        return None  # removed by another run at this moment
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # removed by another run at this moment, or not ours
 
 
-def _load(path: Path, *, mapped: bool = False) -> NDArray[Any] | None:
+def _mapped(path: Path) -> NDArray[Any] | None:
+    """A .npy file's content, None of a damaged one; nothing in it is executed."""
     try:
-        loaded: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return loaded

@@ -114,9 +114,7 @@ class FrozenRows:
                     self._keep(view, names, parts)
                     names, parts = [], []
             self._keep(view, names, parts)
-        known = self._known[view]
-        if isinstance(known, CacheEntry):
-            make_room(self.limit, keep=known.key)
+        self._make_room(self._known[view])
 
     def _keep(self, view: int, names: list[str], parts: list[NDArray[Any]]) -> None:
         if not names:
@@ -129,6 +127,17 @@ class FrozenRows:
             self.reporter.notice(f"{error}; cached in memory instead")
             self._known[view] = Rows(self._known[view])
             self._known[view].add(names, rows)
+
+    def _make_room(self, known: Rows) -> None:
+        if not isinstance(known, CacheEntry):
+            return
+        try:
+            removed = make_room(self.limit, keep=known.key)
+        except OutputError as error:
+            self.reporter.notice(str(error))
+            return
+        for entry in removed:
+            self.reporter.notice(f"removed from the cache, least recently used: {entry.what}")
 
     def _entry(self, view: int) -> CacheEntry:
         seen = {"view": "plain"}

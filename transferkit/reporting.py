@@ -6,7 +6,7 @@ reporter that draws with rich; `SILENT` says nothing.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -71,6 +71,7 @@ class Plan:
         left_out: Everything found in the dataset and not used.
         stages: The backbone's stages, stem to last, then the head.
         phases: What is trained when, in order.
+        seconds: (what, seconds) that this run may take and other strategies may.
     """
 
     settings: tuple[tuple[str, str], ...]
@@ -78,6 +79,7 @@ class Plan:
     left_out: tuple[LeftOut, ...]
     stages: tuple[StageRow, ...]
     phases: tuple[PhaseRow, ...]
+    seconds: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def test_finetune__in_a_pipe_is_plain_lines_and_a_command_that_predicts(
         r"\(always the most frequent class: 0\.333\)",
         lines[0],
     )
-    assert lines[1:] == [
+    assert lines[1].startswith("time: ")
+    assert lines[2:] == [
         f"run: {run}",
         f"predict with it: transferkit predict IMAGE... -m '{run}'",
     ]
@@ -381,3 +382,27 @@ def test_backbones__lists_and_searches(cli):
     assert len(every) > 1000
     assert vgg == ["vgg11", "vgg13", "vgg16", "vgg19"]
     assert "torchvision:alexnet" in cli("backbones", "alex").out.splitlines()
+
+
+def test_cache__lists_and_clears_what_runs_have_left(cli, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
+    cli("finetune", image_folder, "-o", tmp_path / "run", "--epochs", "2", *TINY)
+    header, line = cli("cache").out.splitlines()
+    key = line.split(",")[0]
+
+    assert header == "entry,what,images,MB,last used"
+    assert '"test_resnet, what is frozen",24,' in line
+    assert key in cli("cache", key).out
+    assert cli("cache", "nonsense").err.startswith("error: unknown cache entry 'nonsense'")
+    assert cli("cache", key, "--clear").out.startswith("removed 1 entries")
+    assert cli("cache").out.splitlines() == [header]
+    assert cli("cache", "--clear").out == "removed 0 entries, 0.0 MB\n"
+
+
+def test_finetune__says_how_long_it_will_take_and_where_the_time_went(cli, image_folder, tmp_path):
+    ran = cli("finetune", image_folder, "-o", tmp_path / "run", "--epochs", "2", *TINY)
+    dry = cli("finetune", image_folder, "--dry-run", *TINY)
+
+    assert re.search(r"^ +time  about 1 s$", ran.err, re.MULTILINE)
+    assert re.search(r"^time: .*frozen layers \d.*training images a second$", ran.out, re.MULTILINE)
+    assert "; of as many epochs head 1 s, last:1 1 s, full 1 s" in dry.out

@@ -152,11 +152,33 @@ def print_plan(plan: Plan, console: Console) -> None:
     """Print what a run is going to do."""
     for name, value in plan.settings:
         console.print(f"[bold]{name:>12}[/]  {escape(value)}", soft_wrap=True)
+    if plan.seconds:
+        console.print(f"[bold]{'time':>12}[/]  {_estimates(plan)}", soft_wrap=True)
     console.print(_classes_table(plan))
     print_left_out(plan.left_out, console)
     console.print(_stages_table(plan))
     if len(plan.phases) > 1:
         console.print(_phases_table(plan))
+
+
+def _estimates(plan: Plan) -> str:
+    (_, own), *others = plan.seconds
+    told = f"about {describe_seconds(own)}"
+    if others:
+        beside = ", ".join(f"{name} {describe_seconds(seconds)}" for name, seconds in others)
+        told += f"; of as many epochs {beside}"
+    return told
+
+
+def describe_seconds(seconds: float) -> str:
+    """A time for people.
+
+    >>> [describe_seconds(s) for s in (0.2, 42, 130, 9000)]
+    ['1 s', '42 s', '2 min', '2.5 h']
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:

@@ -49,7 +49,7 @@ def resizer(interpolation: str) -> Resizer:
 
     def by_pillow(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
         height, width = size
-        image = Image.fromarray(pixels).resize((width, height), _OF_PILLOW[interpolation], box)
-        return np.asarray(image)
+        image = Image.fromarray(pixels).crop(box)
+        return np.asarray(image.resize((width, height), _OF_PILLOW[interpolation]))
 
     return by_torch if mode else by_pillow

@@ -126,4 +126,5 @@ def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, -1, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(1, -1, 1, 1)
-    return (pixels.contiguous(memory_format=torch.channels_last).float() / 255 - mean) / std
+    images = pixels.contiguous(memory_format=torch.channels_last).float()
+    return images.div_(255).sub_(mean).div_(std)

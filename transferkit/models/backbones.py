@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torchvision.models import ResNet18_Weights
 
 from transferkit.errors import OptionError, UnknownNameError, WeightsError
 from transferkit.models import NO_WEIGHTS, PRETRAINED
+from transferkit.models.building import without_drawing
 from transferkit.models.network import Network
 from transferkit.models.origin import SOURCES, Origin, find_backbone
 from transferkit.models.timm_source import TIMM
@@ -52,8 +54,10 @@ def create_network(
         origin = replace(origin, config=config)
     if model_args:
         origin = replace(origin, model_args={**origin.model_args, **model_args})
-    network = _build(origin, image_size)
-    if path := _weights_file(origin, weights):
+    path = _weights_file(origin, weights)
+    with without_drawing() if path else nullcontext():
+        network = _build(origin, image_size)
+    if path:
         layouts = (
             lambda state: _timm_translation(network, path),
             lambda state: _other_library_translation(network, state),

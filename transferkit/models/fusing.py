@@ -1,5 +1,6 @@
 """A copy of a module that computes the same, faster: for passes without gradient."""
 
+from collections import OrderedDict
 from collections.abc import Collection
 from copy import deepcopy
 from inspect import signature
@@ -53,8 +54,8 @@ def _fuse(module: nn.Module, conv_name: str, norm_name: str) -> None:
     assert isinstance(norm, nn.BatchNorm2d)
     _replace(module, conv_name, fuse_conv_bn_eval(conv, norm))
     # timm's BatchNormAct2d also holds what follows the norm.
-    rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else None
-    _replace(module, norm_name, rest or nn.Identity())
+    rest = {"drop": norm.drop, "act": norm.act} if isinstance(norm, BatchNormAct2d) else {}
+    _replace(module, norm_name, nn.Sequential(OrderedDict(rest)))
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from timm.layers import get_notrace_functions
@@ -34,9 +35,9 @@ class _Tracer(fx.Tracer):
     own train or eval mode.
     """
 
-    def __init__(self, trained: Collection[str]) -> None:
+    def __init__(self, trained: frozenset[str]) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        self._trained = frozenset(trained)
+        self._trained = trained
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         inside = {
@@ -45,22 +46,33 @@ class _Tracer(fx.Tracer):
         return len(inside) < 2
 
 
+_known: WeakKeyDictionary[Network, dict[frozenset[str], Split | None]] = WeakKeyDictionary()
+
+
 def split(network: Network, trained: Collection[str]) -> Split | None:
     """Cut a network before everything that depends on a trained parameter.
 
     Args:
-        network: In the modes in which it is going to be trained: modules that are opened keep
-            theirs.
+        network: Frozen as it is going to be trained, see `freeze` and `train_mode`. It is cut once
+            for the same parameters.
         trained: Names of the parameters that receive updates.
 
     Returns:
         The parts, or None where the network cannot be traced, nothing frozen comes first, or more
         than one tensor crosses the cut.
     """
+    of_network = _known.setdefault(network, {})
+    key = frozenset(trained)
+    if key not in of_network:
+        of_network[key] = _split(network, key)
+    return of_network[key]
+
+
+def _split(network: Network, trained: frozenset[str]) -> Split | None:
     module = network.module
     try:
         graph = _Tracer(trained).trace(module, concrete_args=defaults(module))
-        halves = _cut(graph, set(trained), module)
+        halves = _cut(graph, trained, module)
         return halves and _checked(network, *halves)
     except Exception:
         # Control flow that depends on the data fails in as many ways as there are models.
@@ -68,7 +80,7 @@ def split(network: Network, trained: Collection[str]) -> Split | None:
 
 
 def _cut(
-    graph: fx.Graph, trained: set[str], module: nn.Module
+    graph: fx.Graph, trained: frozenset[str], module: nn.Module
 ) -> tuple[fx.GraphModule, fx.GraphModule] | None:
     images, *others = (node for node in graph.nodes if node.op == "placeholder")
     of_images, of_others = _reached([images]), _reached(others)
@@ -116,7 +128,7 @@ def _part(
     return part
 
 
-def _holds(node: fx.Node, trained: set[str], module: nn.Module) -> bool:
+def _holds(node: fx.Node, trained: frozenset[str], module: nn.Module) -> bool:
     target = str(node.target)
     if node.op == "get_attr":
         return target in trained

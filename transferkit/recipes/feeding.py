@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from transferkit.cache import cache_folder
 from transferkit.data.augment import Augment
 from transferkit.data.pixels import PixelStore
 from transferkit.data.views import PLAIN, Views
@@ -18,7 +20,7 @@ from transferkit.models.splitting import split
 from transferkit.recipes.frozen_layers import frozen_prefix, pictures_themselves
 from transferkit.recipes.settling import settle_views
 from transferkit.recipes.work import Work, require_all_readable
-from transferkit.training.loop import Feed
+from transferkit.training.loop import Feed, Validation
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,20 @@ def create_stores(work: Work) -> PixelStores:
     in_memory = options.cache is Cache.MEMORY or (
         options.cache is Cache.AUTO and size <= memory_budget()
     )
-    limit = memory_budget() if in_memory else int(options.cache_limit * 10**9)
-    plain, varied = limit // 4, limit - limit // 4
-    return PixelStores(
-        PixelStore(plain, in_file=not in_memory), PixelStore(varied, in_file=not in_memory)
-    )
+    if in_memory:
+        return _divided(memory_budget(), None)
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        return _divided(int(options.cache_limit * 10**9), cache_folder())
+    except OSError as error:
+        reason = f"cannot write {cache_folder()}: {error.strerror or error}"
+        work.reporter.notice(f"{reason}; pictures are decoded in every epoch")
+        return PixelStores()
+
+
+def _divided(limit: int, folder: Path | None) -> PixelStores:
+    # A varied view is cut from more pixels, and most pictures are for training.
+    return PixelStores(PixelStore(limit // 4, folder), PixelStore(limit - limit // 4, folder))
 
 
 def create_feed(work: Work, phase: Phase, per_epoch: int, stores: PixelStores) -> Feed:
@@ -123,14 +134,15 @@ class _Reading:
             yield values.float(), labels[positions].to(self.work.how.device)
 
     @torch.no_grad()
-    def validate(self) -> tuple[float, float]:
+    def validate(self) -> Validation:
         how, val = self.work.how, self.work.dataset.rows("val")
         found = []
         for _, values in self.rows.numbered(PLAIN, val):
             with autocast(how.device, how.precision):
                 found.append(self.trained(values.float()).float().softmax(dim=1).cpu())
         labels, probabilities = self.work.dataset.index.labels[val], torch.cat(found).numpy()
-        return log_loss(labels, probabilities), top_k_accuracy(labels, probabilities)
+        loss, accuracy = log_loss(labels, probabilities), top_k_accuracy(labels, probabilities)
+        return Validation(loss, accuracy, probabilities)
 
     def _view(self, epoch: int) -> int | None:
         return (epoch - 1) % self.turns if self.turns else None

@@ -17,12 +17,12 @@ from transferkit.data.split import assign_splits
 from transferkit.devices import default_workers
 from transferkit.errors import TransferKitError, name_some
 from transferkit.files import write_json
-from transferkit.inference import Collected
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
 from transferkit.models.phases import Strategy
 from transferkit.recipes.caching import settle_caches
 from transferkit.recipes.compute import create_pass
+from transferkit.recipes.estimate import estimate_seconds
 from transferkit.recipes.features import create_backbone, create_extractor
 from transferkit.recipes.finetune_options import TRAINED_BY_GRADIENT, FinetuneOptions
 from transferkit.recipes.plan import create_plan
@@ -39,7 +39,7 @@ from transferkit.recipes.run_folder import (
 from transferkit.recipes.settling import settle_phases, settle_rates, settled
 from transferkit.recipes.stopwatch import CHECKING, EVALUATION, FROZEN, TRAINING, Stopwatch
 from transferkit.recipes.training_setup import create_setup
-from transferkit.recipes.work import Work, validation
+from transferkit.recipes.work import Work
 from transferkit.reporting import SILENT, EpochRow, Plan, Reporter
 from transferkit.training.loop import Fit, fit
 from transferkit.training.optimizer import require_optimizer
@@ -98,6 +98,8 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     phases, rates = settle_phases(options, network), settle_rates(options, network)
     caches = settle_caches(options, dataset, network, phases, how)
     plan = create_plan(options, dataset, network, phases, rates, caches)
+    told = estimate_seconds(options, dataset, network, phases, caches, how)
+    plan = replace(plan, seconds=told)
     if run is None:
         return FinetuneResult(None, plan, {})
     reporter.plan(plan)
@@ -117,13 +119,13 @@ def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneR
     if options.find_lr:
         return FinetuneResult(run, plan, {}, range_test=test)
     result = _train(work, rates, run, watch)
-    with watch.part(EVALUATION):
-        val = validation(work)
-    metrics = _metrics(dataset, network, result, val)
+    metrics = _metrics(dataset, network, result)
     bundle = ModelBundle(network, dataset.index.class_names, _provenance(options))
     _save(run, bundle, metrics, watch)
     paths = dataset.paths("val")
-    return FinetuneResult(run, plan, metrics, tuple(result.history), paths, val.values, test)
+    return FinetuneResult(
+        run, plan, metrics, tuple(result.history), paths, result.best_probabilities, test
+    )
 
 
 def _finetune_features(
@@ -217,13 +219,14 @@ def _train(work: Work, rates: Mapping[str, float], run: Path, watch: Stopwatch) 
     return result
 
 
-def _metrics(dataset: Dataset, network: Network, result: Fit, val: Collected) -> dict[str, Any]:
+def _metrics(dataset: Dataset, network: Network, result: Fit) -> dict[str, Any]:
     labels = dataset.index.labels
     val_labels, train_labels = labels[dataset.rows("val")], labels[dataset.rows("train")]
-    best = result.history[result.best]
+    best, probabilities = result.history[result.best], result.best_probabilities
+    assert probabilities is not None
     parameters = list(network.module.parameters())
     return {
-        "val": summarize(val_labels, val.values, dataset.index.class_names),
+        "val": summarize(val_labels, probabilities, dataset.index.class_names),
         "train": {
             "accuracy": best.train_accuracy,
             "loss": best.train_loss,

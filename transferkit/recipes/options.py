@@ -73,7 +73,7 @@ class ExtractFeaturesOptions(ClassifierOptions):
         if self.classifier and self.resume:
             raise OptionError("--resume goes on with a file of features; leave out --classifier")
         if self.classifier is None and (
-            given := changed(self, ("val_fraction", "val", "class_weights"))
+            given := changed(self, ("val_fraction", "val", "class_weights", "cache", "cache_limit"))
         ):
             raise OptionError(f"{given[0]} is for a --classifier; name one, or leave it out")
 

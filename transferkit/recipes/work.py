@@ -1,11 +1,11 @@
-"""A run in progress: what its steps share, and how its model does on the validation images."""
+"""A run in progress: what its steps share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from transferkit.data.dataset import Dataset
 from transferkit.errors import DataError, name_some
-from transferkit.inference import Collected, Pass, collect, probabilities
+from transferkit.inference import Pass
 from transferkit.models.network import Network
 from transferkit.models.phases import Phase
 from transferkit.recipes.caching import PhaseCache
@@ -24,21 +24,6 @@ class Work:
     caches: Sequence[PhaseCache]
     how: Pass
     reporter: Reporter
-
-
-def validation(work: Work) -> Collected:
-    """Class probabilities of the validation images, in the order of the dataset.
-
-    Raises:
-        DataError: When an image can no longer be read.
-    """
-    rows, everything = work.dataset.rows("val"), work.dataset.index.files
-    files = [everything[i] for i in rows]
-    with work.reporter.progress("validating", len(files)) as progress:
-        parts = probabilities(work.network, files, work.how)
-        val = collect(parts, len(files), work.network.num_classes, progress.advance)
-    require_all_readable(work.dataset, [(int(rows[row]), why) for row, why in val.reasons.items()])
-    return val
 
 
 def require_all_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) -> None:

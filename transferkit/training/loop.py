@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -28,6 +29,21 @@ Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 
 
 @dataclass(frozen=True, eq=False)
+class Validation:
+    """How the module does on the validation images.
+
+    Attributes:
+        loss: Mean cross-entropy in nats.
+        accuracy: A fraction.
+        probabilities: (N, C) float32.
+    """
+
+    loss: float
+    accuracy: float
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class Feed:
     """What is trained in a phase, and on what.
 
@@ -35,13 +51,13 @@ class Feed:
         trained: The part of the module behind what is frozen, or all of it: to logits (B, C).
         prepare: Computes what an epoch reads and nothing has computed yet.
         batches: Gives an epoch's batches, on the device.
-        validate: Gives (loss, accuracy) on the validation images.
+        validate: Looks at the validation images.
     """
 
     trained: Callable[[Tensor], Tensor]
     prepare: Callable[[int], None]
     batches: Batches
-    validate: Callable[[], tuple[float, float]]
+    validate: Callable[[], Validation]
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """An epoch's batches, with what they need computed first."""
@@ -86,6 +102,7 @@ class Fit:
         history: One row an epoch.
         best: Position in `history` of the best epoch, -1 before the first.
         best_state: What had changed by then, by name.
+        best_probabilities: (N, C) float32, what that epoch's module said of the validation images.
         frozen: Phase -> how many tensors were frozen in it, and found unchanged after it.
         images: Training images seen.
         frozen_seconds: Wall time of the frozen layers, where they are computed beforehand.
@@ -96,6 +113,7 @@ class Fit:
     history: list[EpochRow] = field(default_factory=list)
     best: int = -1
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    best_probabilities: NDArray[np.float32] | None = None
     frozen: dict[str, int] = field(default_factory=dict)
     images: int = 0
     frozen_seconds: float = 0.0
@@ -167,9 +185,10 @@ def _fit_phase(
     feed = setup.feed(phase)
     epochs = last.epochs.stop - 1
     for epoch in range(len(result.history) + 1, phase.epochs.stop):
-        row = _epoch(setup, feed, phase.name, epoch, epochs, result, reporter)
+        row, val = _epoch(setup, feed, phase.name, epoch, epochs, result, reporter)
         if is_best := _better(row, result):
             result.best = epoch - 1
+            result.best_probabilities = val.probabilities
             result.best_state = _copy_of_trained(setup.module, last.parameters)
         reporter.epoch(row, epochs, is_best)
         idle = epoch - max(result.best + 1, last.epochs.start - 1)
@@ -190,7 +209,7 @@ def _epoch(
     epochs: int,
     result: Fit,
     reporter: Reporter,
-) -> EpochRow:
+) -> tuple[EpochRow, Validation]:
     beginning = time.perf_counter()
     setup.module.eval()
     feed.prepare(epoch)
@@ -200,17 +219,17 @@ def _epoch(
         loss, accuracy, applied = train_one_epoch(setup, feed, epoch, report=progress.advance)
     trained = time.perf_counter()
     setup.module.eval()
-    val_loss, val_accuracy = feed.validate()
-    _require_finite("validation", val_loss, epoch)
+    val = feed.validate()
+    _require_finite("validation", val.loss, epoch)
     ended = time.perf_counter()
     result.images += setup.images_per_epoch
     result.frozen_seconds += started - beginning
     result.training_seconds += trained - started
     result.evaluation_seconds += ended - trained
     seconds = ended - beginning
-    row = EpochRow(epoch, phase, loss, accuracy, val_loss, val_accuracy, *applied, seconds)
+    row = EpochRow(epoch, phase, loss, accuracy, val.loss, val.accuracy, *applied, seconds)
     result.history.append(row)
-    return row
+    return row, val
 
 
 def train_one_epoch(

@@ -1,0 +1,217 @@
+"""transferkit beside its peers: the same job, whole processes, in turns, medians, ratios.
+
+    python benchmarks/speed.py PHOTOS OUT --jobs head full extract predict growth --rounds 3
+
+PHOTOS is a folder with one subfolder of pictures a class. Peers run in an environment of their own,
+made with uv in OUT/peers. Every run is a row of OUT/runs.csv, to which later calls add; the table
+is written to OUT/table.md. Weights are random on both sides: they change no time.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+PEERS = ("torch", "torchvision", "timm", "fastai", "transformers[torch]", "pillow")
+OURS = ("finetune", "-q", "--weights", "none", "--patience", "0")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A command in a job.
+
+    Attributes:
+        job: Those of one job are compared.
+        name: Who.
+        words: The command.
+    """
+
+    job: str
+    name: str
+    words: tuple[str, ...]
+
+
+def ours(*words: object) -> tuple[str, ...]:
+    """A transferkit command in this environment."""
+    return (str(Path(sys.executable).with_name("transferkit")), *map(str, words))
+
+
+def training(
+    out: Path, job: str, architecture: str, epochs: int, mode: str, peers: tuple[str, ...]
+) -> Iterator[Contender]:
+    """Transferkit and peers training on the same 400 + 100 pictures."""
+    data, run = out / "data", out / "run"
+    strategy = ("--strategy", "full") if mode == "full" else ()
+    words = (*OURS, data, "-b", architecture, "--epochs", epochs, "-o", run, "--overwrite")
+    yield Contender(job, "transferkit", ours(*words, *strategy))
+    if mode == "head":
+        yield Contender(job, "transferkit, 4 views", ours(*words, "--views", 4))
+    for peer in peers:
+        script = str(HERE / "peers" / f"{peer}.py")
+        yield Contender(
+            job, peer, (str(python(out)), script, str(data), architecture, str(epochs), mode)
+        )
+
+
+def contenders(job: str, out: Path) -> Iterator[Contender]:
+    """Everything that takes part in a job, transferkit first."""
+    match job:
+        case "head":
+            for epochs in (1, 5):
+                peers = ("tutorial", "fastai_learner")
+                yield from training(out, f"head, {epochs}", "resnet18", epochs, "head", peers)
+            yield from training(out, "head, 20", "resnet18", 20, "head", ())
+        case "full" | "full-convnext":
+            architecture = "resnet18" if job == "full" else "convnext_tiny"
+            peers = ("timm_loop", "tutorial", "hf_trainer", "fastai_learner")
+            yield from training(out, f"full, 3, {architecture}", architecture, 3, "full", peers)
+        case "last":
+            for cache in ("disk", "off"):
+                yield Contender(
+                    "last:1, 5", f"cache {cache}",
+                    ours(*OURS, out / "data", "--unfreeze", "last:1", "--epochs", 5, "--cache",
+                         cache, "-o", out / "run", "--overwrite"),
+                )  # fmt: skip
+        case "extract" | "extract-convnext" | "extract-vgg":
+            architecture = {"extract": "resnet18", "extract-convnext": "convnext_tiny"}.get(
+                job, "vgg19"
+            )
+            photos, to = out / "3000", out / "features.npz"
+            name = f"features of 3000, {architecture}"
+            words = ("-b", architecture, "--weights", "none", "-o", to, "--overwrite", "-q")
+            yield Contender(name, "transferkit", ours("extract-features", photos, *words))
+            script = str(HERE / "peers" / "plain_features.py")
+            command = (str(python(out)), script, str(photos), architecture, str(to))
+            yield Contender(name, "plain loop", command)
+        case "predict":
+            picture = next((out / "data" / "val").rglob("*.jpg"))
+            yield Contender("predict", "transferkit", ours("predict", picture, "-m", out / "run"))
+            yield Contender("predict", "import timm", (str(python(out)), "-c", "import timm"))
+        case "growth":
+            for count in (500, 5_000, 50_000):
+                words = ("-b", "resnet18", "-o", out / "run", "--overwrite")
+                command = ours(*OURS, out / str(count), *words, "--epochs", 5)
+                yield Contender(f"growth, {count}", "transferkit", command)
+        case _:
+            raise SystemExit(f"no such job: {job}")
+
+
+def python(out: Path) -> Path:
+    """The Python of the peers' environment, made on first use."""
+    here = out / "peers"
+    if not here.exists():
+        subprocess.run(["uv", "venv", "-q", here], check=True)
+        subprocess.run(
+            ["uv", "pip", "install", "-q", "--python", here / "bin/python", *PEERS], check=True
+        )
+    return here / "bin/python"
+
+
+def link_pictures(photos: Path, out: Path) -> None:
+    """400 + 100 pictures in train/ and val/, and folders of more, repeated under new names."""
+    files = sorted(photos.glob("*/*.jpg"))
+    spread = files[:: max(1, len(files) // 500)][:500]
+    for i, file in enumerate(spread):
+        _link(file, out / "data" / ("val" if i % 5 == 0 else "train") / file.parent.name, i)
+    for count in (3000, 500, 5_000, 50_000):
+        for i in range(count if not (out / str(count)).exists() else 0):
+            file = files[i * len(files) // count if count < len(files) else i % len(files)]
+            _link(file, out / str(count) / file.parent.name, i, distinct=i >= len(files))
+
+
+def _link(file: Path, folder: Path, number: int, distinct: bool = False) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    to = folder / f"{number:06}.jpg"
+    if distinct:
+        # Other bytes behind the end of the picture: the same pixels, but no cache knows it.
+        to.write_bytes(file.read_bytes() + str(number).encode())
+    elif not to.exists():
+        to.symlink_to(file.resolve())
+
+
+def measure(contender: Contender, out: Path) -> dict[str, object]:
+    """Run a command with an empty cache; seconds of wall time and the peak of its memory."""
+    cache = out / "cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    environment = os.environ | {"TRANSFERKIT_CACHE": str(cache)}
+    with (out / "log.txt").open("a") as log:
+        print("$", *contender.words, file=log, flush=True)
+        started = time.perf_counter()
+        process = subprocess.Popen(contender.words, stdout=log, stderr=log, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+    if status:
+        raise SystemExit(f"failed, see {out / 'log.txt'}: {contender.words}")
+    scale = 1024 if sys.platform == "linux" else 1
+    return {
+        "job": contender.job,
+        "name": contender.name,
+        "seconds": round(seconds, 2),
+        "peak_mb": used.ru_maxrss * scale // 10**6,
+    }
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Medians and ratios as Markdown."""
+    lines = [
+        "| job | who | median s | range | runs | ratio | peak MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for job in dict.fromkeys(row["job"] for row in rows):
+        of_job = [row for row in rows if row["job"] == job]
+        first: float | None = None
+        for name in dict.fromkeys(row["name"] for row in of_job):
+            runs = [row for row in of_job if row["name"] == name]
+            seconds = [float(row["seconds"]) for row in runs]
+            first = first or median(seconds)
+            peak = max(int(row["peak_mb"]) for row in runs)
+            lines.append(
+                f"| {job} | {name} | {median(seconds):.1f} | {min(seconds):.1f} to "
+                f"{max(seconds):.1f} | {len(seconds)} | {median(seconds) / first:.2f} | {peak} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the jobs and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--jobs", nargs="+", default=["head", "full", "extract", "predict"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without", nargs="*", default=[], help="peers to leave out")
+    asked = parser.parse_args()
+    out = asked.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    link_pictures(asked.photos, out)
+    runs = out / "runs.csv"
+    for job in asked.jobs:
+        for _ in range(asked.rounds):
+            for contender in contenders(job, out):
+                if contender.name in asked.without:
+                    continue
+                row = measure(contender, out)
+                new = not runs.exists()
+                with runs.open("a", newline="") as file:
+                    writer = csv.DictWriter(file, row)
+                    if new:
+                        writer.writeheader()
+                    writer.writerow(row)
+                print(row, flush=True)
+    with runs.open(newline="") as file:
+        text = table(list(csv.DictReader(file)))
+    (out / "table.md").write_text(f"{platform.processor()} x {os.cpu_count()}\n\n{text}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
