@@ -48,7 +48,7 @@ def extracted(
     file = out / f"{backbone}.npz"
     if not file.exists():
         given = {} if backbone == "edges8" else {"weights": str(weights)}
-        transferkit.extract_features(data, file, backbone=backbone, **given)
+        transferkit.extract_features(data, file, backbone=backbone, precision="fp32", **given)
     with np.load(file) as table:
         shas = [hashlib.sha256((data / path).read_bytes()).hexdigest() for path in table["paths"]]
         groups = np.unique(shas, return_inverse=True)[1]

@@ -78,8 +78,8 @@ def contenders(job: str, out: Path) -> Iterator[Contender]:
             for cache in ("disk", "off"):
                 yield Contender(
                     "last:1, 5", f"cache {cache}",
-                    ours(*OURS, out / "data", "--unfreeze", "last:1", "--epochs", 5, "--cache",
-                         cache, "-o", out / "run", "--overwrite"),
+                    ours(*OURS, out / "data", "--unfreeze", "last:1", "--views", 1, "--epochs",
+                         5, "--cache", cache, "-o", out / "run", "--overwrite"),
                 )  # fmt: skip
         case "extract" | "extract-convnext" | "extract-vgg":
             architecture = {"extract": "resnet18", "extract-convnext": "convnext_tiny"}.get(

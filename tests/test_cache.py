@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +162,31 @@ def test_frozen_rows__are_computed_once_and_then_by_no_later_run(tmp_path):
     assert sum(seen) == 5
     table(rows, 1)
     assert sum(seen) == 10
+
+
+def test_frozen_rows__of_an_interrupted_run_serve_the_next(tmp_path):
+    seen = []
+    rows = frozen_rows(tmp_path, Cache.DISK, seen=seen)
+
+    def interrupted(images, compute=rows.layers.compute):
+        if sum(seen) >= 4:
+            raise KeyboardInterrupt
+        return compute(images)
+
+    rows.layers = replace(rows.layers, compute=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        table(rows, PLAIN)
+    assert sum(seen) == 4
+    table(frozen_rows(tmp_path, Cache.DISK, seen=seen), PLAIN)
+    assert sum(seen) == 5
+
+
+def test_frozen_rows__are_written_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr("transferkit.frozen._PIECE_BYTES", 1)
+    table(frozen_rows(tmp_path, Cache.DISK), PLAIN)
+    (folder,) = cache_folder().iterdir()
+
+    assert len(list(folder.glob("*.rows.npy"))) == 3  # batches of two, two and one
 
 
 def test_frozen_rows__belong_to_a_picture_and_not_to_its_place(tmp_path):

@@ -1,5 +1,6 @@
 """What frozen layers give pictures: computed once for each picture and view, then looked up."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +18,8 @@ from transferkit.devices import Cache
 from transferkit.errors import OutputError
 from transferkit.reporting import Reporter
 
-_PIECE = 2**28
-"""Bytes of rows that are held before they are written."""
+_PIECE_BYTES, _PIECE_SECONDS = 2**28, 60.0
+"""How much of rows, or for how long, is held before it is written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,25 @@ class FrozenLayers:
     def row_bytes(self) -> int:
         """Bytes that a picture's row takes."""
         return self.dtype.itemsize * int(np.prod(self.shape))
+
+
+@dataclass(eq=False)
+class _Piece:
+    """Rows that are not kept yet."""
+
+    names: list[str] = field(default_factory=list)
+    parts: list[NDArray[Any]] = field(default_factory=list)
+    size: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, names: list[str], rows: NDArray[Any]) -> None:
+        self.names += names
+        self.parts.append(rows)
+        self.size += rows.nbytes
+
+    @property
+    def is_due(self) -> bool:
+        return self.size >= _PIECE_BYTES or time.monotonic() - self.since >= _PIECE_SECONDS
 
 
 @dataclass(eq=False)
@@ -103,23 +123,25 @@ class FrozenRows:
         missing = np.sort([row for name, row in first.items() if name not in known])
         if not len(missing):
             return
+        batches = self._computed(self.views.numbered(view, missing.astype(np.int64)))
         with self.reporter.progress("frozen layers", len(missing)) as progress:
-            names: list[str] = []
-            parts: list[NDArray[Any]] = []
-            for rows, values in self._computed(self.views.numbered(view, missing.astype(np.int64))):
-                names += [self.views.names[row] for row in rows]
-                parts.append(_as_array(values))
-                progress.advance(len(rows))
-                if len(names) * self.layers.row_bytes >= _PIECE:
-                    self._keep(view, names, parts)
-                    names, parts = [], []
-            self._keep(view, names, parts)
+            piece = _Piece()
+            try:
+                for rows, values in batches:
+                    piece.add([self.views.names[row] for row in rows], _as_array(values))
+                    progress.advance(len(rows))
+                    if piece.is_due:
+                        self._keep(view, piece)
+                        piece = _Piece()
+            finally:
+                # Also what an interrupted run has computed serves the next one.
+                self._keep(view, piece)
         self._make_room(self._known[view])
 
-    def _keep(self, view: int, names: list[str], parts: list[NDArray[Any]]) -> None:
-        if not names:
+    def _keep(self, view: int, piece: "_Piece") -> None:
+        if not piece.names:
             return
-        rows = np.concatenate(parts)
+        names, rows = piece.names, np.concatenate(piece.parts)
         try:
             self._known[view].add(names, rows)
         except OutputError as error:

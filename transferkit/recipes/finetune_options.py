@@ -101,7 +101,7 @@ class FinetuneOptions(ClassifierOptions):
         help="Views of a training picture that take turns, the plain one first, while layers are "
         "frozen: each is computed once and cached. 0 draws a new one every epoch.",
         within=Range(0, 1000),
-        show_default="1 for partial with light augmentation, else 0",
+        show_default="1 for the head alone, 4 for last stages, else and with strong augmentation 0",
     )
     learning_rate: float | tuple[float, float] | None = option(
         1e-3,
