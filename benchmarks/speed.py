@@ -169,7 +169,8 @@ def table(rows: list[dict[str, str]]) -> str:
     for job in dict.fromkeys(row["job"] for row in rows):
         of_job = [row for row in rows if row["job"] == job]
         first: float | None = None
-        for name in dict.fromkeys(row["name"] for row in of_job):
+        names = dict.fromkeys(row["name"] for row in of_job)
+        for name in sorted(names, key=lambda name: not name.startswith("transferkit")):
             runs = [row for row in of_job if row["name"] == name]
             seconds = [float(row["seconds"]) for row in runs]
             first = first or median(seconds)

@@ -22,6 +22,8 @@ from transferkit.models.weights import tensors_digest
 REPOSITORY = "timm/test_resnet.r160_in1k"
 PROGRAM = """
 import json, sys
+from transferkit.startup import defer_compiler
+defer_compiler()  # as the command line does
 from transferkit import TransferKitError
 from transferkit.models.backbones import create_network
 from transferkit.models.catalogue import list_backbones
