@@ -73,10 +73,12 @@ def import_without(name: str, unneeded: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
-        pass
-    finally:
+        # It cannot do without after all, or fails by itself, which the ordinary way will tell.
         del sys.modules[unneeded]
-    return import_module(name)
+        return import_module(name)
+    finally:
+        if sys.modules.get(unneeded, unneeded) is None:
+            del sys.modules[unneeded]
 
 
 class _Compiler(ModuleType):

@@ -67,7 +67,11 @@ def test_finetune__a_second_run_computes_no_frozen_layer(image_folder, tmp_path,
 def test_features__are_shared_by_both_commands(image_folder, tmp_path, monkeypatch):
     run(image_folder, tmp_path / "1", strategy="features", classifier="ridge")
     monkeypatch.setattr(FrozenRows, "_computed", lambda *_: pytest.fail("computed again"))
-    transferkit.extract_features(image_folder, tmp_path / "2", classifier="linear", **SMALL)
+    second = transferkit.extract_features(
+        image_folder, tmp_path / "2", classifier="linear", **SMALL
+    )
+
+    assert second.metrics["classifier"]["kind"] == "linear"
 
 
 def told(result):

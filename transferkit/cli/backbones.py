@@ -1,11 +1,8 @@
 """`transferkit backbones`."""
 
-import csv
-import sys
-
 from rich.table import Table
 
-from transferkit.cli.console import escape, standard_output
+from transferkit.cli.console import print_rows, standard_output
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.recipes.options import BackbonesOptions
@@ -57,14 +54,6 @@ def _show_layers(options: BackbonesOptions) -> None:
         )
         for row in rows
     ]
-    if not console.is_terminal:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerows([columns, *shown])
-        return
-    table = Table(*columns[:2])
-    for column in columns[2:]:
-        table.add_column(column, justify="right")
-    for values in shown:
-        table.add_row(*map(escape, values))
-    console.print(table)
-    console.print("stride and receptive field in pixels; none where there is no map of its own")
+    print_rows(columns, shown, console)
+    if console.is_terminal:
+        console.print("stride and receptive field in pixels; none where there is no map of its own")

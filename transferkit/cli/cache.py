@@ -1,12 +1,8 @@
 """`transferkit cache`."""
 
-import csv
-import sys
 from datetime import datetime
 
-from rich.table import Table
-
-from transferkit.cli.console import escape, standard_output
+from transferkit.cli.console import escape, print_rows, standard_output
 from transferkit.cli.parameters import takes
 from transferkit.recipes.options import CacheOptions
 
@@ -40,13 +36,6 @@ def cache(options: CacheOptions) -> None:
         )
         for entry in entries
     ]
-    if not console.is_terminal:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *shown])
-        return
-    table = Table(*columns[:2])
-    for column in columns[2:]:
-        table.add_column(column, justify="right")
-    for values in shown:
-        table.add_row(*map(escape, values))
-    console.print(table)
-    console.print(f"{total / 1e6:.1f} MB in {escape(str(cache_folder()))}", soft_wrap=True)
+    print_rows(columns, shown, console)
+    if console.is_terminal:
+        console.print(f"{total / 1e6:.1f} MB in {escape(str(cache_folder()))}", soft_wrap=True)

@@ -3,10 +3,11 @@
 In a terminal rich draws; in a pipe a finished step is a plain line.
 """
 
+import csv
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,19 @@ def describe_time(metrics: Mapping[str, Any]) -> str:
     parts = sorted(metrics["time"].items(), key=lambda part: -part[1])
     told = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in parts)
     return f"time: {told}; {metrics['images_per_second']:.0f} training images a second"
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:
+    """Print a table in a terminal, its first two columns of words; in a pipe CSV."""
+    if not console.is_terminal:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *rows])
+        return
+    table = Table(*columns[:2])
+    for column in columns[2:]:
+        table.add_column(column, justify="right")
+    for values in rows:
+        table.add_row(*map(escape, values))
+    console.print(table)
 
 
 def print_left_out(left_out: Sequence[LeftOut], console: Console) -> None:
