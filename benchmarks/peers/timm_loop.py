@@ -8,6 +8,7 @@ import sys
 
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.data import create_dataset, create_loader, resolve_data_config
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
@@ -44,4 +45,5 @@ for epoch in range(epochs):
             correct += (model(images).argmax(1) == labels).sum().item()
     scheduler.step(epoch + 1)
     print(epoch, correct / len(sets["val"]))
-torch.save(model.state_dict(), f"{data}/../timm.pth")
+state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+save_file(state, f"{data}/../timm.safetensors")

@@ -4,6 +4,7 @@ import sys
 import time
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, models, transforms
@@ -55,4 +56,4 @@ for epoch in range(epochs):
                 optimizer.step()
             correct += (logits.argmax(1) == labels).sum().item()
         print(epoch, phase, correct / len(loader.dataset), f"{time.time() - started:.1f} s")
-torch.save(model.state_dict(), f"{data}/../tutorial.pth")
+save_file(model.state_dict(), f"{data}/../tutorial.safetensors")
