@@ -22,7 +22,7 @@ PACKAGE = ROOT / "transferkit"
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib")
 
 LAYERS = [
-    {"errors", "reporting", "files", "devices", "startup"},
+    {"errors", "reporting", "files", "devices", "interruption", "memory", "startup"},
     {"cache", "classifiers", "data", "models", "metrics", "tables"},
     {"training", "inference", "frozen", "bundle", "report"},
     {"recipes"},

@@ -14,6 +14,7 @@ from transferkit.models.freezing import BatchNorm
 from transferkit.models.phases import Strategy, plan_phases
 from transferkit.reporting import SILENT, SilentReporter
 from transferkit.training.loop import Feed, Fit, TrainingSetup, Validation, fit
+from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
 
@@ -44,10 +45,12 @@ def setup_of(network, phases):
     device, module = torch.device("cpu"), network.module
     labels = torch.tensor([0, 1, 2, 0])
 
-    def batches(epoch):
+    def batches(epoch, start):
         generator = torch.Generator().manual_seed(epoch)
         for _ in range(2):
-            yield torch.rand(4, 3, 32, 32, generator=generator), labels
+            inputs = torch.rand(4, 3, 32, 32, generator=generator)
+            if (start := start - 1) < 0:
+                yield inputs, labels
 
     def validate():
         module.eval()
@@ -57,12 +60,13 @@ def setup_of(network, phases):
 
     return TrainingSetup(
         module=module,
+        trained=phases[-1].parameters,
         device=device,
         precision=Precision.FP32,
         scaler=create_scaler(device, Precision.FP32),
         optimizer=optimizer,
         schedule=schedule,
-        criterion=nn.functional.cross_entropy,
+        criterion=Criterion(None, 0.0, device),
         batch_norm=BatchNorm.TRAIN,
         feed=lambda phase: Feed(module, lambda epoch: None, batches, validate),
         images_per_epoch=8,

@@ -18,6 +18,7 @@ from transferkit.models.freezing import BatchNorm
 from transferkit.models.phases import Phase
 from transferkit.models.stages import HEAD, Stage
 from transferkit.training.loop import Feed, TrainingSetup
+from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.range_test import HIGHEST, LOWEST, STEPS, find_learning_rate, judge
 from transferkit.training.schedule import Scheduler, create_schedule
@@ -95,19 +96,20 @@ def test_find_learning_rate__puts_all_random_states_back():
     rates = {"stem": 1e-4, HEAD: 1e-3}
     optimizer = create_optimizer(module, stages, name="adamw", rates=rates, weight_decay=0)
 
-    def batches(epoch):
+    def batches(epoch, start):
         for _ in range(5):
             shift = random.random() + np.random.rand()
             yield torch.randn(6, 4) + shift, torch.arange(6) % 3
 
     setup = TrainingSetup(
         module=module,
+        trained=frozenset(names),
         device=torch.device("cpu"),
         precision=Precision.FP32,
         scaler=create_scaler(torch.device("cpu"), Precision.FP32),
         optimizer=optimizer,
         schedule=create_schedule(optimizer, Scheduler.NONE, steps=STEPS),
-        criterion=nn.functional.cross_entropy,
+        criterion=Criterion(None, 0.0, torch.device("cpu")),
         batch_norm=BatchNorm.TRAIN,
         feed=lambda phase: Feed(module, lambda epoch: None, batches, lambda: None),
         images_per_epoch=30,
@@ -122,7 +124,7 @@ def test_find_learning_rate__puts_all_random_states_back():
 
 
 def test_lr_auto__keeps_the_run_that_it_cannot_replace(image_folder, tmp_path, monkeypatch):
-    from transferkit.recipes import finetune as recipe
+    from transferkit.recipes import fit_network as recipe
 
     transferkit.finetune(image_folder, tmp_path, epochs=1, **SMALL)
     files = {p.name for p in tmp_path.iterdir()}
@@ -140,7 +142,9 @@ def test_find_lr__leaves_curve_and_plot_and_no_model(image_folder, tmp_path):
     result = transferkit.finetune(image_folder, tmp_path / "r", find_lr=True, **SMALL)
 
     files = sorted(p.name for p in (tmp_path / "r").iterdir())
-    assert files == ["find_lr.csv", "find_lr.png", "options.json", "split.csv"]
+    assert files == [
+        "find_lr.csv", "find_lr.png", "options.json", "skipped.csv", "split.csv",
+    ]  # fmt: skip
     with (tmp_path / "r" / "find_lr.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["learning_rate", "loss", "smoothed_loss"]
@@ -173,7 +177,7 @@ def test_find_lr__is_shown_with_its_reason(cli, image_folder, tmp_path):
 
 
 def test_lr_auto__says_when_it_found_none(image_folder, tmp_path, monkeypatch):
-    from transferkit.recipes import finetune as recipe
+    from transferkit.recipes import fit_network as recipe
 
     flat = judge([1e-6, 1e-3, 1.0], [2.0, 2.0, 2.0])
     monkeypatch.setattr(recipe, "find_learning_rate", lambda *_, **__: flat)

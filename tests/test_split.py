@@ -17,7 +17,9 @@ def index_of(counts: dict[str, int], splits: tuple[str, ...] = ()) -> ImageIndex
 
 
 def assign_splits(index, *, val_fraction, seed, sha256=None):
-    return split.assign_splits(index, sha256 or index.paths, val_fraction=val_fraction, seed=seed)
+    digests = sha256 or index.paths
+    _, copies = np.unique(digests, return_inverse=True)
+    return split.assign_splits(index, digests, copies, val_fraction=val_fraction, seed=seed)
 
 
 @pytest.mark.parametrize(

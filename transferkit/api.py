@@ -11,9 +11,9 @@ from transferkit.recipes.backbones import backbones, layers
 from transferkit.recipes.evaluate import evaluate as _evaluate
 from transferkit.recipes.extract_features import Extraction, to_finetune
 from transferkit.recipes.extract_features import extract_features as _extract_features
-from transferkit.recipes.finetune import FinetuneResult
 from transferkit.recipes.finetune import finetune as _finetune
 from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.recipes.job import FinetuneResult
 from transferkit.recipes.options import (
     BackbonesOptions,
     EvaluateOptions,

@@ -8,6 +8,7 @@ TransferKitError        shown as one line; anything else is a bug and keeps its 
   WeightsError          pretrained weights that are missing, damaged or of another architecture
   BundleError           a missing, damaged or incompatible model directory
   OutputError           a place that exists already or cannot be written
+  DivergedError         a loss that is no number any more
 ```
 
 Every message says what is wrong and where, what was found, what was expected, and what to do next.
@@ -60,6 +61,10 @@ class BundleError(TransferKitError):
 
 class OutputError(TransferKitError):
     """A file or folder that exists already or cannot be written."""
+
+
+class DivergedError(TransferKitError):
+    """Training whose loss is no number any more."""
 
 
 def name_some(names: Sequence[str], limit: int = 5) -> str:

@@ -19,17 +19,18 @@ from transferkit.errors import OutputError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, size: int = 0) -> Iterator[Path]:
     """Yield a temporary path to write; it becomes `path` when the block ends without an error.
 
     Args:
         path: Final place. An existing file there is replaced.
+        size: Bytes that will be written, for the message when there is no room; 0 for few.
 
     Raises:
         OutputError: When the place cannot be written, a full device included. Nothing is then
             left under the final name that was not there before.
     """
-    with _explained(path):
+    with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_name(path)
         try:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transferkit.cache import CacheEntry, Rows, make_room
+from transferkit.data.images import VERSION
 from transferkit.data.loader import Batch
 from transferkit.data.transforms import normalize
 from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache
 from transferkit.errors import OutputError
+from transferkit.memory import Pieces
 from transferkit.reporting import Reporter
 
 _PIECE_BYTES, _PIECE_SECONDS = 2**28, 60.0
@@ -76,6 +78,7 @@ class FrozenRows:
         limit: Bytes that all cached rows on disk may take together.
         check: Told of the (position, reason) of pictures that cannot be read; raises.
         reporter: Told of the progress.
+        pieces: How much of a batch fits in memory.
     """
 
     layers: FrozenLayers
@@ -84,6 +87,7 @@ class FrozenRows:
     limit: int
     check: Callable[[Iterable[tuple[int, str]]], None]
     reporter: Reporter
+    pieces: Pieces = field(default_factory=Pieces)
     _known: dict[int, Rows] = field(default_factory=dict)
 
     def numbered(
@@ -110,7 +114,7 @@ class FrozenRows:
         for batch in batches:
             self.check(batch.failures)
             pixels = normalize(batch.pixels.to(self.layers.device), self.views.preprocessing)
-            yield batch.rows, _laid_out(self.layers.compute(pixels))
+            yield batch.rows, _laid_out(self.pieces.compute(self.layers.compute, pixels))
 
     def complete(self, view: int, order: NDArray[np.int64]) -> None:
         """Compute what is not known yet of a view of the pictures at some positions."""
@@ -170,6 +174,7 @@ class FrozenRows:
             **seen,
             "preprocessing": self.views.preprocessing.to_config(),
             "torch": torch.__version__,
+            "decoding": VERSION,
         }
         empty = _as_array(torch.empty(0, *self.layers.shape, dtype=self.layers.dtype))
         return CacheEntry(identity, empty.dtype, empty.shape[1:])

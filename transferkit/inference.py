@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.devices import Precision, autocast
 from transferkit.errors import DataError
+from transferkit.memory import Pieces
 from transferkit.models.features import FeatureExtractor
 from transferkit.models.fusing import inference_copy
 from transferkit.models.network import Network
@@ -96,12 +97,16 @@ class Pass:
         precision: What it computes in; results are float32 whatever this is.
         batch_size: Images a batch.
         workers: Threads that decode.
+        allow_truncated: Whether JPEGs are read whose end is missing.
+        pieces: How much of a batch fits in memory.
     """
 
     device: torch.device
     precision: Precision
     batch_size: int
     workers: int
+    allow_truncated: bool = False
+    pieces: Pieces = field(default_factory=Pieces, compare=False)
 
     def autocast_for(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """The context that layers with weights of a type compute in; none where they are cast."""
@@ -176,11 +181,15 @@ def _run(
 ) -> Iterator[Outputs]:
     transform = eval_transform(preprocessing)
     for batch in iterate_batches(
-        pictures, transform, batch_size=how.batch_size, workers=how.workers
+        pictures,
+        transform,
+        batch_size=how.batch_size,
+        workers=how.workers,
+        allow_truncated=how.allow_truncated,
     ):  # fmt: skip
         values = torch.empty((0, 0))
         if len(batch.rows):
             images = normalize(batch.pixels.to(how.device), preprocessing)
             with torch.inference_mode(), how.autocast_for(dtype):
-                values = compute(images.to(dtype)).float().cpu()
+                values = how.pieces.compute(compute, images.to(dtype)).float().cpu()
         yield Outputs(batch.rows, values.numpy(), batch.failures)

@@ -24,6 +24,7 @@ from transferkit.models.features import POOLED, FeatureExtractor
 from transferkit.recipes.compute import create_pass
 from transferkit.recipes.features import create_extractor
 from transferkit.recipes.shared_options import FeatureOptions
+from transferkit.reporting import SILENT
 
 __all__ = ["BackboneFeatures"]
 
@@ -108,7 +109,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         pictures = _pictures(X)
-        how = create_pass(self._options(), self.extractor_.network)
+        how = create_pass(self._options(), self.extractor_.network, SILENT)
         parts = features(self.extractor_, pictures, how)
         table = collect(parts, len(pictures), self.n_features_out_, lambda count: None)
         require_readable(pictures, table)

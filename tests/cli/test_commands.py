@@ -130,8 +130,8 @@ def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
     refused = cli(*words)
     assert refused.code == 1
     assert refused.err == (
-        f"error: {tmp_path}: is there already and not empty; name another --output, or replace the "
-        "run in it with --overwrite\n"
+        f"error: {tmp_path}: is there already and not empty; name another --output, go on with "
+        "the run in it with --resume, or replace it with --overwrite\n"
     )
     failed = cli(*words, "--overwrite", "--weights", "missing.pth")
     assert failed.code == 1
@@ -245,7 +245,9 @@ def test_finetune__a_full_device_leaves_nothing_half_written(image_folder, tmp_p
     last = ran.stderr.splitlines()[-1]
     assert last.startswith(f"error: cannot write {run}/model: ")
     assert re.search(r"\(\d+ MB are needed\); nothing was changed there, choose another", last)
-    assert sorted(p.name for p in run.iterdir()) == ["history.csv", "options.json", "split.csv"]
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoint", "history.csv", "options.json", "skipped.csv", "split.csv",
+    ]  # fmt: skip
 
 
 def test_predict__writes_jsonl_in_a_pipe_and_exits_with_3_for_a_broken_input(
@@ -387,14 +389,17 @@ def test_backbones__lists_and_searches(cli):
 def test_cache__lists_and_clears_what_runs_have_left(cli, image_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
     cli("finetune", image_folder, "-o", tmp_path / "run", "--epochs", "2", *TINY)
-    header, line = cli("cache").out.splitlines()
+    header, *lines = cli("cache").out.splitlines()
+    (line,) = (line for line in lines if '"test_resnet, what is frozen",24,' in line)
     key = line.split(",")[0]
 
     assert header == "entry,what,images,MB,last used"
-    assert '"test_resnet, what is frozen",24,' in line
+    assert [line for line in lines if f"images of {image_folder}, checked" in line]
     assert key in cli("cache", key).out
     assert cli("cache", "nonsense").err.startswith("error: unknown cache entry 'nonsense'")
     assert cli("cache", key, "--clear").out.startswith("removed 1 entries")
+    assert len(cli("cache").out.splitlines()) == 2
+    assert cli("cache", "--clear").out.startswith("removed 1 entries")
     assert cli("cache").out.splitlines() == [header]
     assert cli("cache", "--clear").out == "removed 0 entries, 0.0 MB\n"
 

@@ -39,6 +39,7 @@ def test_finetune__leaves_exactly_the_files_of_a_run(run_folder):
         "model/config.json",
         "model/model.safetensors",
         "options.json",
+        "skipped.csv",
         "split.csv",
     ]
 
@@ -109,7 +110,7 @@ def test_finetune__options_tell_everything_that_was_resolved(run_folder):
     assert options["output"] == str(run_folder)
     assert set(FinetuneOptions.__dataclass_fields__) < set(options)
     of_features = ["pool", "patches", "classifier"]
-    assert [k for k, v in options.items() if v is None] == [*of_features, "val"]
+    assert [k for k, v in options.items() if v is None] == [*of_features, "val", "split"]
     assert options["layer_decay"] == 1
     assert options["learning_rates"]["head"] == options["learning_rates"]["stem"] == 3e-3
     assert options["bn"] == "train"
@@ -311,7 +312,7 @@ def test_finetune__says_when_validation_images_stand_in_training(image_folder, t
 
 def test_finetune__says_which_image_changed_under_its_hands(tmp_path, monkeypatch):
     data = make_classes(tmp_path / "data", 4)
-    from transferkit.recipes import finetune as recipe
+    from transferkit.recipes import dataset as recipe
 
     checked = recipe.assign_splits
     monkeypatch.setattr(

@@ -21,6 +21,7 @@ from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.state import settings
 from transferkit.devices import keep_freed_memory
+from transferkit.interruption import raise_on_sigterm
 from transferkit.startup import begin
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ def _globals(
 def main() -> None:
     """Run the command line and exit."""
     begin()
+    raise_on_sigterm()
     keep_freed_memory()
     # File names need not be UTF-8: their bytes go out as they came in.
     for stream in (sys.stdout, sys.stderr):

@@ -9,13 +9,14 @@ import typer
 
 from transferkit.cli.console import inert
 from transferkit.errors import OutputError, TransferKitError
+from transferkit.interruption import Terminated
 from transferkit.reporting import LeftOut
 
 SOME_LEFT_OUT = 3
 """Exit code of a command that is done, but could not use some of its inputs."""
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes after Ctrl-C and SIGTERM, as shells have them: 128 and the signal's number."""
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def exit_codes() -> Iterator[None]:
     """Run a command's work in it.
 
     Raises:
-        typer.Exit: With the code of a `TransferKitError`, or 130 after Ctrl-C.
+        typer.Exit: With the code of a `TransferKitError`, 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
         yield
@@ -31,6 +32,9 @@ def exit_codes() -> Iterator[None]:
         # The text as it is, without markup or wrapping, in a pipe as in a terminal.
         print(f"error: {inert(str(error))}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
+    except Terminated as stop:
+        print("terminated", file=sys.stderr)
+        raise typer.Exit(TERMINATED) from stop
     except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from stop

@@ -17,11 +17,13 @@ class Dataset:
     Attributes:
         index: The readable images.
         sha256: N digests of the files.
+        copies: (N,) int64, the same number for copies of one picture.
         splits: N splits.
     """
 
     index: ImageIndex
     sha256: tuple[str, ...]
+    copies: NDArray[np.int64]
     splits: tuple[Split, ...]
 
     def rows(self, split: Split) -> NDArray[np.int64]:
@@ -43,16 +45,38 @@ class Dataset:
             for name, train, val, test in zip(self.index.class_names, *of_split, strict=True)
         }
 
+    def copied(self) -> list[tuple[str, ...]]:
+        """Paths of pictures that are there more than once, those of one picture together."""
+        return [tuple(self.index.paths[row] for row in rows) for rows in self._copied_rows()]
+
+    def labelled_twice(self) -> list[tuple[str, ...]]:
+        """Those of them whose copies stand in more than one class: at most one label is right."""
+        return [
+            tuple(self.index.paths[row] for row in rows)
+            for rows in self._copied_rows()
+            if len(set(self.index.labels[rows].tolist())) > 1
+        ]
+
     def leaked(self) -> list[str]:
-        """Paths of validation and test images that are byte-identical to a training image."""
-        trained = {
-            sha for sha, split in zip(self.sha256, self.splits, strict=True) if split == "train"
-        }
-        rows = zip(self.index.paths, self.sha256, self.splits, strict=True)
-        return [path for path, sha, split in rows if split != "train" and sha in trained]
+        """Paths of validation and test images that are copies of a training image."""
+        trained = set(self.copies[self.rows("train")].tolist())
+        rows = zip(self.index.paths, self.copies.tolist(), self.splits, strict=True)
+        return [path for path, copy, split in rows if split != "train" and copy in trained]
+
+    def groups(self) -> list[str]:
+        """N names, the same for copies of one picture, that follow from the files' content."""
+        names: dict[int, str] = {}
+        for copy, sha in zip(self.copies.tolist(), self.sha256, strict=True):
+            names[copy] = min(names.get(copy, sha), sha)
+        return [names[copy][:16] for copy in self.copies.tolist()]
 
     def digest(self) -> str:
         """SHA-256 of paths, labels, contents and splits: the same data, the same digest."""
         rows = zip(self.index.paths, self.index.labels, self.sha256, self.splits, strict=True)
         text = "\n".join(f"{p}\t{self.index.class_names[i]}\t{s}\t{to}" for p, i, s, to in rows)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _copied_rows(self) -> list[NDArray[np.int64]]:
+        order = np.argsort(self.copies, kind="stable")
+        edges = np.flatnonzero(np.diff(self.copies[order])) + 1
+        return [rows for rows in np.split(order, edges) if len(rows) > 1]

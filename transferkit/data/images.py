@@ -6,12 +6,19 @@ programs (EPS, PDF) stay closed.
 
 import stat
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+
+from transferkit.data.colour import to_rgb
+
+VERSION = 2
+"""Rises whenever some picture comes out with other pixels, so that nothing cached is mistaken."""
 
 FORMATS = frozenset((
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD",
@@ -23,6 +30,13 @@ FORMATS = frozenset((
 _SPARE = 2
 """How many times the needed pixels a reduced decode leaves: its scaling is coarser than ours."""
 
+MAX_PIXELS = 178_956_970
+"""The most pixels that are ever decoded, half a gigabyte: where pillow sees an attack."""
+
+_JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_LARGEST_REDUCTION = 8
+_HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
+
 
 class ImageError(Exception):
     """An image that cannot be read; the message is the reason. Becomes a row, not a stop."""
@@ -32,7 +46,9 @@ Picture = str | Path | Image.Image | NDArray[np.uint8]
 """A file, an opened picture, or an array of (H, W, 3) or (H, W) uint8."""
 
 
-def read_image(picture: Picture, needed: int | None = None) -> Image.Image:
+def read_image(
+    picture: Picture, needed: int | None = None, *, allow_truncated: bool = False
+) -> Image.Image:
     """A picture as upright RGB; see `decode_image`.
 
     Raises:
@@ -42,7 +58,7 @@ def read_image(picture: Picture, needed: int | None = None) -> Image.Image:
         return upright_rgb(picture)
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
-    return decode_image(read_bytes(Path(picture)), needed)
+    return decode_image(read_bytes(Path(picture)), needed, allow_truncated=allow_truncated)
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -76,17 +92,21 @@ def read_bytes(path: Path) -> bytes:
         raise ImageError("no possible file name, it holds a null byte") from error
 
 
-def decode_image(data: bytes, needed: int | None = None) -> Image.Image:
+def decode_image(
+    data: bytes, needed: int | None = None, *, allow_truncated: bool = False
+) -> Image.Image:
     """Decode an image file's content as upright RGB.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit and float pictures are
-    scaled to 8 bits, and of an animation the first frame is taken.
+    scaled to 8 bits, embedded colour profiles are converted to sRGB, and of an animation the first
+    frame is taken.
 
     Args:
         data: The file's content.
         needed: How many pixels its shorter side is going to be scaled to. A JPEG of many more is
             decoded at a half, a quarter or an eighth of its size, with at least twice the needed
-            ones left; None decodes all of it.
+            ones left; None decodes all of it. One of more than `MAX_PIXELS` is always reduced.
+        allow_truncated: Whether a JPEG whose end is missing is read; the missing part is grey.
 
     Raises:
         ImageError: When it cannot be decoded, with the reason.
@@ -94,24 +114,54 @@ def decode_image(data: bytes, needed: int | None = None) -> Image.Image:
     if not data:
         raise ImageError("an empty file")
     try:
-        with Image.open(BytesIO(data), formats=_openable_formats()) as image:
+        with _open(data) as image:
             if needed is not None:
                 image.draft(None, (_SPARE * needed, _SPARE * needed))
+            _require_bounded(image)
             return upright_rgb(image)
     except Exception as error:
         # Pillow's decoders raise far more than OSError on hostile files (ValueError, SyntaxError,
         # struct.error, DecompressionBombError ...): whatever it is, it is this file's reason.
-        raise ImageError(_reason(error)) from error
+        reason = _reason(error, data)
+        if allow_truncated and "truncated" in reason and data.startswith(_JPEG_BEGIN):
+            # With an end put to it the decoder takes what is there.
+            return decode_image(data + _JPEG_END, needed)
+        raise ImageError(reason) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """An opened picture of any mode as upright RGB, by the rules of `decode_image`."""
-    return _to_rgb(_upright(image))
+    return to_rgb(_upright(image))
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data), formats=_openable_formats())
+    except Image.DecompressionBombError:
+        if not data.startswith(_JPEG_BEGIN):
+            raise
+        # Alone of all formats it can be decoded at a reduced scale, row by row.
+        return JpegImagePlugin.JpegImageFile(BytesIO(data))
+
+
+def _require_bounded(image: Image.Image) -> None:
+    """Reduce a huge JPEG, and refuse what would still take too much memory."""
+    width, height = image.size
+    if width * height > MAX_PIXELS and image.format == "JPEG" and "progressive" not in image.info:
+        # A progressive one is held as a whole, whatever its scale.
+        image.draft(None, (width // _LARGEST_REDUCTION, height // _LARGEST_REDUCTION))
+    if image.size[0] * image.size[1] > MAX_PIXELS:
+        raise ImageError(
+            f"{width} x {height} pixels, more than the {MAX_PIXELS / 1e6:.0f} million that are "
+            "decoded; only JPEGs that are not progressive can be read at a reduced scale"
+        )
 
 
 @cache
 def _openable_formats() -> tuple[str, ...]:
     Image.init()
+    if find_spec("pillow_heif"):
+        import_module("pillow_heif").register_heif_opener()
     return tuple(sorted(FORMATS & Image.OPEN.keys()))
 
 
@@ -124,30 +174,9 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _scaled_to_8_bits(image).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
-    # Pillow's own convert("RGB") clips these modes at 255: a 16-bit scan would turn all white.
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
-        low, high = min(0.0, values.min()), max(1.0, values.max())
-        high = 255.0 if 1.0 < high <= 255.0 else high
-    elif image.mode == "I" and values.max() <= 255:
-        low, high = 0.0, 255.0  # 32 bits are often just a container for 8
-    else:
-        low, high = 0.0, max(65535.0, values.max())
-    return Image.fromarray(np.round((values - low) / (high - low) * 255).astype(np.uint8))
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
+        if data[4:12] in _HEIF and "HEIF" not in Image.OPEN:
+            return "a HEIF picture, which pillow reads once the package pillow-heif is installed"
         return "not an image in a known format"
     return " ".join(str(error).split()) or type(error).__name__

@@ -45,6 +45,7 @@ def iterate_batches(
     *,
     batch_size: int,
     workers: int,
+    allow_truncated: bool = False,
     order: Sequence[int] | NDArray[np.int64] | None = None,
     seeds: Seeds = lambda row: (row,),
     store: PixelStore | None = None,
@@ -56,6 +57,7 @@ def iterate_batches(
         transform: Applied to each picture, with a generator of its own.
         batch_size: Pictures a batch; the last batch has what is left.
         workers: Threads that decode.
+        allow_truncated: Whether JPEGs are read whose end is missing.
         order: Positions in `pictures` to yield, in this order; default all, first to last.
         seeds: A picture's position to what its generator is seeded with: same seed, same pixels.
         store: Where prepared pixels are kept from one call to the next with the same pictures and
@@ -64,7 +66,9 @@ def iterate_batches(
     rows = list(range(len(pictures)) if order is None else map(int, order))
 
     def prepare(row: int) -> NDArray[np.uint8]:
-        return transform.prepare(read_image(pictures[row], transform.needed))
+        picture = pictures[row]
+        image = read_image(picture, transform.needed, allow_truncated=allow_truncated)
+        return transform.prepare(image)
 
     def load(row: int) -> tuple[int, NDArray[np.uint8] | str]:
         try:

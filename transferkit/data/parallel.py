@@ -1,7 +1,7 @@
 """Run a function over many items in threads, with results in the items' order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -12,7 +12,7 @@ _R = TypeVar("_R")
 
 def map_in_order(
     function: Callable[[_T], _R], items: Iterable[_T], *, workers: int, ahead: int
-) -> Iterator[_R]:
+) -> Generator[_R]:
     """Yield `function(item)` for every item, in order, computed by `workers` threads.
 
     Args:

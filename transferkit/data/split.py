@@ -1,9 +1,11 @@
 """Divide an index into train, val and test."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transferkit.data.index import ImageIndex
 from transferkit.errors import DataError
@@ -12,66 +14,115 @@ Split = Literal["train", "val", "test"]
 
 
 def assign_splits(
-    index: ImageIndex, sha256: Sequence[str], *, val_fraction: float, seed: int
+    index: ImageIndex,
+    digests: Sequence[str],
+    copies: NDArray[np.int64],
+    *,
+    val_fraction: float,
+    seed: int,
+    known: Mapping[int, Split] | None = None,
 ) -> tuple[Split, ...]:
     """Give each image of `index` its split.
 
     Where the folders name the splits they are kept; a dataset with train/ and test/ only has its
-    validation part taken from train/. Otherwise every class is divided at random by itself.
-    Byte-identical images are never divided: all copies go to one side.
+    validation part taken from train/. Otherwise every class is divided by itself, in an order that
+    follows from what is in the files and the seed: neither names nor their order count. Copies of
+    one picture are never divided: all go to one side.
+
+    No rule without a memory keeps both the share of every class and the side of each image when
+    images are added: a side that never changes can depend on the image alone, and the shares are
+    then those of chance. Here the shares hold; `known` is the memory.
 
     Args:
         index: The images.
-        sha256: N digests of the files.
+        digests: N digests of the files.
+        copies: (N,) the same number for copies of one picture.
         val_fraction: Share of each class that goes to validation, 0 < val_fraction < 1. Every
-            class has at least one image in validation and one in training.
-        seed: Same index and seed, same split.
+            class has at least one picture in validation and one in training.
+        seed: Same content and seed, same split.
+        known: Position -> split of images that have one, which they and their copies keep.
 
     Raises:
         DataError: When there are fewer than two classes, a class has too few different images to
             divide, or is in validation or test but not in training.
     """
-    splits = list(index.splits)
-    if "val" not in splits:
+    divided = "val" in index.splits
+    splits: list[str] = [name if divided or name == "test" else "" for name in index.splits]
+    for row, split in (known or {}).items():
+        splits[row] = split
+    if not divided:
         free = [i for i, name in enumerate(splits) if name != "test"]
-        copies = _copies(free, sha256)
-        _check_divisible(index, copies)
-        in_val = _stratified(index, copies, val_fraction, seed)
-        for i in free:
-            splits[i] = "val" if i in in_val else "train"
+        groups = [_Group(rows, index, digests, splits, seed) for rows in _together(free, copies)]
+        _check_divisible(index, groups)
+        for group in _held_out(groups, val_fraction):
+            for row in group.rows:
+                splits[row] = splits[row] or "val"
+        splits = [name or "train" for name in splits]
     _check(index, splits)
     return tuple(splits)  # type: ignore[arg-type]
 
 
-def _copies(rows: Sequence[int], sha256: Sequence[str]) -> list[list[int]]:
-    """Rows of equal content together, in order of their first."""
-    groups: dict[str, list[int]] = {}
+class _Group:
+    """All copies of one picture.
+
+    Attributes:
+        rows: Where they are.
+        label: Their class; of a picture that stands in two, that of its first file by content.
+        split: Where one of them is known to be, else empty.
+        rank: Where it stands in the order in which its class is divided.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        index: ImageIndex,
+        digests: Sequence[str],
+        splits: Sequence[str],
+        seed: int,
+    ) -> None:
+        first = min(rows, key=lambda row: (digests[row], index.class_names[index.labels[row]]))
+        self.rows = rows
+        self.label = int(index.labels[first])
+        # Copies that were divided once already stay so, and draw a new one to training.
+        self.split = max((splits[row] for row in rows), key=("", "val", "train").index)
+        self.rank = sha256(f"{seed}:{digests[first]}".encode()).hexdigest()
+
+
+def _together(rows: Iterable[int], copies: NDArray[np.int64]) -> list[list[int]]:
+    """Rows of one picture together."""
+    groups: dict[int, list[int]] = {}
     for row in rows:
-        groups.setdefault(sha256[row], []).append(row)
+        groups.setdefault(int(copies[row]), []).append(row)
     return list(groups.values())
 
 
-def _stratified(
-    index: ImageIndex, copies: Sequence[list[int]], val_fraction: float, seed: int
-) -> set[int]:
-    # A picture that stands in two classes counts for the class of its first copy.
-    first_label = np.array([index.labels[group[0]] for group in copies])
-    in_val: set[int] = set()
-    random = np.random.default_rng(seed)
-    for label in range(len(index.class_names)):
-        groups = np.flatnonzero(first_label == label)
-        count = int(np.clip(round(val_fraction * len(groups)), 1, len(groups) - 1))
-        for group in random.permutation(groups)[:count]:
-            in_val.update(copies[group])
-    return in_val
+def _held_out(groups: Sequence[_Group], val_fraction: float) -> list[_Group]:
+    """The groups for validation, of each class as near to its share as whole groups allow."""
+    of_class: dict[int, list[_Group]] = {}
+    for group in sorted(groups, key=lambda group: group.rank):
+        of_class.setdefault(group.label, []).append(group)
+    return [group for members in of_class.values() for group in _held_out_of(members, val_fraction)]
 
 
-def _check_divisible(index: ImageIndex, copies: Sequence[list[int]]) -> None:
+def _held_out_of(groups: Sequence[_Group], val_fraction: float) -> list[_Group]:
+    total = sum(len(group.rows) for group in groups)
+    taken = [group for group in groups if group.split == "val"]
+    room = max(1, round(val_fraction * total)) - sum(len(group.rows) for group in taken)
+    free = [group for group in groups if not group.split]
+    # One picture stays for training where none is there yet.
+    may_take = len(free) - (not any(group.split == "train" for group in groups))
+    for group in free:
+        if may_take > 0 and (len(group.rows) <= room or not taken):
+            taken.append(group)
+            room -= len(group.rows)
+            may_take -= 1
+    return taken
+
+
+def _check_divisible(index: ImageIndex, groups: Sequence[_Group]) -> None:
     if len(index.class_names) < 2:
         raise DataError(_one_class(index, index.class_names))
-    different = np.bincount(
-        [index.labels[group[0]] for group in copies], minlength=len(index.class_names)
-    )
+    different = np.bincount([group.label for group in groups], minlength=len(index.class_names))
     few = [name for name, n in zip(index.class_names, different, strict=True) if n < 2]
     if few:
         raise DataError(
@@ -80,7 +131,7 @@ def _check_divisible(index: ImageIndex, copies: Sequence[list[int]]) -> None:
         )
 
 
-def _check(index: ImageIndex, splits: list[str]) -> None:
+def _check(index: ImageIndex, splits: Sequence[str]) -> None:
     names = {split: set[str]() for split in ("train", "val", "test")}
     for label, split in zip(index.labels, splits, strict=True):
         names[split].add(index.class_names[label])

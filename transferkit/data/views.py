@@ -30,6 +30,7 @@ class Views:
         seed: Of all chance.
         batch_size: Pictures a batch.
         workers: Threads that decode.
+        allow_truncated: Whether JPEGs are read whose end is missing.
         plain_store: Keeps the pixels of plain views.
         varied_store: Keeps what other views are made of.
     """
@@ -41,6 +42,7 @@ class Views:
     seed: int
     batch_size: int
     workers: int
+    allow_truncated: bool = False
     plain_store: PixelStore | None = None
     varied_store: PixelStore | None = None
 
@@ -71,6 +73,7 @@ class Views:
             transform,
             batch_size=self.batch_size,
             workers=self.workers,
+            allow_truncated=self.allow_truncated,
             order=order,
             seeds=seeds,
             store=store,

@@ -36,7 +36,14 @@ class _Pace:
         files = [dataset.index.files[i] for i in dataset.rows("train")[:_IMAGES]]
         transform = eval_transform(network.preprocessing)
         started = time.perf_counter()
-        for _ in iterate_batches(files, transform, batch_size=_IMAGES, workers=how.workers):
+        batches = iterate_batches(
+            files,
+            transform,
+            batch_size=_IMAGES,
+            workers=how.workers,
+            allow_truncated=how.allow_truncated,
+        )
+        for _ in batches:
             pass
         self.decode = (time.perf_counter() - started) / len(files)
         module, dtype = fast_module(network.module, network.blank_image(), how)

@@ -37,11 +37,11 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     index = _held_out(scan(options.data), reporter)
     bundle = ModelBundle.load(options.model)
     labels = _model_labels(index, bundle.class_names)
-    how = create_pass(options, bundle.network)
+    how = create_pass(options, bundle.network, reporter)
     with reporter.progress("evaluating", len(index)) as progress:
         parts = bundle.probabilities(index.files, how)
         table = collect(parts, len(index), len(bundle.class_names), progress.advance)
-    left_out = readable_part(index, table.reasons).left_out
+    left_out = readable_part(index, table.reasons, options.on_bad_image).left_out
     metrics = summarize(labels[table.readable], table.values[table.readable], bundle.class_names)
     metrics["left_out"] = [asdict(item) for item in left_out]
     reporter.left_out(left_out)

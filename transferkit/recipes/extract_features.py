@@ -70,7 +70,7 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
         )
     spool = _compute(options, index, extractor, reporter)
     try:
-        readable = readable_part(index, spool.reasons)
+        readable = readable_part(index, spool.reasons, options.on_bad_image)
     except DataError:
         spool.remove()
         raise
@@ -152,7 +152,7 @@ def _compute(
     reporter: Reporter,
 ) -> Spool:
     """The features of all files, on disk; those of an earlier run are kept with --resume."""
-    how = create_pass(options, extractor.network)
+    how = create_pass(options, extractor.network, reporter)
     identity = _identity(index, extractor) | {"precision": how.precision}
     spool = Spool.open(_partial(options), identity, extractor.shape, resume=options.resume)
     start = spool.done

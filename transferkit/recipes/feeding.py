@@ -12,9 +12,10 @@ from transferkit.cache import cache_folder
 from transferkit.data.augment import Augment
 from transferkit.data.pixels import PixelStore
 from transferkit.data.views import PLAIN, Views
-from transferkit.devices import Cache, autocast, memory_budget
+from transferkit.devices import Cache, Precision, autocast, memory_budget
 from transferkit.frozen import FrozenRows
 from transferkit.metrics import log_loss, top_k_accuracy
+from transferkit.models.depthwise import train_depthwise_in_full_precision
 from transferkit.models.phases import Phase
 from transferkit.models.splitting import split
 from transferkit.recipes.frozen_layers import frozen_prefix, pictures_themselves
@@ -83,6 +84,7 @@ def create_feed(work: Work, phase: Phase, per_epoch: int, stores: PixelStores) -
         seed=options.seed,
         batch_size=how.batch_size,
         workers=how.workers,
+        allow_truncated=how.allow_truncated,
         plain_store=stores.plain,
         varied_store=stores.varied,
     )
@@ -93,13 +95,17 @@ def create_feed(work: Work, phase: Phase, per_epoch: int, stores: PixelStores) -
         limit=int(options.cache_limit * 10**9),
         check=lambda failures: require_all_readable(dataset, failures),
         reporter=work.reporter,
+        pieces=how.pieces,
     )
+    trained = parts.suffix if parts else network.module
+    if how.device.type == "cpu" and how.precision is Precision.BF16:
+        train_depthwise_in_full_precision(trained)
     # Where nothing is frozen only new views make sense.
     turning = phase.name != "all" or options.augment is Augment.NONE
     reading = _Reading(
         work=work,
         rows=rows,
-        trained=parts.suffix if parts else network.module,
+        trained=trained,
         turns=settle_views(options) if turning else 0,
         per_epoch=per_epoch,
     )
@@ -124,10 +130,11 @@ class _Reading:
         if view is not None:
             self.rows.complete(view, train)
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         labels = torch.from_numpy(self.work.dataset.index.labels)
         seed, train = self.work.options.seed, self.work.dataset.rows("train")
         order = np.random.default_rng((seed, epoch)).permutation(train)[: self.per_epoch]
+        order = order[start * self.work.how.batch_size :]
         view = self._view(epoch)
         stream = self.rows.fresh(epoch, order) if view is None else self.rows.numbered(view, order)
         for positions, values in stream:
@@ -139,7 +146,8 @@ class _Reading:
         found = []
         for _, values in self.rows.numbered(PLAIN, val):
             with autocast(how.device, how.precision):
-                found.append(self.trained(values.float()).float().softmax(dim=1).cpu())
+                logits = how.pieces.compute(self.trained, values.float())
+                found.append(logits.float().softmax(dim=1).cpu())
         labels, probabilities = self.work.dataset.index.labels[val], torch.cat(found).numpy()
         loss, accuracy = log_loss(labels, probabilities), top_k_accuracy(labels, probabilities)
         return Validation(loss, accuracy, probabilities)

@@ -46,6 +46,19 @@ class FinetuneOptions(ClassifierOptions):
     overwrite: bool = option(
         False, panel=OUTPUT, flags=("--overwrite",), help="Replace a run that is there."
     )
+    resume: bool = option(
+        False,
+        panel=OUTPUT,
+        flags=("--resume",),
+        help="Go on with the run in --output exactly where it stopped, with its options.",
+    )
+    checkpoint_minutes: float = option(
+        10.0,
+        panel=OUTPUT,
+        help="Save the state of training so often within an epoch, and after each.",
+        within=Range(0, open_low=True),
+        metavar="MINUTES",
+    )
     dry_run: bool = option(
         False, panel=OUTPUT, flags=("--dry-run",), help="Print the plan and stop."
     )
@@ -158,6 +171,10 @@ class FinetuneOptions(ClassifierOptions):
         self._check_rates()
         if self.find_lr and self.dry_run:
             raise OptionError("--find-lr trains for a while, --dry-run does not; choose one")
+        if self.resume and (given := changed(self, ("overwrite", "dry_run", "find_lr"))):
+            raise OptionError(f"{given[0]} begins a run, --resume goes on with one; choose one")
+        if self.val and self.split:
+            raise OptionError("--split says what is for validation; leave out --val")
 
     def _check_strategy(self) -> None:
         """Refuse what would do nothing: training options for features, and the other way round."""
@@ -255,6 +272,6 @@ TRAINED_BY_GRADIENT = (
         "learning_rate",
     ),
     *("backbone_learning_rate", "layer_decay", "optimizer", "scheduler", "epochs", "patience"),
-    *("weight_decay", "label_smoothing"),
+    *("weight_decay", "label_smoothing", "checkpoint_minutes"),
 )
 """Fields that only mean something where a network is trained."""

@@ -25,9 +25,14 @@ from transferkit.inference import Pass
 from transferkit.metrics import majority_baseline, summarize, wilson_interval
 from transferkit.models.features import FeatureExtractor
 from transferkit.recipes.caching import settle_feature_cache
-from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.recipes.compute import create_pass
+from transferkit.recipes.features import create_extractor
+from transferkit.recipes.finetune_options import TRAINED_BY_GRADIENT, FinetuneOptions
 from transferkit.recipes.frozen_layers import frozen_features, plain_views
-from transferkit.recipes.plan import describe_weights
+from transferkit.recipes.job import FinetuneResult, Job
+from transferkit.recipes.plan import describe_copies, describe_weights
+from transferkit.recipes.run_files import resolved_options, write_inputs, write_model
+from transferkit.recipes.run_folder import claimed
 from transferkit.recipes.stopwatch import FROZEN, TRAINING, Stopwatch
 from transferkit.recipes.work import require_all_readable
 from transferkit.reporting import Plan, Reporter, StageRow
@@ -48,6 +53,28 @@ class FeatureFit:
     head: FeatureHead
     metrics: dict[str, Any]
     val_probabilities: NDArray[np.float32]
+
+
+def finetune_features(job: Job) -> FinetuneResult:
+    """Fit a classifier as the options say; raises what `finetune` raises."""
+    options, dataset, run, reporter = job.options, job.dataset, job.run, job.reporter
+    extractor = create_extractor(options, backbone=options.backbone, weights=options.weights)
+    plan = create_features_plan(options, dataset, extractor)
+    if run is None:
+        return FinetuneResult(None, plan, {})
+    reporter.plan(plan)
+    network = extractor.network
+    how = create_pass(options, network, reporter)
+    with claimed(run, options):
+        taken = {"layer": extractor.layers, "pool": extractor.pool}
+        resolved = resolved_options(run, options, network, how) | taken
+        applied = {k: v for k, v in resolved.items() if k not in TRAINED_BY_GRADIENT}
+        write_inputs(job, network, applied)
+        result = fit_on_features(options, dataset, extractor, how, reporter, job.watch)
+        fitted = {"classifier": options.classifier}
+        write_model(job, network, result.metrics, trained=fitted, head=result.head)
+    paths, values = dataset.paths("val"), result.val_probabilities
+    return FinetuneResult(run, plan, result.metrics, (), paths, values)
 
 
 def create_features_plan(
@@ -90,6 +117,7 @@ def create_features_plan(
             ("features", f"{width} of {layers}, pooled by {extractor.pool}"),
             ("classifier", f"{kind}, the best of {settings} settings by cross-validation"),
             ("training", f"class weights {options.class_weights}, seed {options.seed}"),
+            *describe_copies(dataset),
         ),
         classes=dataset.counts(),
         left_out=dataset.index.left_out,
@@ -179,6 +207,7 @@ def _features(
         limit=int(options.cache_limit * 10**9),
         check=lambda failures: require_all_readable(dataset, failures),
         reporter=reporter,
+        pieces=how.pieces,
     )
     train, val = dataset.rows("train"), dataset.rows("val")
     rows.complete(PLAIN, np.concatenate([train, val]))
@@ -191,10 +220,9 @@ def _features(
 
 
 def _copies(dataset: Dataset) -> NDArray[np.int64] | None:
-    """The same number for training images that are byte-identical; None where none are."""
-    shas = [dataset.sha256[i] for i in dataset.rows("train")]
-    distinct, numbers = np.unique(shas, return_inverse=True)
-    return numbers.astype(np.int64) if len(distinct) < len(shas) else None
+    """The same number for training images that are copies of one picture; None where none are."""
+    copies = dataset.copies[dataset.rows("train")]
+    return copies if len(np.unique(copies)) < len(copies) else None
 
 
 def _cross_validation(fitted: Fitted) -> dict[str, Any]:

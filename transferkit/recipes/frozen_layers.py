@@ -57,6 +57,7 @@ def plain_views(dataset: Dataset, network: Network, how: Pass) -> Views:
         seed=0,
         batch_size=how.batch_size,
         workers=how.workers,
+        allow_truncated=how.allow_truncated,
     )
 
 

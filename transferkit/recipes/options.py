@@ -26,8 +26,12 @@ from transferkit.recipes.shared_options import (
     WEIGHTS_HELP,
     ClassifierOptions,
     ComputeOptions,
+    FolderOptions,
 )
 from transferkit.tables.predictions import PredictionFormat
+
+FOR_A_CLASSIFIER = ("val_fraction", "val", "split", "class_weights", "cache", "cache_limit")
+"""Fields that only mean something where a classifier is fitted."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,7 @@ class ExtractFeaturesOptions(ClassifierOptions):
                               "--weights")  # fmt: skip
         if self.classifier and self.resume:
             raise OptionError("--resume goes on with a file of features; leave out --classifier")
-        if self.classifier is None and (
-            given := changed(self, ("val_fraction", "val", "class_weights", "cache", "cache_limit"))
-        ):
+        if self.classifier is None and (given := changed(self, FOR_A_CLASSIFIER)):
             raise OptionError(f"{given[0]} is for a --classifier; name one, or leave it out")
 
 
@@ -138,7 +140,7 @@ class PredictOptions(ComputeOptions):
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(ComputeOptions):
+class EvaluateOptions(FolderOptions):
     """Options of `transferkit evaluate`."""
 
     data: Path = option(argument=True, help=DATA_HELP)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from transferkit.data.augment import Augment
 from transferkit.data.dataset import Dataset
 from transferkit.devices import Cache
-from transferkit.errors import OptionError
+from transferkit.errors import OptionError, name_some
 from transferkit.models import EDGES8
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.network import Network
@@ -64,7 +64,26 @@ def create_plan(
     settings += (("augmentation", _augmentation(options)), ("cache", _cached(phases, caches)))
     if statistics:
         settings += (("batchnorm", _batch_norm(options)),)
+    settings += describe_copies(dataset)
     return Plan(settings, dataset.counts(), dataset.index.left_out, stages, rows)
+
+
+def describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
+    """How many pictures are there more than once, for the plan; nothing where none are."""
+    copied = dataset.copied()
+    if not copied:
+        return ()
+    more = sum(len(paths) - 1 for paths in copied)
+    told = f"{more} of {len(dataset.index)} images are copies of others, none across the split"
+    if dataset.leaked():
+        told = f"{more} of {len(dataset.index)} images are copies of others"
+    if twice := dataset.labelled_twice():
+        pictures = "1 picture stands" if len(twice) == 1 else f"{len(twice)} pictures stand"
+        told += (
+            f"; {pictures} under more than one label, likely label errors: "
+            f"{name_some([' = '.join(paths) for paths in twice])}"
+        )
+    return (("copies", told),)
 
 
 def describe_weights(options: FinetuneOptions) -> str:

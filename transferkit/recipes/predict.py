@@ -38,7 +38,7 @@ def predict(
     """
     paths = _expand(options.inputs, listed)
     bundle = _load(options)
-    how = create_pass(options, bundle.network)
+    how = create_pass(options, bundle.network, reporter)
     with reporter.progress("predicting", len(paths)) as progress:
         for part in bundle.probabilities(paths, how):
             failed = dict(part.failures)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transferkit.classifiers import Classifier
+from transferkit.data.bad_images import OnBadImage
 from transferkit.data.preprocessing import Resize
 from transferkit.devices import Cache, Device, Precision
 from transferkit.models.features import POOLED, Pool
@@ -50,10 +51,27 @@ class ComputeOptions(Options):
         metavar="N|auto",
         show_default="auto",
     )
+    allow_truncated: bool = option(
+        False,
+        panel=DATA,
+        flags=("--allow-truncated",),
+        help="Use JPEGs whose end is missing; what is missing is grey.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureOptions(ComputeOptions):
+class FolderOptions(ComputeOptions):
+    """How a folder of images is read."""
+
+    on_bad_image: OnBadImage = option(
+        OnBadImage.SKIP,
+        panel=DATA,
+        help="skip leaves images out that cannot be read, and names them; fail ends the command.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions(FolderOptions):
     """What a picture goes through before the backbone, where its own record is not wanted."""
 
     image_size: int | None = option(
@@ -135,6 +153,14 @@ class ClassifierOptions(FeatureOptions):
         panel=DATA,
         help="Validation folder, one subfolder a class, instead of --val-fraction.",
         metavar="DIR",
+        show_default=False,
+    )
+    split: Path | None = option(
+        None,
+        panel=DATA,
+        help="The split.csv of a run, or its folder, instead of --val-fraction: its images stay on "
+        "their side, new ones are divided beside them.",
+        metavar="FILE|RUN",
         show_default=False,
     )
     class_weights: ClassWeights = option(

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 
 from transferkit.startup import start_up_seconds
 
-CHECKING, FROZEN, TRAINING, EVALUATION = "checking", "frozen_layers", "training", "evaluation"
-_START_UP, _OTHER = "start_up", "other"
+START_UP, CHECKING, FROZEN, TRAINING, EVALUATION = (
+    "start_up", "checking", "frozen_layers", "training", "evaluation",
+)  # fmt: skip
+_OTHER = "other"
 
 
 class Stopwatch:
@@ -15,8 +17,9 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
-        self._start_up = start_up_seconds()
-        self._parts: dict[str, float] = dict.fromkeys((CHECKING, FROZEN, TRAINING, EVALUATION), 0.0)
+        self._before = start_up_seconds()
+        parts = (START_UP, CHECKING, FROZEN, TRAINING, EVALUATION)
+        self._parts: dict[str, float] = dict.fromkeys(parts, 0.0)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -41,6 +44,7 @@ class Stopwatch:
         return time.perf_counter() - self._started
 
     def report(self) -> dict[str, float]:
-        """Seconds of every part, of the process before it, and of what is none of these."""
+        """Seconds of every part, and of what is none; the process before counts as start-up."""
         other = self.total - sum(self._parts.values())
-        return {_START_UP: self._start_up, **self._parts, _OTHER: other}
+        start_up = self._before + self._parts[START_UP]
+        return {**self._parts, START_UP: start_up, _OTHER: other}

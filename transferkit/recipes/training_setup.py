@@ -7,7 +7,7 @@ from transferkit.recipes.feeding import create_feed, create_stores
 from transferkit.recipes.settling import settle_batch_norm
 from transferkit.recipes.work import Work
 from transferkit.training.loop import TrainingSetup
-from transferkit.training.loss import class_weights, create_criterion
+from transferkit.training.loss import Criterion, class_weights
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
 
@@ -38,13 +38,15 @@ def create_setup(work: Work, rates: Mapping[str, float], scheduler: Scheduler) -
     stores = create_stores(work)
     return TrainingSetup(
         module=module,
+        trained=work.phases[-1].parameters,
         device=device,
         precision=work.how.precision,
         scaler=create_scaler(device, work.how.precision),
         optimizer=optimizer,
         schedule=schedule,
-        criterion=create_criterion(weights, options.label_smoothing, device),
+        criterion=Criterion(weights, options.label_smoothing, device),
         batch_norm=settle_batch_norm(options),
         feed=lambda phase: create_feed(work, phase, per_epoch, stores),
         images_per_epoch=per_epoch,
+        pieces=work.how.pieces,
     )

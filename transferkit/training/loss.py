@@ -5,7 +5,6 @@ Needs no torch to be imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-Criterion = Callable[["Tensor", "Tensor"], "Tensor"]
-"""Logits (B, C) and labels (B,) to a scalar loss."""
-
 
 class ClassWeights(StrEnum):
     """`none` counts every image the same, `balanced` every class."""
@@ -26,10 +22,8 @@ class ClassWeights(StrEnum):
     BALANCED = "balanced"
 
 
-def create_criterion(
-    class_weights: NDArray[np.float32] | None, label_smoothing: float, device: torch.device
-) -> Criterion:
-    """Cross-entropy in nats.
+class Criterion:
+    """Cross-entropy in nats, the mean over a batch.
 
     Args:
         class_weights: (C,) float32 factors a class, or None for none.
@@ -37,15 +31,30 @@ def create_criterion(
             Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
         device: Where the logits are.
     """
-    import torch
-    from torch.nn.functional import cross_entropy
 
-    weight = None if class_weights is None else torch.from_numpy(class_weights).to(device)
+    def __init__(
+        self,
+        class_weights: NDArray[np.float32] | None,
+        label_smoothing: float,
+        device: torch.device,
+    ) -> None:
+        import torch
 
-    def criterion(logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits, labels, weight=weight, label_smoothing=label_smoothing)
+        given = class_weights
+        self._weights = None if given is None else torch.from_numpy(given).to(device)
+        self._label_smoothing = label_smoothing
 
-    return criterion
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of (B, C) float32 logits and (B,) int64 labels, a scalar."""
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(
+            logits, labels, weight=self._weights, label_smoothing=self._label_smoothing
+        )
+
+    def weight(self, labels: Tensor) -> float:
+        """What images count together in the mean."""
+        return float(len(labels) if self._weights is None else self._weights[labels].sum())
 
 
 def class_weights(kind: ClassWeights, labels: NDArray[np.int64]) -> NDArray[np.float32] | None:

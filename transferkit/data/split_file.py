@@ -1,0 +1,78 @@
+"""The file that says which image is in which split: written by every run, replayed by `--split`."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from transferkit.data.index import ImageIndex
+from transferkit.data.split import Split
+from transferkit.errors import DataError, name_some
+
+COLUMNS = ("path", "label", "split", "sha256", "group")
+NAME = "split.csv"
+
+
+def recorded_splits(file: Path, index: ImageIndex, digests: Sequence[str]) -> dict[int, Split]:
+    """What a split file says of the images of an index.
+
+    Args:
+        file: A split file, or the folder of a run that has one.
+        index: The images; those that the file does not name are new.
+        digests: N digests of the files.
+
+    Returns:
+        Position in the index -> split.
+
+    Raises:
+        DataError: When the file cannot be read, or names an image that is missing here or whose
+            content is another.
+    """
+    file = file / NAME if file.is_dir() else file
+    position = {path: row for row, path in enumerate(index.paths)}
+    left_out = {item.path: item.reason for item in index.left_out}
+    splits: dict[int, Split] = {}
+    missing, changed = [], []
+    for record in _records(file):
+        path = record["path"]
+        row = position.get(path)
+        if row is None:
+            missing.append(f"{path} ({left_out[path]})" if path in left_out else path)
+        elif digests[row] != record["sha256"]:
+            changed.append(path)
+        else:
+            splits[row] = record["split"]  # type: ignore[assignment]
+    for what, paths in (("missing", missing), ("changed", changed)):
+        if paths:
+            raise DataError(
+                f"{file}: {len(paths)} of its images are {what} in {index.root}: "
+                f"{name_some(paths)}; expected the files that were split then; put them back, or "
+                "split anew without --split"
+            )
+    return splits
+
+
+def _records(file: Path) -> list[dict[str, str]]:
+    try:
+        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+            table = csv.DictReader(lines, strict=True)
+            absent = set(COLUMNS[:4]) - set(table.fieldnames or ())
+            if absent:
+                raise DataError(
+                    f"{file}: has no column {', '.join(sorted(absent))}; expected the {NAME} of a "
+                    "run"
+                )
+            records = list(table)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{file}: {reason}; expected the {NAME} of a run, or its folder") from error
+    except csv.Error as error:
+        raise DataError(f"{file}: is damaged ({error}); expected the {NAME} of a run") from error
+    known = get_args(Split)
+    for number, record in enumerate(records, start=2):
+        if record["split"] not in known:
+            raise DataError(
+                f"{file}: line {number} has the split {record['split']!r}, expected one of "
+                f"{', '.join(known)}"
+            )
+    return records

@@ -1,0 +1,115 @@
+"""Read a run's dataset: which images there are, which of them are sound, which are held out."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from types import TracebackType
+from typing import Self
+
+from transferkit.data.bad_images import require_allowed
+from transferkit.data.check import check_images
+from transferkit.data.copies import NEEDED, number_copies, same_picture
+from transferkit.data.dataset import Dataset
+from transferkit.data.images import read_image
+from transferkit.data.index import ImageIndex, scan
+from transferkit.data.split import assign_splits
+from transferkit.data.split_file import recorded_splits
+from transferkit.devices import Cache, default_workers
+from transferkit.errors import name_some
+from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.reporting import Reporter
+
+
+class DatasetReading:
+    """A dataset that is read in a thread while the block does something else.
+
+    Importing what trains takes seconds of one core; the others can decode meanwhile. Leaving the
+    block stops a reading that nobody waited for.
+
+    Args:
+        options: Which dataset, and how it is divided.
+        reporter: Told of the progress, from the thread.
+    """
+
+    def __init__(self, options: FinetuneOptions, reporter: Reporter) -> None:
+        self._options, self._reporter = options, reporter
+        self._stop = Event()
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._reading: Future[Dataset] = self._pool.submit(
+            read_dataset, self._options, self._reporter, self._stop
+        )
+        return self
+
+    def result(self) -> Dataset:
+        """Wait for the dataset; raises what `read_dataset` raises."""
+        return self._reading.result()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+
+
+def read_dataset(
+    options: FinetuneOptions, reporter: Reporter, stop: Event | None = None
+) -> Dataset:
+    """Scan a dataset's folders, decode each image once, and divide it.
+
+    Args:
+        options: Which dataset, and how it is divided.
+        reporter: Told of the progress, and of copies that stand on both sides of a given split.
+        stop: Ends the reading early once it is set.
+
+    Raises:
+        DataError: When the dataset cannot be used.
+    """
+    index = scan(options.data)
+    if options.val:
+        index = index.with_validation(scan(options.val))
+    checked = check_images(
+        index,
+        workers=options.workers or default_workers(),
+        reporter=reporter,
+        remember=options.cache in (Cache.AUTO, Cache.DISK),
+        allow_truncated=options.allow_truncated,
+        stop=stop,
+    )
+    index = checked.index
+    require_allowed(index.root, index.left_out, options.on_bad_image)
+    split = options.output if options.resume else options.split
+    copies = number_copies(checked.sha256, checked.hashes, _comparison(index, options))
+    splits = assign_splits(
+        index,
+        checked.sha256,
+        copies,
+        val_fraction=options.val_fraction,
+        seed=options.seed,
+        known=recorded_splits(split, index, checked.sha256) if split else None,
+    )
+    dataset = Dataset(index, checked.sha256, copies, splits)
+    if shared := dataset.leaked():
+        reporter.notice(
+            f"{len(shared)} images stand in training and in validation or test, so that the "
+            f"accuracy will flatter: {name_some(shared)}"
+        )
+    return dataset
+
+
+def _comparison(index: ImageIndex, options: FinetuneOptions) -> Callable[[int, int], bool]:
+    """Whether the files at two positions show the same picture."""
+    files = index.files
+
+    def alike(one: int, other: int) -> bool:
+        first, second = (
+            read_image(files[row], NEEDED, allow_truncated=options.allow_truncated)
+            for row in (one, other)
+        )
+        return same_picture(first, second)
+
+    return alike
