@@ -15,7 +15,7 @@ from transferkit.data.index import ImageIndex, scan
 from transferkit.data.split import assign_splits
 from transferkit.data.split_file import recorded_splits
 from transferkit.devices import Cache, default_workers
-from transferkit.errors import name_some
+from transferkit.errors import DataError, name_some
 from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.reporting import Reporter
 
@@ -83,6 +83,13 @@ def read_dataset(
     index = checked.index
     require_allowed(index.root, index.left_out, options.on_bad_image)
     split = options.output if options.resume else options.split
+    known = recorded_splits(split, index, checked.sha256) if split else None
+    if options.resume and known is not None and len(known) < len(index):
+        new = [path for row, path in enumerate(index.paths) if row not in known]
+        raise DataError(
+            f"{index.root}: {len(new)} images are new since the run began: {name_some(new)}; put "
+            "them elsewhere until it has come to its end, or begin anew with --overwrite"
+        )
     copies = number_copies(checked.sha256, checked.hashes, _comparison(index, options))
     splits = assign_splits(
         index,
@@ -90,7 +97,7 @@ def read_dataset(
         copies,
         val_fraction=options.val_fraction,
         seed=options.seed,
-        known=recorded_splits(split, index, checked.sha256) if split else None,
+        known=known,
     )
     dataset = Dataset(index, checked.sha256, copies, splits)
     if shared := dataset.leaked():

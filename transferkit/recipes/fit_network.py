@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transferkit.data.dataset import Dataset
 from transferkit.errors import DivergedError, TransferKitError, WeightsError
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
@@ -134,6 +133,7 @@ def _train_and_save(job: Job, work: Work, rates: Mapping[str, float]) -> tuple[F
     result = so_far or Fit()
     if work.options.resume:
         work.reporter.notice(_where(result))
+        job.watch.go_on_from(result.seconds)
     try:
         fit(
             setup,
@@ -158,7 +158,7 @@ def _train_and_save(job: Job, work: Work, rates: Mapping[str, float]) -> tuple[F
     job.watch.add(FROZEN, result.frozen_seconds)
     job.watch.add(TRAINING, result.training_seconds)
     job.watch.add(EVALUATION, result.evaluation_seconds)
-    metrics = _metrics(work.dataset, work.network, result)
+    metrics = _metrics(work, result)
     write_model(job, work.network, metrics, trained={"unfreeze": work.options.unfreeze})
     checkpoints.remove()
     return result, metrics
@@ -176,19 +176,19 @@ def _saved_before(error: DivergedError, job: Job, work: Work, result: Fit) -> Tr
     if result.best < 0:
         return error
     copy_tensors(result.best_state, work.network.module)
-    metrics = _metrics(work.dataset, work.network, result)
+    metrics = _metrics(work, result)
     metrics["stopped"] = str(error)
     write_model(job, work.network, metrics, trained={"unfreeze": work.options.unfreeze})
     best = result.history[result.best].epoch
     return DivergedError(f"{error}; the model of epoch {best}, the best before, is in {job.run}")
 
 
-def _metrics(dataset: Dataset, network: Network, result: Fit) -> dict[str, Any]:
-    labels = dataset.index.labels
+def _metrics(work: Work, result: Fit) -> dict[str, Any]:
+    dataset, labels = work.dataset, work.dataset.index.labels
     val_labels, train_labels = labels[dataset.rows("val")], labels[dataset.rows("train")]
     best, probabilities = result.history[result.best], result.best_probabilities
     assert probabilities is not None
-    parameters = list(network.module.parameters())
+    sizes = {name: p.numel() for name, p in work.network.module.named_parameters()}
     return {
         "val": summarize(val_labels, probabilities, dataset.index.class_names),
         "train": {
@@ -198,8 +198,8 @@ def _metrics(dataset: Dataset, network: Network, result: Fit) -> dict[str, Any]:
             "epoch": best.epoch,
         },
         "majority_baseline": majority_baseline(val_labels, train_labels),
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "total_parameters": sum(p.numel() for p in parameters),
+        "trainable_parameters": sum(sizes[name] for name in work.phases[-1].parameters),
+        "total_parameters": sum(sizes.values()),
         "images_per_second": result.images / (result.frozen_seconds + result.training_seconds),
         "frozen": {
             "tensors": max(result.frozen.values()),

@@ -38,9 +38,13 @@ class Stopwatch:
         """What a part has so far."""
         return self._parts[name]
 
+    def go_on_from(self, seconds: float) -> None:
+        """Count what an interrupted process has spent, whose parts will be added with ours."""
+        self._started -= seconds
+
     @property
     def total(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since it was made, and those before."""
         return time.perf_counter() - self._started
 
     def report(self) -> dict[str, float]:

@@ -158,6 +158,11 @@ class Fit:
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of all finished epochs."""
+        return self.frozen_seconds + self.training_seconds + self.evaluation_seconds
+
 
 class Keeper(Protocol):
     """Keeps how far a run has come."""

@@ -1,0 +1,215 @@
+"""A run that was stopped, however that was, ends like the run that never was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import make_classes, save_picture
+from safetensors.torch import load_file
+
+import transferkit
+from transferkit.errors import BundleError, DataError, OptionError, OutputError, WeightsError
+from transferkit.training import checkpoint
+
+SMALL: dict[str, object] = {
+    "backbone": "test_resnet",
+    "weights": "none",
+    "image_size": 32,
+    "batch_size": 4,
+    "patience": 0,
+}
+STRATEGIES = {
+    "partial": {"epochs": 4, "unfreeze": "last:1"},
+    "full": {"epochs": 3, "strategy": "full", "augment": "strong"},
+    "gradual": {"epochs": 4, "strategy": "gradual", "freeze_epochs": 1},
+    "adan": {"epochs": 3, "strategy": "gradual", "optimizer": "adan"},
+    "dropout": {"epochs": 2, "optimizer": "sgd", "backbone": "test_efficientnet_gn"},
+    "stopping early": {"epochs": 6, "strategy": "full", "patience": 1, "learning_rate": 0.5},
+}
+STEPS_AN_EPOCH = 5
+
+
+def left_by(run):
+    """Weights and everything in history and metrics but times."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name in ("seconds", "time", "images_per_second"):
+        del metrics[name]
+    history = [line.split(",")[:-1] for line in (run / "history.csv").read_text().splitlines()]
+    return load_file(run / "model/model.safetensors"), history, metrics
+
+
+def assert_alike(one, other):
+    weights, *rest = left_by(one)
+    expected, *expected_rest = left_by(other)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
+    assert rest == expected_rest
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(image_folder, tmp_path_factory):
+    """The run of a strategy that nothing disturbs; made when first asked for."""
+    place, made = tmp_path_factory.mktemp("uninterrupted"), set()
+
+    def run(name):
+        if name not in made:
+            transferkit.finetune(image_folder, place / name, **{**SMALL, **STRATEGIES[name]})
+            made.add(name)
+        return place / name
+
+    return run
+
+
+def stop_after(monkeypatch, steps):
+    """Let a signal come while some step is computed, counted over the process."""
+    seen = []
+
+    def counted(self, setup, fit):
+        seen.append(fit)
+        if len(seen) == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(self, setup, fit)
+
+    original = checkpoint.Checkpoints.after_step
+    monkeypatch.setattr(checkpoint.Checkpoints, "after_step", counted)
+
+
+def stopped_run(data, run, monkeypatch, steps=STEPS_AN_EPOCH + 3, **options):
+    with monkeypatch.context() as patched:
+        stop_after(patched, steps)
+        with pytest.raises(KeyboardInterrupt):
+            transferkit.finetune(data, run, **{**SMALL, **options})
+    assert not (run / "metrics.json").exists()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [(name, STEPS_AN_EPOCH + 3) for name in STRATEGIES] + [("partial", 2), ("gradual", 16)],
+)
+def test_resume__ends_like_the_run_that_was_never_stopped(
+    name, steps, uninterrupted, image_folder, tmp_path, monkeypatch
+):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, steps, **STRATEGIES[name])
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert_alike(run, uninterrupted(name))
+    assert not (run / "checkpoint").exists()
+    assert not (run / ".lock").exists()
+
+
+def test_resume__goes_on_after_a_kill(image_folder, tmp_path, uninterrupted):
+    """A process of its own, ended without warning as soon as it has written a checkpoint."""
+    run = tmp_path / "run"
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    words += ["--epochs=4", "--unfreeze=last:1", "--checkpoint-minutes=1e-9", "--precision=fp32"]
+    words += [f"--output={run}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "transferkit", "-q", "finetune", str(image_folder), *words],
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (run / "checkpoint/state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert_alike(run, uninterrupted("partial"))
+
+
+def test_resume__wants_the_options_that_the_run_began_with(image_folder, tmp_path, monkeypatch):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, **STRATEGIES["partial"])
+    elsewhere = tmp_path / "elsewhere"
+
+    with pytest.raises(OptionError, match=r"--epochs: got 9, and the run in .* began with 4"):
+        transferkit.finetune(image_folder, run, resume=True, epochs=9)
+    with pytest.raises(OptionError, match=r"--resume: expected the run to go on with"):
+        transferkit.finetune(image_folder, resume=True)
+    with pytest.raises(OptionError, match=r"--overwrite begins a run, --resume goes on"):
+        transferkit.finetune(image_folder, run, resume=True, overwrite=True)
+    with pytest.raises(OutputError, match=r"nothing to go on with, it has no options.json"):
+        transferkit.finetune(image_folder, elsewhere, resume=True)
+    transferkit.finetune(image_folder, run, resume=True, epochs=4, workers=1)
+    with pytest.raises(OutputError, match=r"has come to its end already"):
+        transferkit.finetune(image_folder, run, resume=True)
+
+
+def test_resume__names_images_that_changed_since(tmp_path, monkeypatch):
+    data = make_classes(tmp_path / "data", 6)
+    run = stopped_run(data, tmp_path / "run", monkeypatch, epochs=4)
+    kept = (data / "red/0.png").read_bytes()
+
+    save_picture(data / "red/0.png", (1, 2, 3), seed=99)
+    with pytest.raises(DataError, match=r"1 of its images are changed in .*: red/0.png"):
+        transferkit.finetune(data, run, resume=True)
+    (data / "red/0.png").unlink()
+    with pytest.raises(DataError, match=r"1 of its images are missing in .*: red/0.png"):
+        transferkit.finetune(data, run, resume=True)
+    (data / "red/0.png").write_bytes(kept)
+    save_picture(data / "red/new.png", (1, 2, 3), seed=99)
+    with pytest.raises(DataError, match=r"1 images are new since the run began: red/new.png"):
+        transferkit.finetune(data, run, resume=True)
+    (data / "red/new.png").unlink()
+    transferkit.finetune(data, run, resume=True)
+
+
+def test_resume__refuses_other_weights_and_a_damaged_checkpoint(
+    image_folder, tmp_path, monkeypatch
+):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, epochs=4)
+    options = json.loads((run / "options.json").read_text())
+    (run / "options.json").write_text(json.dumps({**options, "weights_sha256": "0" * 64}))
+    with pytest.raises(WeightsError, match=r"began with other weights of test_resnet"):
+        transferkit.finetune(image_folder, run, resume=True)
+    (run / "options.json").write_text(json.dumps(options))
+
+    state = (run / "checkpoint/state.json").read_text()
+    for damaged in ("{", state.replace('"version": 1', '"version": 7'), "[]"):
+        (run / "checkpoint/state.json").write_text(damaged)
+        with pytest.raises(BundleError, match=r"state.json: .*begin anew with --overwrite"):
+            transferkit.finetune(image_folder, run, resume=True)
+    (run / "checkpoint/state.json").write_text(state)
+    (run / "options.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"options.json: is damaged"):
+        transferkit.finetune(image_folder, run, resume=True)
+
+
+def test_checkpoint__the_one_before_survives_a_full_device(
+    image_folder, tmp_path, monkeypatch, uninterrupted
+):
+    """The second epoch's tensors find no room; the first one's state is still there."""
+    run, written = tmp_path / "run", []
+    save = checkpoint.save_file
+
+    def full_at_last(tensors, path):
+        written.append(path)
+        if len(written) == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(tensors, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save_file", full_at_last)
+        with pytest.raises(OutputError, match=r"No space left on device \(\d+ MB are needed\)"):
+            transferkit.finetune(image_folder, run, **SMALL, **STRATEGIES["partial"])
+    assert len(list((run / "checkpoint").iterdir())) == 2
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert_alike(run, uninterrupted("partial"))
+
+
+def test_options_json__is_enough_to_run_it_again(uninterrupted, image_folder, tmp_path):
+    given = json.loads((uninterrupted("gradual") / "options.json").read_text())["given"]
+
+    transferkit.finetune(image_folder, tmp_path / "again", **given)
+
+    assert_alike(tmp_path / "again", uninterrupted("gradual"))
