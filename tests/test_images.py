@@ -2,12 +2,14 @@
 
 import csv
 import io
+import struct
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageCms
 
+from transferkit.data import images
 from transferkit.data.images import ImageError, decode_image, read_image
 
 HEIF = find_spec("pillow_heif") is not None
@@ -138,3 +140,141 @@ def test_read_image__of_hostile_files_agrees_with_the_manifest(shared):
 
     assert len(rows) > 60
     assert wrong == []
+
+
+def test_decode_image__converts_colour_profiles_to_srgb():
+    """CIE Lab and back; a damaged profile says nothing."""
+    lab = ImageCms.createProfile("LAB")
+    picture = Image.new("RGB", (8, 8), (200, 100, 50))
+    in_lab = ImageCms.profileToProfile(
+        picture, ImageCms.createProfile("sRGB"), lab, outputMode="LAB"
+    )
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+    back = corner(encoded(in_lab, "TIFF"))
+    assert np.abs(np.subtract(back, (200, 100, 50))).max() <= 2
+    assert corner(encoded(picture, "PNG", icc_profile=srgb)) == (200, 100, 50)
+    assert corner(encoded(picture, "PNG", icc_profile=b"no profile")) == (200, 100, 50)
+
+
+def test_decode_image__applies_the_profile_of_a_wide_gamut():
+    """Adobe RGB's numbers stand for stronger colours than sRGB's."""
+    profile = wide_gamut()
+    picture = Image.new("RGB", (8, 8), (60, 160, 60))
+
+    plain, converted = (
+        corner(encoded(picture, "JPEG", quality=100, **extra))
+        for extra in ({}, {"icc_profile": profile})
+    )
+
+    assert converted[1] - converted[0] > plain[1] - plain[0] + 20
+
+
+@pytest.mark.parametrize("adobe", [True, False], ids=["with the marker", "without"])
+def test_decode_image__reads_cmyk_jpegs_with_and_without_adobes_marker(adobe):
+    """Adobe's writers invert the inks and say so by their marker; others do not invert."""
+    inks = Image.new("CMYK", (16, 16), (0, 200, 200, 0))  # a red
+    data = encoded(inks if adobe else ImageChops.invert(inks), "JPEG", quality=95)
+    assert b"Adobe" in data
+    if not adobe:
+        start = data.index(b"\xff\xee")
+        data = data[:start] + data[start + 16 :]
+
+    red, green, blue = corner(data)
+
+    assert red > 200
+    assert green < 90
+    assert blue < 90
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_decode_image__turns_what_exif_says_in_every_format(kind):
+    stored = Image.new("RGB", (8, 4), "red")
+    stored.paste("blue", (0, 0, 4, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    decoded = decode_image(encoded(stored, kind, exif=exif))
+
+    assert decoded.size == (4, 8)
+    assert decoded.getpixel((1, 1))[2] > 150
+
+
+def test_decode_image__takes_a_truncated_jpeg_only_where_it_may():
+    whole = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
+    cut = whole[: len(whole) // 2]
+
+    with pytest.raises(ImageError, match="truncated"):
+        decode_image(cut)
+    decoded = decode_image(cut, allow_truncated=True)
+
+    assert decoded.size == (64, 64)
+    above = np.asarray(decode_image(whole))[:16]
+    assert (np.asarray(decoded)[:16] == above).all()
+    assert np.asarray(decoded)[-8:].std() < 3
+    with pytest.raises(ImageError):
+        decode_image(b"\xff\xd8\xff", allow_truncated=True)
+
+
+def test_decode_image__reduces_a_huge_jpeg_and_refuses_what_it_cannot(monkeypatch):
+    """With the limits lowered: the real ones would take a gigabyte to test."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
+    monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
+    picture = Image.effect_noise((400, 300), 50)
+
+    assert decode_image(encoded(picture, "JPEG")).size == (50, 38)
+    with pytest.raises(ImageError, match="400 x 300 pixels, more than the 0 million"):
+        decode_image(encoded(picture, "JPEG", progressive=True))
+    with pytest.raises(ImageError, match="decompression bomb"):
+        decode_image(encoded(picture, "PNG"))
+
+
+def test_decode_image__scales_by_the_bits_that_a_tiff_has(shared):
+    """A picture of 12 bits is not near black."""
+    decoded = np.asarray(read_image(shared / "data" / "hostile" / "12bit.cropped.tif"))
+
+    assert decoded.max() == 2  # of 30 among 4095
+
+
+def test_decode_image__says_what_reads_heif(shared, monkeypatch):
+    data = (shared / "data" / "hostile" / "hopper.heif").read_bytes()
+    if HEIF:
+        assert decode_image(data).size == (128, 128)
+    monkeypatch.setattr(images, "_openable_formats", lambda: ("JPEG",))
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+
+    with pytest.raises(ImageError, match="once the package pillow-heif is installed"):
+        decode_image(data)
+
+
+def wide_gamut() -> bytes:
+    """The profile of a picture in Adobe RGB, put together by hand: matrix, white and gamma."""
+
+    def fixed(*values):
+        return b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+
+    def text(words):
+        return b"desc" + bytes(4) + struct.pack(">I", len(words) + 1) + words + bytes(79)
+
+    def xyz(*values):
+        return b"XYZ " + bytes(4) + fixed(*values)
+
+    tags = {
+        b"desc": text(b"wide"),
+        b"wtpt": xyz(0.9642, 1.0, 0.8249),
+        b"rXYZ": xyz(0.60974, 0.31111, 0.01947),
+        b"gXYZ": xyz(0.20528, 0.62567, 0.06087),
+        b"bXYZ": xyz(0.14919, 0.06322, 0.74457),
+    }
+    gamma = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
+    tags |= {name: gamma for name in (b"rTRC", b"gTRC", b"bTRC")}
+    table, body, offset = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, value in tags.items():
+        padded = value + bytes(-len(value) % 4)
+        table += name + struct.pack(">II", offset + len(body), len(value))
+        body += padded
+    head = bytes(4) + b"lcms" + struct.pack(">I", 0x02400000) + b"mntrRGB XYZ " + bytes(12)
+    head += b"acsp" + bytes(28) + fixed(0.9642, 1.0, 0.8249)
+    head += bytes(128 - len(head))
+    whole = head + struct.pack(">I", len(tags)) + table + body
+    return struct.pack(">I", len(whole)) + whole[4:]

@@ -28,7 +28,7 @@ STRATEGIES = {
     "full": {"epochs": 3, "strategy": "full", "augment": "strong"},
     "gradual": {"epochs": 4, "strategy": "gradual", "freeze_epochs": 1},
     "adan": {"epochs": 3, "strategy": "gradual", "optimizer": "adan"},
-    "dropout": {"epochs": 2, "optimizer": "sgd", "backbone": "test_efficientnet_gn"},
+    "dropout": {"epochs": 2, "optimizer": "sgd", "backbone": "torchvision:mnasnet0_5"},
     "stopping early": {"epochs": 6, "strategy": "full", "patience": 1, "learning_rate": 0.5},
 }
 STEPS_AN_EPOCH = 5

@@ -3,7 +3,6 @@
 In a terminal rich draws; in a pipe a finished step is a plain line.
 """
 
-import csv
 import os
 import sys
 import time
@@ -28,6 +27,7 @@ from rich.table import Table
 from transferkit.cli.curve import draw_curve
 from transferkit.reporting import EpochRow, LeftOut, Plan, SilentReporter
 from transferkit.reporting import Progress as Count
+from transferkit.tables import csv_writer
 
 if TYPE_CHECKING:
     from transferkit.training.range_test import RangeTest
@@ -217,7 +217,7 @@ def describe_time(metrics: Mapping[str, Any]) -> str:
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:
     """Print a table in a terminal, its first two columns of words; in a pipe CSV."""
     if not console.is_terminal:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *rows])
+        csv_writer(sys.stdout).writerows([columns, *rows])
         return
     table = Table(*columns[:2])
     for column in columns[2:]:

@@ -1,17 +1,46 @@
 """Pixels of any mode to 8-bit sRGB: depth, palettes, transparency, colour profiles."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, features
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageCms, features
 
 _BITS_PER_SAMPLE = 258
 """TIFF's tag."""
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+@dataclass(frozen=True)
+class Encoding:
+    """What a file says of its numbers, which transposing a picture forgets.
+
+    Attributes:
+        white: What white is in a picture of more than 8 bits.
+        profile: The embedded ICC profile; empty for CIE Lab, None for none.
+        inverted: Whether pillow took the inks of a JPEG for inverted, as Adobe's writers leave
+            them, though no marker of theirs says so.
+    """
+
+    white: float
+    profile: bytes | None
+    inverted: bool
+
+
+def encoding_of(image: Image.Image) -> Encoding:
+    """The encoding of a picture that has just been opened."""
+    # A TIFF of 12 bits has values up to 4095, which would be near black of 65535.
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes):
+        # Pillow has no conversion of its own for CIE Lab.
+        profile = b"" if image.mode == "LAB" else None
+    unmarked = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
+    return Encoding(2.0**bits - 1 if 8 < bits < 16 else 65535.0, profile, unmarked)
+
+
+def to_rgb(image: Image.Image, encoding: Encoding) -> Image.Image:
     """A decoded picture of any mode as RGB.
 
     16-bit and float pictures are scaled to 8 bits, colours of an embedded profile are converted to
@@ -21,44 +50,37 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ValueError: When pillow cannot convert its mode.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _scaled_to_8_bits(image).convert("RGB")
+        return _scaled_to_8_bits(image, encoding.white).convert("RGB")
+    if encoding.inverted:
+        image = ImageChops.invert(image)
     if image.has_transparency_data:
-        rgba = _in_srgb(image.convert("RGBA"), image.info.get("icc_profile"))
+        rgba = _in_srgb(image.convert("RGBA"), encoding.profile)
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     if image.mode in ("P", "1", "PA"):
-        return _in_srgb(image.convert("RGB"), image.info.get("icc_profile"))
-    return _in_srgb(image, image.info.get("icc_profile")).convert("RGB")
+        image = image.convert("RGB")
+    return _in_srgb(image, encoding.profile).convert("RGB")
 
 
-def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
+def _scaled_to_8_bits(image: Image.Image, white: float) -> Image.Image:
     # Pillow's own convert("RGB") clips these modes at 255: a 16-bit scan would turn all white.
     values = np.asarray(image).astype(np.float64)
-    low, high = _value_range(image, values)
+    low, high = _value_range(image.mode, values, white)
     return Image.fromarray(np.round((values - low) / (high - low) * 255).astype(np.uint8))
 
 
-def _value_range(
-    image: Image.Image, values: "np.typing.NDArray[np.float64]"
-) -> tuple[float, float]:
+def _value_range(mode: str, values: NDArray[np.float64], white: float) -> tuple[float, float]:
     """What black and white are; changes infinite values and those that are no numbers."""
-    if image.mode == "F":
+    if mode == "F":
         np.nan_to_num(values, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
         low, high = min(0.0, values.min()), max(1.0, values.max())
         return low, 255.0 if 1.0 < high <= 255.0 else high
-    if image.mode == "I" and values.max() <= 255:
+    if mode == "I" and values.max() <= 255:
         return 0.0, 255.0  # 32 bits are often just a container for 8
-    low = min(0.0, values.min())
-    # A TIFF of 12 bits has values up to 4095, which would be near black of 65535.
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
-    white = 2.0**bits - 1 if 8 < bits < 16 else 65535.0
-    return low, max(white, values.max())
+    return min(0.0, values.min()), max(white, values.max())
 
 
-def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """The picture's colours in sRGB; as they are without a profile that can be understood."""
-    if not isinstance(profile, bytes):
-        # Pillow has no conversion of its own for CIE Lab.
-        profile = b"" if image.mode == "LAB" else None
     if profile is None or not _has_profiles():
         return image
     transform = _transform(profile, image.mode)

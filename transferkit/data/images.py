@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
-from transferkit.data.colour import to_rgb
+from transferkit.data.colour import encoding_of, to_rgb
 
 VERSION = 2
 """Rises whenever some picture comes out with other pixels, so that nothing cached is mistaken."""
@@ -131,7 +131,7 @@ def decode_image(
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """An opened picture of any mode as upright RGB, by the rules of `decode_image`."""
-    return to_rgb(_upright(image))
+    return to_rgb(_upright(image), encoding_of(image))
 
 
 def _open(data: bytes) -> Image.Image:

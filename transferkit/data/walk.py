@@ -70,7 +70,7 @@ def walk_images(folder: Path, entered: set[str]) -> Iterator[Found]:
         path = Path(folder, entry.name)
         if entry.name.startswith("."):
             yield Found(path, "hidden")
-        elif entry.is_dir():
+        elif _is_folder(entry):
             if os.path.realpath(path) in entered:
                 yield Found(path, ALREADY_READ)
             else:
@@ -79,3 +79,10 @@ def walk_images(folder: Path, entered: set[str]) -> Iterator[Found]:
             yield Found(path, "not an image")
         else:
             yield Found(path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads to itself, for one; reading it will say why it is no image

@@ -11,6 +11,7 @@ from transferkit.data.loader import iterate_batches
 from transferkit.data.transforms import eval_transform
 from transferkit.devices import Cache, autocast
 from transferkit.inference import Pass, fast_module
+from transferkit.memory import is_out_of_memory
 from transferkit.models.freezing import freeze, trainable_stages
 from transferkit.models.network import Network
 from transferkit.models.phases import Phase
@@ -72,7 +73,7 @@ class _Pace:
         module = parts.suffix if parts else network.module
         if parts:
             with torch.no_grad():
-                inputs = parts.prefix(inputs)
+                inputs = self._how.pieces.compute(parts.prefix, inputs)
 
         def step(given: Tensor) -> None:
             with autocast(self._how.device, self._how.precision):
@@ -93,7 +94,12 @@ class _Pace:
         """Seconds an image."""
         for count in (1, len(given), len(given)):  # the first two also warm up
             started = time.perf_counter()
-            run(given[:count])
+            try:
+                run(given[:count])
+            except RuntimeError as error:
+                if count > 1 and is_out_of_memory(error):
+                    break  # one image then has to do
+                raise
             if self._how.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = (time.perf_counter() - started) / count

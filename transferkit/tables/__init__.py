@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from transferkit.errors import OptionError
 from transferkit.files import whole_file
@@ -23,6 +23,23 @@ def format_of(path: Path, formats: type[StrEnum], option: str) -> Any:
         raise OptionError(f"{option}: got {path}, expected a file ending in {known}") from error
 
 
+def csv_writer(file: TextIO) -> Any:
+    r"""A writer of CSV whose lines end in a line feed, to a file opened with `newline=""`.
+
+    Python's own leaves a carriage return unquoted where lines do not end in one, and readers then
+    take it for the end of a line.
+    """
+    return csv.writer(_Lines(file), lineterminator="\r\n")
+
+
+class _Lines:
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file, whole.
 
@@ -33,6 +50,6 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
         whole_file(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(columns)
         writer.writerows(rows)

@@ -5,7 +5,6 @@ A format is one enum member and one writer below. Needs neither numpy nor pyarro
 
 from __future__ import annotations
 
-import csv
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from transferkit.files import utf8_text, whole_file
+from transferkit.tables import csv_writer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,7 +163,7 @@ def _write_csv(table: FeatureTable, path: Path) -> None:
     described = list(_described(table, slice(0, 0)))
     # repr of a float32 is its shortest exact form; str of a numpy scalar is the same.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow([*described, *table.columns])
         for rows, piece in table.pieces():
             beside = zip(*_described(table, rows).values(), strict=True)

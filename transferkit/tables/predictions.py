@@ -5,7 +5,6 @@ A format is one enum member and one case below. Needs neither numpy nor pyarrow 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import Any
 
 from transferkit.errors import OptionError
 from transferkit.files import json_text, utf8_text, whole_file
+from transferkit.tables import csv_writer
 
 
 class PredictionFormat(StrEnum):
@@ -105,7 +105,7 @@ def write_predictions(
 
 def _csv_line(values: Sequence[object]) -> str:
     text = StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
+    csv_writer(text).writerow(values)
     return text.getvalue()
 
 

@@ -1,0 +1,102 @@
+"""Copies of one picture are found whatever was done to the file, and nothing else is."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transferkit.data.copies import near_pairs, number_copies, perceptual_hash, same_picture
+from transferkit.data.images import decode_image
+
+CHANGES = {
+    "quality": lambda image: encoded(image, "JPEG", quality=30),
+    "png": lambda image: encoded(image, "PNG"),
+    "webp": lambda image: encoded(image, "WEBP", quality=60),
+    "half": lambda image: encoded(image.resize((image.width // 2, image.height // 2)), "JPEG"),
+    "double": lambda image: encoded(image.resize((2 * image.width, 2 * image.height)), "JPEG"),
+}
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(seed, size=(120, 90)):
+    """Random colours with less of the finer detail, as photographs have them."""
+    random, total = np.random.default_rng(seed), np.zeros((size[1], size[0], 3))
+    for octave in range(1, 6):
+        noise = random.integers(0, 256, (3 * 2**octave, 4 * 2**octave, 3), dtype=np.uint8)
+        scaled = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+        total += np.asarray(scaled) / 2**octave
+    return Image.fromarray(total.astype(np.uint8))
+
+
+def differing(count, bits):
+    """Two hashes of 256 bits that differ in so many."""
+    random = np.random.default_rng(count)
+    one = random.integers(0, 2, 256)
+    other = one.copy()
+    other[random.permutation(256)[:bits]] ^= 1
+    return np.packbits([one, other], axis=1)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_perceptual_hash__hardly_changes_with_encoding_and_size(change):
+    for seed in range(20):
+        one, other = picture(seed), decode_image(CHANGES[change](picture(seed)))
+        pair = np.stack([perceptual_hash(one), perceptual_hash(other)])
+
+        assert list(near_pairs(pair)) == [(0, 1)]
+        assert same_picture(one, other)
+
+
+def test_perceptual_hash__tells_different_pictures_apart():
+    hashes = np.stack([perceptual_hash(picture(seed)) for seed in range(200)])
+
+    assert list(near_pairs(hashes)) == []
+    assert not same_picture(picture(1), picture(2))
+
+
+@pytest.mark.parametrize("bits", range(16))
+def test_near_pairs__finds_every_pair_up_to_15_bits(bits):
+    for count in range(10):
+        assert list(near_pairs(differing(count, bits))) == [(0, 1)]
+
+
+def test_near_pairs__agrees_with_comparing_all():
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 256, (300, 32), dtype=np.uint8)
+    hashes[100:200] = hashes[:100]
+    hashes[100:200, :2] ^= random.integers(0, 256, (100, 2), dtype=np.uint8)
+    bits = np.unpackbits(hashes, axis=1)
+    distances = (bits[:, None] != bits[None]).sum(axis=-1)
+    expected = {(a, b) for a, b in np.argwhere(distances <= 24).tolist() if a < b}
+
+    assert set(near_pairs(hashes)) == expected
+    assert len(expected) >= 100
+
+
+def test_near_pairs__of_a_thousand_equal_hashes_does_not_compare_all_of_more():
+    hashes = np.zeros((3000, 32), dtype=np.uint8)
+
+    pairs = list(near_pairs(hashes))
+
+    assert len(pairs) < 3000 * 1000
+    assert {b for _, b in pairs} == set(range(1, 3000))
+
+
+def test_number_copies__joins_equal_names_and_what_looks_alike():
+    hashes = np.stack([perceptual_hash(picture(seed)) for seed in (1, 2, 1, 3, 2)])
+    asked = []
+
+    def alike(one, other):
+        asked.append((one, other))
+        return (one, other) != (1, 4)
+
+    numbers = number_copies(["a", "b", "c", "b", "d"], hashes, alike)
+
+    assert numbers.tolist() == [0, 1, 0, 1, 4]
+    assert asked == [(0, 2), (1, 4)]

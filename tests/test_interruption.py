@@ -1,0 +1,87 @@
+"""Signals: at once, or when it is safe; the exit codes they lead to."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from transferkit.interruption import Terminated, deferred_stop, raise_on_sigterm
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+def test_deferred_stop__waits_until_it_is_safe(number, kind):
+    done = []
+
+    def work():
+        with deferred_stop() as check_stop:
+            check_stop(lambda: done.append("too early"))
+            send(number)
+            done.append("the step goes on")
+            check_stop(lambda: done.append("saved"))
+            done.append("too late")
+
+    with pytest.raises(kind):
+        work()
+
+    assert done == ["the step goes on", "saved"]
+
+
+def test_deferred_stop__ends_at_once_when_asked_twice():
+    done = []
+
+    def work():
+        with deferred_stop():
+            send(signal.SIGINT)
+            done.append("once")
+            send(signal.SIGINT)
+            done.append("twice")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+
+    assert done == ["once"]
+
+
+def test_deferred_stop__puts_the_handlers_back():
+    before = signal.getsignal(signal.SIGINT)
+    with deferred_stop():
+        assert signal.getsignal(signal.SIGINT) is not before
+
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_deferred_stop__does_nothing_in_other_threads():
+    done = []
+
+    def work():
+        with deferred_stop() as check_stop:
+            check_stop(lambda: done.append("saved"))
+        done.append("worked")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert done == ["worked"]
+
+
+def test_raise_on_sigterm__ends_like_ctrl_c():
+    raise_on_sigterm()
+
+    with pytest.raises(Terminated):
+        send(signal.SIGTERM)

@@ -1,0 +1,87 @@
+"""A batch that does not fit is computed in halves, to the same gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+import transferkit
+from transferkit.errors import TransferKitError
+from transferkit.memory import Pieces, is_out_of_memory
+from transferkit.training.loss import Criterion
+
+SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 8}
+
+
+def full() -> RuntimeError:
+    return RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+
+
+def test_pieces__halve_until_it_fits_and_stay_there():
+    said, tried = [], []
+    pieces = Pieces(said.append)
+
+    def attempt(size):
+        tried.append(size)
+        if size > 3:
+            raise full()
+        return size
+
+    assert pieces.run(10, attempt, lambda: tried.append("undone")) == 3
+    assert pieces.run(8, attempt, lambda: None) == 3
+    assert pieces.run(2, attempt, lambda: None) == 2
+    assert tried == [10, "undone", 5, "undone", 3, 3, 2]
+    assert [text.split(":")[0] for text in said] == [
+        "out of memory with 10 images at a time", "out of memory with 5 images at a time",
+    ]  # fmt: skip
+
+
+def test_pieces__say_when_one_image_is_too_much_and_let_other_errors_be():
+    def attempt(size):
+        raise full()
+
+    with pytest.raises(TransferKitError, match=r"out of memory with one image at a time"):
+        Pieces().run(4, attempt, lambda: None)
+    with pytest.raises(RuntimeError, match="other"):
+        Pieces().run(4, lambda size: (_ for _ in ()).throw(RuntimeError("other")), lambda: None)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 4.0, 0.5]).numpy()])
+def test_criterion__of_parts_adds_up_to_that_of_the_whole(weights):
+    torch.manual_seed(0)
+    criterion = Criterion(weights, 0.1, torch.device("cpu"))
+    logits, labels = torch.randn(7, 3), torch.tensor([0, 1, 2, 1, 1, 0, 2])
+
+    parts = sum(
+        criterion(logits[rows], labels[rows]) * criterion.weight(labels[rows])
+        for rows in (slice(0, 3), slice(3, 4), slice(4, 7))
+    )
+
+    assert torch.allclose(parts / criterion.weight(labels), criterion(logits, labels))
+
+
+@pytest.mark.parametrize("strategy", ["full", "partial", "features"])
+def test_finetune__goes_on_where_memory_does_not_suffice(
+    strategy, image_folder, tmp_path, monkeypatch
+):
+    """Layers that take three pictures and no more stand in for a small machine."""
+    options = {**SMALL, "strategy": strategy}
+    if strategy != "features":
+        options |= {"epochs": 2, "views": 1, "bn": "eval", "augment": "none"}
+    if strategy == "partial":
+        options["unfreeze"] = "last:1"
+    whole = transferkit.finetune(image_folder, tmp_path / "whole", **options)
+    forward = nn.Conv2d.forward
+
+    def small_machine(self, images):
+        if len(images) > 3 and images.shape[-1] >= 4:
+            raise full()
+        return forward(self, images)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", small_machine)
+    options["cache"] = "off"
+    halved = transferkit.finetune(image_folder, tmp_path / "halved", **options)
+
+    assert abs(whole.metrics["val"]["log_loss"] - halved.metrics["val"]["log_loss"]) < 1e-4
+    for one, other in zip(whole.history, halved.history, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, abs=1e-4)
