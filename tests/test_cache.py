@@ -55,6 +55,19 @@ def test_entry__is_another_one_for_another_computation(other):
     assert NAMES[0] not in entry(**other)
 
 
+def test_entry__never_runs_a_pickle():
+    class Runs:
+        def __reduce__(self):
+            return (pytest.fail, ("a pickle was run",))
+
+    entry().add(NAMES, ROWS)
+    (place,) = cache_folder().iterdir()
+    for file in place.glob("*.npy"):
+        np.save(file, np.array([Runs()], dtype=object), allow_pickle=True)
+
+    assert NAMES[0] not in entry()
+
+
 def test_entry__passes_over_damaged_and_unfinished_files():
     entry().add(NAMES[:3], ROWS[:3])
     entry().add(NAMES[3:], ROWS[3:])

@@ -67,12 +67,12 @@ class DivergedError(TransferKitError):
     """Training whose loss is no number any more."""
 
 
-def name_some(names: Sequence[str], limit: int = 5) -> str:
+def name_some(names: Sequence[str], limit: int = 5, between: str = ", ") -> str:
     """The first names, and how many more there are.
 
     >>> name_some(["a", "b", "c"], limit=2)
     'a, b and 1 more'
     """
     if len(names) <= limit:
-        return ", ".join(names)
-    return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+        return between.join(names)
+    return f"{between.join(names[:limit])} and {len(names) - limit} more"

@@ -10,11 +10,20 @@ import time
 import pytest
 import torch
 from conftest import make_classes, save_picture
+from filelock import FileLock
 from safetensors.torch import load_file
 
 import transferkit
-from transferkit.errors import BundleError, DataError, OptionError, OutputError, WeightsError
+from transferkit.errors import (
+    BundleError,
+    DataError,
+    DivergedError,
+    OptionError,
+    OutputError,
+    WeightsError,
+)
 from transferkit.training import checkpoint
+from transferkit.training.loss import Criterion
 
 SMALL: dict[str, object] = {
     "backbone": "test_resnet",
@@ -65,14 +74,14 @@ def uninterrupted(image_folder, tmp_path_factory):
     return run
 
 
-def stop_after(monkeypatch, steps):
+def stop_after(monkeypatch, steps, number=signal.SIGINT):
     """Let a signal come while some step is computed, counted over the process."""
     seen = []
 
     def counted(self, setup, fit):
         seen.append(fit)
         if len(seen) == steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         original(self, setup, fit)
 
     original = checkpoint.Checkpoints.after_step
@@ -213,3 +222,79 @@ def test_options_json__is_enough_to_run_it_again(uninterrupted, image_folder, tm
     transferkit.finetune(image_folder, tmp_path / "again", **given)
 
     assert_alike(tmp_path / "again", uninterrupted("gradual"))
+
+
+def test_finetune__refuses_to_write_where_another_process_does(image_folder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    options = {**SMALL, "epochs": 1}
+    of_features = {"backbone": "edges8", "strategy": "features"}
+    with FileLock(run / ".lock"):
+        for given in (options, {**options, "overwrite": True}, of_features):
+            with pytest.raises(OutputError, match="another process is writing there"):
+                transferkit.finetune(image_folder, run, **given)
+
+    transferkit.finetune(image_folder, run, **options)
+    assert not (run / ".lock").exists()
+
+
+def diverging(monkeypatch, step):
+    """Let the loss be no number from some step on."""
+    seen = []
+    call = Criterion.__call__
+
+    def criterion(self, logits, labels):
+        seen.append(1)
+        loss = call(self, logits, labels)
+        return loss * float("nan") if len(seen) >= step else loss
+
+    monkeypatch.setattr(Criterion, "__call__", criterion)
+
+
+def test_finetune__keeps_the_best_model_when_the_loss_is_no_number_any_more(
+    image_folder, tmp_path, monkeypatch
+):
+    diverging(monkeypatch, 2 * STEPS_AN_EPOCH + 2)
+    run = tmp_path / "run"
+
+    with pytest.raises(DivergedError, match=r"became nan in epoch 3; try a lower --lr .* epoch"):
+        transferkit.finetune(image_folder, run, epochs=5, **SMALL)
+
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert "became nan in epoch 3" in metrics["stopped"]
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert transferkit.predict([str(image_folder / "red/0.png")], model=str(run))[0].label
+    state = json.loads((run / "checkpoint/state.json").read_text())
+    assert len(state["fit"]["history"]) == 2
+
+
+def test_finetune__has_no_model_to_keep_when_it_diverges_at_once(
+    image_folder, tmp_path, monkeypatch
+):
+    diverging(monkeypatch, 1)
+
+    with pytest.raises(DivergedError, match=r"became nan in epoch 1; try a lower --lr"):
+        transferkit.finetune(image_folder, tmp_path / "run", epochs=5, **SMALL)
+    assert not (tmp_path / "run/model").exists()
+
+
+def test_command__says_how_to_go_on_and_exits_with_the_signal(
+    cli, image_folder, tmp_path, monkeypatch
+):
+    run = tmp_path / "my run"
+    words = ("finetune", image_folder, "-o", run, "-b", "test_resnet", "--weights", "none")
+    words += ("--image-size", 32, "--batch-size", 4, "--epochs", 4, "--unfreeze", "last:1")
+    stop_after(monkeypatch, 3, signal.SIGTERM)
+
+    ran = cli(*words)
+
+    assert ran.code == 143
+    *_, told, last = ran.err.splitlines()
+    assert last == "terminated"
+    assert told == (
+        f"the state of training is in {run}; go on with: transferkit finetune {image_folder} "
+        f"-o '{run}' --resume"
+    )
+    resumed = cli("finetune", image_folder, "-o", run, "--resume")
+    assert resumed.code == 0
+    assert "goes on in epoch 1, after 12 images" in resumed.err

@@ -202,7 +202,7 @@ def _metrics(work: Work, result: Fit) -> dict[str, Any]:
         "total_parameters": sum(sizes.values()),
         "images_per_second": result.images / (result.frozen_seconds + result.training_seconds),
         "frozen": {
-            "tensors": max(result.frozen.values()),
+            "tensors": max(result.frozen.values(), default=0),
             "unchanged": True,
             "by_phase": result.frozen,
         },

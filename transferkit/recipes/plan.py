@@ -81,7 +81,7 @@ def describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
         pictures = "1 picture stands" if len(twice) == 1 else f"{len(twice)} pictures stand"
         told += (
             f"; {pictures} under more than one label, likely label errors: "
-            f"{name_some([' = '.join(paths) for paths in twice])}"
+            f"{name_some([name_some(paths, 4, ' = ') for paths in twice])}"
         )
     return (("copies", told),)
 
