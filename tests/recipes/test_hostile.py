@@ -47,8 +47,10 @@ def test_finetune__uses_what_can_be_read_and_lists_the_rest(hostile, tmp_path):
     assert set(skipped) == bad
     assert all(skipped.values())
     assert 15 < len(bad) < 25
-    copies = dict(result.plan.settings)["copies"]
-    assert all(name in copies for name in UPRIGHT)
+    with (tmp_path / "run/split.csv").open(newline="") as file:
+        groups = {row["path"].split("/")[1]: row["group"] for row in csv.DictReader(file)}
+    assert len({groups[name] for name in UPRIGHT}) == 1
+    assert "likely label errors" in dict(result.plan.settings)["copies"]
     with pytest.raises(DataError, match=rf"{len(bad)} images cannot be used: even/badbitcount.bmp"):
         transferkit.finetune(hostile, tmp_path / "other", on_bad_image="fail", **SMALL)
 
