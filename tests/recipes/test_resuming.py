@@ -22,8 +22,16 @@ from transferkit.errors import (
     OutputError,
     WeightsError,
 )
+from transferkit.recipes.feeding import _Reading
 from transferkit.training import checkpoint
 from transferkit.training.loss import Criterion
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_written(monkeypatch):
+    """Ours are too short for it."""
+    monkeypatch.setattr(checkpoint, "_WORTH", 0)
+
 
 SMALL: dict[str, object] = {
     "backbone": "test_resnet",
@@ -188,6 +196,43 @@ def test_resume__refuses_other_weights_and_a_damaged_checkpoint(
     (run / "options.json").write_text("{}")
     with pytest.raises(OutputError, match=r"options.json: is damaged"):
         transferkit.finetune(image_folder, run, resume=True)
+
+
+def test_checkpoint__short_epochs_are_not_all_written(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_WORTH", 1e6)
+    saved = []
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda *_: saved.append(time.sleep(0.01)))
+
+    transferkit.finetune(image_folder, tmp_path / "run", epochs=4, **SMALL)
+
+    assert len(saved) == 1
+
+
+@pytest.mark.parametrize("part", ["prepare", "validate"])
+def test_resume__goes_on_where_it_was_stopped_between_epochs(
+    part, uninterrupted, image_folder, tmp_path, monkeypatch
+):
+    """In the frozen layers or in the validation, where nothing changes."""
+    run, called = tmp_path / "run", []
+    original = getattr(_Reading, part)
+
+    def stopped(self, *epoch):
+        called.append(1)
+        if len(called) == 2:
+            raise KeyboardInterrupt
+        return original(self, *epoch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Reading, part, stopped)
+        patched.setattr(checkpoint, "_WORTH", 1e6)
+        with pytest.raises(KeyboardInterrupt):
+            transferkit.finetune(image_folder, run, **SMALL, **STRATEGIES["partial"])
+    state = json.loads((run / "checkpoint/state.json").read_text())
+    assert len(state["fit"]["history"]) == 1
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert_alike(run, uninterrupted("partial"))
 
 
 def test_checkpoint__the_one_before_survives_a_full_device(

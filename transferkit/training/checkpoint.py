@@ -28,11 +28,16 @@ from transferkit.training.loop import EpochSoFar, Fit, TrainingSetup, changing_t
 
 _STATE, _TENSORS = "state.json", ".safetensors"
 _VERSION = 1
+_WORTH = 20
+"""How many times as long as writing took, training goes on until the next epoch is written."""
 _TENSOR, _TUPLE, _DICT = "__tensor__", "__tuple__", "__dict__"
 
 
 class Checkpoints:
-    """The checkpoints of a run: one after every epoch, in between by the clock, and when it stops.
+    """The checkpoints of a run: after every epoch, in between by the clock, and when it stops.
+
+    Where epochs are so short that writing would take more than a twentieth of the time, some are
+    passed over.
 
     Args:
         folder: Where they are.
@@ -41,7 +46,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, every: float) -> None:
         self._folder, self._every = folder, every
-        self._written = time.monotonic()
+        self._written, self._cost = time.monotonic(), 0.0
         self._check_stop: Callable[[Callable[[], None]], None] = lambda before: None
 
     @contextmanager
@@ -57,12 +62,19 @@ class Checkpoints:
             self.save(setup, fit)
         self._check_stop(lambda: self.save(setup, fit))
 
+    def after_epoch(self, setup: TrainingSetup, fit: Fit) -> None:
+        """Write one unless that would take too much of the time."""
+        if time.monotonic() - self._written >= _WORTH * self._cost:
+            self.save(setup, fit)
+
     def save(self, setup: TrainingSetup, fit: Fit) -> None:
         """Write one."""
+        started = time.monotonic()
         if fit.epoch and not torch.isfinite(fit.epoch.loss_sum):
             return  # the loop is about to end the run for it, and the last good state stays
         save_checkpoint(self._folder, setup, fit)
         self._written = time.monotonic()
+        self._cost = self._written - started
 
     def load(self, setup: TrainingSetup) -> Fit | None:
         """See `load_checkpoint`."""

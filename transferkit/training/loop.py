@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -173,8 +173,11 @@ class Keeper(Protocol):
     def after_step(self, setup: TrainingSetup, fit: Fit) -> None:
         """A step is done, and counted in `fit.epoch`; raises when the run is to stop."""
 
+    def after_epoch(self, setup: TrainingSetup, fit: Fit) -> None:
+        """An epoch is done; if it is its phase's last, what was frozen has been proved."""
+
     def save(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Keep the present state."""
+        """Keep the present state: the run is being stopped."""
 
 
 class KeepNothing:
@@ -185,6 +188,9 @@ class KeepNothing:
         return nullcontext()
 
     def after_step(self, setup: TrainingSetup, fit: Fit) -> None:
+        """Nothing."""
+
+    def after_epoch(self, setup: TrainingSetup, fit: Fit) -> None:
         """Nothing."""
 
     def save(self, setup: TrainingSetup, fit: Fit) -> None:
@@ -211,8 +217,7 @@ def fit(
         reporter: Told of every epoch.
         so_far: What an interrupted call had reached; changed in place. What it did is not
             repeated, and the phase that follows is the one it would have been.
-        keeper: Told after each step and epoch; what was frozen in a phase has been proved when
-            it is told of the phase's last one.
+        keeper: Told after each step and epoch, and when the run is stopped.
 
     Raises:
         DivergedError: When the loss stops being a number.
@@ -272,7 +277,7 @@ class _Run:
             self._run_epoch(feed, phase, epoch)
             if is_last := self.is_over or epoch + 1 == phase.epochs.stop:
                 before = self._prove(phase, frozen, before)
-            self.keeper.save(setup, result)
+            self.keeper.after_epoch(setup, result)
             if is_last:
                 break
         if self.is_over and len(result.history) < self.epochs:
@@ -291,17 +296,15 @@ class _Run:
         result.epoch = so_far
         beginning = time.perf_counter()
         setup.module.eval()
-        feed.prepare(epoch)
+        with self._saving():
+            feed.prepare(epoch)
         so_far.frozen_seconds += time.perf_counter() - beginning
         train_mode(setup.module, setup.batch_norm)
         train = self._train(feed, epoch, so_far)
         setup.module.eval()
         started = time.perf_counter()
-        try:
+        with self._saving():
             val = feed.validate()
-        except KeyboardInterrupt:
-            self.keeper.save(setup, result)
-            raise
         _require_finite("validation", val.loss, epoch)
         evaluation_seconds = time.perf_counter() - started
         result.images += setup.images_per_epoch
@@ -317,6 +320,15 @@ class _Run:
             result.best_probabilities = val.probabilities
             result.best_state = changing_tensors(setup.module, setup.trained)
         self.reporter.epoch(row, self.epochs, is_best)
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        """What is stopped in the block, which changes no state, is kept."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.keeper.save(self.setup, self.result)
+            raise
 
     def _train(self, feed: Feed, epoch: int, so_far: EpochSoFar) -> tuple[float, float]:
         told = f"epoch {epoch}/{self.epochs}"
