@@ -116,6 +116,8 @@ def test_resume__ends_like_the_run_that_was_never_stopped(
     transferkit.finetune(image_folder, run, resume=True)
 
     assert_alike(run, uninterrupted(name))
+    time_spent = json.loads((run / "metrics.json").read_text())["time"]
+    assert min(time_spent.values()) >= 0
     assert not (run / "checkpoint").exists()
     assert not (run / ".lock").exists()
 

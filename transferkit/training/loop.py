@@ -160,8 +160,9 @@ class Fit:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all finished epochs."""
-        return self.frozen_seconds + self.training_seconds + self.evaluation_seconds
+        """Wall time of all of it."""
+        begun = self.epoch.frozen_seconds + self.epoch.training_seconds if self.epoch else 0.0
+        return begun + self.frozen_seconds + self.training_seconds + self.evaluation_seconds
 
 
 class Keeper(Protocol):
