@@ -404,6 +404,29 @@ def test_cache__lists_and_clears_what_runs_have_left(cli, image_folder, tmp_path
     assert cli("cache", "--clear").out == "removed 0 entries, 0.0 MB\n"
 
 
+def test_commands__open_no_connection_when_every_name_is_local(
+    cli, image_folder, run_folder, tmp_path, monkeypatch
+):
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(f"socket.socket.{name}", lambda *_: pytest.fail("a connection"))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a name looked up"))
+
+    codes = [
+        cli(*words).code
+        for words in (
+            ("finetune", image_folder, "-b", "edges8", "--epochs", 1, "-o", tmp_path / "run"),
+            ("finetune", image_folder, "-b", f"local-dir:{run_folder}/model", "--image-size", 32,
+             "--strategy", "features", "-o", tmp_path / "svm"),
+            ("predict", image_folder / "red/0.png", "-m", tmp_path / "svm"),
+            ("evaluate", image_folder, "-m", run_folder, "-o", tmp_path / "metrics.json"),
+            ("extract-features", image_folder, "-m", run_folder, "-o", tmp_path / "f.npz"),
+            ("backbones", "--local"),
+        )
+    ]  # fmt: skip
+
+    assert codes == [0] * 6
+
+
 def test_finetune__says_how_long_it_will_take_and_where_the_time_went(cli, image_folder, tmp_path):
     ran = cli("finetune", image_folder, "-o", tmp_path / "run", "--epochs", "2", *TINY)
     dry = cli("finetune", image_folder, "--dry-run", *TINY)
