@@ -56,7 +56,7 @@ def test_check_images__reads_nothing_twice(data, looked_at):
 
     assert looked_at == {"read": 9, "decoded": 9}
     assert second.sha256 == first.sha256
-    assert (second.hashes == first.hashes).all()
+    assert (second.signatures == first.signatures).all()
 
 
 def test_check_images__decodes_nothing_that_it_knows_by_content(data, looked_at):

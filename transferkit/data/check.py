@@ -1,4 +1,4 @@
-"""Read every image of an index once: its digest, its perceptual hash, whether it can be decoded.
+"""Read every image of an index once: its digest, its signature, whether it can be decoded.
 
 What was found is remembered, by the state of a file and by its content, so that the next run reads
 nothing of files that have not changed, and decodes nothing of content that it knows.
@@ -18,7 +18,7 @@ import PIL
 from numpy.typing import NDArray
 
 from transferkit.cache import CacheEntry, Rows
-from transferkit.data.copies import HASH_BYTES, NEEDED, perceptual_hash
+from transferkit.data.copies import NEEDED, SIGNATURE_BYTES, signature
 from transferkit.data.images import VERSION, ImageError, decode_image, read_bytes
 from transferkit.data.index import ImageIndex
 from transferkit.data.parallel import map_in_order
@@ -42,12 +42,12 @@ class CheckedIndex:
     Attributes:
         index: The readable images; the others are among its `left_out`.
         sha256: N digests of the files, hexadecimal.
-        hashes: (N, 32) uint8 perceptual hashes.
+        signatures: (N, 80) uint8, what they look like.
     """
 
     index: ImageIndex
     sha256: tuple[str, ...]
-    hashes: NDArray[np.uint8]
+    signatures: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class _Found:
     Attributes:
         reason: Why it cannot be used; empty where it can.
         digest: SHA-256 of its content, hexadecimal.
-        hash: Its perceptual hash, (32,) uint8.
+        signature: What it looks like, (80,) uint8.
         state: Digest of its state, by which it is found again; None where that is not safe.
         is_new: Whether it was not known by its state.
     """
 
     reason: str = ""
     digest: str = ""
-    hash: NDArray[np.uint8] | None = None
+    signature: NDArray[np.uint8] | None = None
     state: str | None = None
     is_new: bool = True
 
@@ -122,9 +122,9 @@ def _checked(index: ImageIndex, found: Sequence[_Found]) -> CheckedIndex:
     if not readable:
         told = [f"{item.path} ({item.reason})" for item in unreadable]
         raise DataError(f"{index.root}: none of its images can be read: {name_some(told)}")
-    hashes = np.stack([one.hash for one in readable if one.hash is not None])
+    signatures = np.stack([one.signature for one in readable if one.signature is not None])
     digests = tuple(one.digest for one in readable)
-    return CheckedIndex(index.without(tuple(unreadable)), digests, hashes)
+    return CheckedIndex(index.without(tuple(unreadable)), digests, signatures)
 
 
 def _look(path: Path, known: Rows, allow_truncated: bool) -> _Found:
@@ -141,7 +141,7 @@ def _look(path: Path, known: Rows, allow_truncated: bool) -> _Found:
         image = decode_image(data, NEEDED, allow_truncated=allow_truncated)
     except ImageError as error:
         return _Found(str(error))
-    return _Found("", digest, perceptual_hash(image), state)
+    return _Found("", digest, signature(image), state)
 
 
 def _state(path: Path) -> str | None:
@@ -167,7 +167,7 @@ def _known(index: ImageIndex, allow_truncated: bool) -> CacheEntry:
         "decoding": VERSION,
         "pillow": PIL.__version__,
     }
-    return CacheEntry(identity, np.dtype(np.uint8), (_DIGEST_BYTES + HASH_BYTES,))
+    return CacheEntry(identity, np.dtype(np.uint8), (_DIGEST_BYTES + SIGNATURE_BYTES,))
 
 
 def _remember(known: Rows, found: Sequence[_Found], reporter: Reporter) -> None:
@@ -175,8 +175,8 @@ def _remember(known: Rows, found: Sequence[_Found], reporter: Reporter) -> None:
         return
     rows: dict[str, bytes] = {}
     for one in found:
-        if one.is_new and one.hash is not None:
-            row = bytes.fromhex(one.digest) + one.hash.tobytes()
+        if one.is_new and one.signature is not None:
+            row = bytes.fromhex(one.digest) + one.signature.tobytes()
             rows |= {name: row for name in (one.state, one.digest) if name is not None}
     missing = [name for name in rows if name not in known]
     if not missing:

@@ -1,6 +1,5 @@
 """Read a run's dataset: which images there are, which of them are sound, which are held out."""
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from types import TracebackType
@@ -8,10 +7,9 @@ from typing import Self
 
 from transferkit.data.bad_images import require_allowed
 from transferkit.data.check import check_images
-from transferkit.data.copies import NEEDED, number_copies, same_picture
+from transferkit.data.copies import number_copies
 from transferkit.data.dataset import Dataset
-from transferkit.data.images import read_image
-from transferkit.data.index import ImageIndex, scan
+from transferkit.data.index import scan
 from transferkit.data.split import assign_splits
 from transferkit.data.split_file import recorded_splits
 from transferkit.devices import Cache, default_workers
@@ -90,7 +88,7 @@ def read_dataset(
             f"{index.root}: {len(new)} images are new since the run began: {name_some(new)}; put "
             "them elsewhere until it has come to its end, or begin anew with --overwrite"
         )
-    copies = number_copies(checked.sha256, checked.hashes, _comparison(index, options))
+    copies = number_copies(checked.sha256, checked.signatures)
     splits = assign_splits(
         index,
         checked.sha256,
@@ -106,17 +104,3 @@ def read_dataset(
             f"accuracy will flatter: {name_some(shared)}"
         )
     return dataset
-
-
-def _comparison(index: ImageIndex, options: FinetuneOptions) -> Callable[[int, int], bool]:
-    """Whether the files at two positions show the same picture."""
-    files = index.files
-
-    def alike(one: int, other: int) -> bool:
-        first, second = (
-            read_image(files[row], NEEDED, allow_truncated=options.allow_truncated)
-            for row in (one, other)
-        )
-        return same_picture(first, second)
-
-    return alike
