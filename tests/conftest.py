@@ -1,6 +1,11 @@
 """Fixtures: tiny pictures, a trained run, and the command line called in this process."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: there are as many of us as cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
