@@ -13,10 +13,12 @@ from transferkit.models.backbones import create_network
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.phases import Strategy, plan_phases
 from transferkit.reporting import SILENT, SilentReporter
-from transferkit.training.loop import Feed, Fit, TrainingSetup, Validation, fit
+from transferkit.training.loop import fit
 from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import create_optimizer
+from transferkit.training.progress import Fit
 from transferkit.training.schedule import Scheduler, create_schedule
+from transferkit.training.setup import Feed, TrainingSetup, Validation
 
 EPOCHS = 6
 

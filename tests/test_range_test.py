@@ -17,11 +17,11 @@ from transferkit.errors import TransferKitError
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.phases import Phase
 from transferkit.models.stages import HEAD, Stage
-from transferkit.training.loop import Feed, TrainingSetup
 from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.range_test import HIGHEST, LOWEST, STEPS, find_learning_rate, judge
 from transferkit.training.schedule import Scheduler, create_schedule
+from transferkit.training.setup import Feed, TrainingSetup
 
 SMALL = {
     "backbone": "test_resnet",

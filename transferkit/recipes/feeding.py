@@ -21,7 +21,7 @@ from transferkit.models.splitting import split
 from transferkit.recipes.frozen_layers import frozen_prefix, pictures_themselves
 from transferkit.recipes.settling import settle_views
 from transferkit.recipes.work import Work, require_all_readable
-from transferkit.training.loop import Feed, Validation
+from transferkit.training.setup import Feed, Validation
 
 
 @dataclass(frozen=True)

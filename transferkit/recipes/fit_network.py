@@ -34,7 +34,8 @@ from transferkit.recipes.training_setup import create_setup
 from transferkit.recipes.work import Work
 from transferkit.reporting import Reporter
 from transferkit.training.checkpoint import Checkpoints
-from transferkit.training.loop import Fit, fit
+from transferkit.training.loop import fit
+from transferkit.training.progress import Fit
 from transferkit.training.range_test import STEPS, RangeTest, find_learning_rate
 from transferkit.training.schedule import Scheduler
 

@@ -6,10 +6,10 @@ from transferkit.devices import create_scaler
 from transferkit.recipes.feeding import create_feed, create_stores
 from transferkit.recipes.settling import settle_batch_norm
 from transferkit.recipes.work import Work
-from transferkit.training.loop import TrainingSetup
 from transferkit.training.loss import Criterion, class_weights
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
+from transferkit.training.setup import TrainingSetup
 
 
 def create_setup(work: Work, rates: Mapping[str, float], scheduler: Scheduler) -> TrainingSetup:

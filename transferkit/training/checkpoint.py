@@ -24,7 +24,8 @@ from transferkit.files import whole_file, write_json
 from transferkit.interruption import deferred_stop
 from transferkit.models.weights import copy_tensors
 from transferkit.reporting import EpochRow
-from transferkit.training.loop import EpochSoFar, Fit, TrainingSetup, changing_tensors
+from transferkit.training.progress import EpochSoFar, Fit, changing_tensors
+from transferkit.training.setup import TrainingSetup
 
 _STATE, _TENSORS = "state.json", ".safetensors"
 _VERSION = 1

@@ -1,201 +1,24 @@
 """The training loop: phases of epochs of steps, an evaluation after each, the best epoch kept."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from transferkit.devices import Precision, autocast
 from transferkit.errors import DivergedError
-from transferkit.memory import Pieces
-from transferkit.models.freezing import BatchNorm, freeze, frozen_names, train_mode
+from transferkit.models.freezing import freeze, frozen_names, train_mode
 from transferkit.models.phases import Phase
 from transferkit.models.weights import copy_tensors
 from transferkit.reporting import EpochRow, Reporter
-from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import applied_rates, restart_thawed
+from transferkit.training.progress import EpochSoFar, Fit, Keeper, KeepNothing, changing_tensors
 from transferkit.training.proof import Digests, digests, require_unchanged
-from transferkit.training.schedule import Schedule
+from transferkit.training.setup import Feed, TrainingSetup
+from transferkit.training.step import training_step
 
 _SHOW_EVERY = 10
-_MAX_GRADIENT_NORM = 1.0
-
-Batches = Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
-"""Epoch and how many batches to leave out at first, to the others: what enters the trained part,
-(B, ...) float32, and (B,) int64 labels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Validation:
-    """How the module does on the validation images.
-
-    Attributes:
-        loss: Mean cross-entropy in nats.
-        accuracy: A fraction.
-        probabilities: (N, C) float32.
-    """
-
-    loss: float
-    accuracy: float
-    probabilities: NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Feed:
-    """What is trained in a phase, and on what.
-
-    Attributes:
-        trained: The part of the module behind what is frozen, or all of it: to logits (B, C).
-        prepare: Computes what an epoch reads and nothing has computed yet.
-        batches: Gives an epoch's batches from one on, on the device.
-        validate: Looks at the validation images.
-    """
-
-    trained: Callable[[Tensor], Tensor]
-    prepare: Callable[[int], None]
-    batches: Batches
-    validate: Callable[[], Validation]
-
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's batches, with what they need computed first."""
-        self.prepare(epoch)
-        return self.batches(epoch, 0)
-
-
-@dataclass(frozen=True)
-class TrainingSetup:
-    """Everything that takes part in an epoch.
-
-    Attributes:
-        module: On its device.
-        trained: Names of the parameters that are trained at some time.
-        device: Where it is.
-        precision: What its layers compute in.
-        scaler: For gradients in fp16.
-        optimizer: Holds every parameter that is trained at some time.
-        schedule: Steps once a batch.
-        criterion: The loss.
-        batch_norm: `eval` or `train`, for the trainable stages.
-        feed: Gives what the trained part of the module reads, once it is frozen for a phase.
-        images_per_epoch: How many training images an epoch has.
-        pieces: How much of a batch fits in memory.
-    """
-
-    module: nn.Module
-    trained: frozenset[str]
-    device: torch.device
-    precision: Precision
-    scaler: torch.amp.GradScaler
-    optimizer: Optimizer
-    schedule: Schedule
-    criterion: Criterion
-    batch_norm: BatchNorm
-    feed: Callable[[Phase], Feed]
-    images_per_epoch: int
-    pieces: Pieces = field(default_factory=Pieces)
-
-
-@dataclass(eq=False)
-class EpochSoFar:
-    """How far an epoch has come.
-
-    Attributes:
-        steps: Batches done.
-        images: Images in them.
-        loss_sum: Of their losses, a scalar on the device.
-        correct: How many of the images were classified rightly, likewise.
-        frozen_seconds: Wall time of the frozen layers so far.
-        training_seconds: Of the steps.
-        rates: The (head, backbone) learning rates of the last step.
-    """
-
-    steps: int
-    images: int
-    loss_sum: Tensor
-    correct: Tensor
-    frozen_seconds: float = 0.0
-    training_seconds: float = 0.0
-    rates: tuple[float, float] = (0.0, 0.0)
-
-    @classmethod
-    def begin(cls, device: torch.device) -> "EpochSoFar":
-        """None of it."""
-        return cls(0, 0, torch.zeros((), device=device), torch.zeros((), device=device))
-
-
-@dataclass
-class Fit:
-    """How far training has come; with the states of module, optimizer and schedule it can go on.
-
-    Attributes:
-        history: One row an epoch.
-        epoch: The epoch after them, where it has begun.
-        best: Position in `history` of the best epoch, -1 before the first.
-        best_state: What had changed by then, by name.
-        best_probabilities: (N, C) float32, what that epoch's module said of the validation images.
-        frozen: Phase -> how many tensors were frozen in it, and found unchanged after it.
-        images: Training images seen.
-        frozen_seconds: Wall time of the frozen layers, where they are computed beforehand.
-        training_seconds: Of training.
-        evaluation_seconds: Of validation.
-    """
-
-    history: list[EpochRow] = field(default_factory=list)
-    epoch: EpochSoFar | None = None
-    best: int = -1
-    best_state: dict[str, Tensor] = field(default_factory=dict)
-    best_probabilities: NDArray[np.float32] | None = None
-    frozen: dict[str, int] = field(default_factory=dict)
-    images: int = 0
-    frozen_seconds: float = 0.0
-    training_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all of it."""
-        begun = self.epoch.frozen_seconds + self.epoch.training_seconds if self.epoch else 0.0
-        return begun + self.frozen_seconds + self.training_seconds + self.evaluation_seconds
-
-
-class Keeper(Protocol):
-    """Keeps how far a run has come."""
-
-    def deferring_stop(self, setup: TrainingSetup, fit: Fit) -> AbstractContextManager[None]:
-        """Within it `after_step` says when the run stops, or the block's end."""
-
-    def after_step(self, setup: TrainingSetup, fit: Fit) -> None:
-        """A step is done, and counted in `fit.epoch`; raises when the run is to stop."""
-
-    def after_epoch(self, setup: TrainingSetup, fit: Fit) -> None:
-        """An epoch is done; if it is its phase's last, what was frozen has been proved."""
-
-    def save(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Keep the present state: the run is being stopped."""
-
-
-class KeepNothing:
-    """Keeps nothing and stops nothing."""
-
-    def deferring_stop(self, setup: TrainingSetup, fit: Fit) -> AbstractContextManager[None]:
-        """Nothing."""
-        return nullcontext()
-
-    def after_step(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Nothing."""
-
-    def after_epoch(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Nothing."""
-
-    def save(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Nothing."""
 
 
 def fit(
@@ -403,72 +226,8 @@ def _require_finite(which: str, loss: float, epoch: int) -> None:
         )
 
 
-def training_step(
-    setup: TrainingSetup, trained: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Take one step on a batch.
-
-    Args:
-        setup: What takes part.
-        trained: To logits.
-        inputs: What it reads, (B, ...).
-        labels: (B,) int64.
-
-    Returns:
-        The loss, a scalar, and the logits (B, C), both without gradient.
-    """
-    random = torch.get_rng_state()
-
-    def undo() -> None:
-        setup.optimizer.zero_grad()
-        torch.set_rng_state(random)
-
-    loss, logits = setup.pieces.run(
-        len(labels), lambda size: _add_gradients(setup, trained, inputs, labels, size), undo
-    )
-    setup.scaler.unscale_(setup.optimizer)
-    trainable = [p for p in setup.module.parameters() if p.requires_grad]
-    nn.utils.clip_grad_norm_(trainable, max_norm=_MAX_GRADIENT_NORM)
-    setup.scaler.step(setup.optimizer)
-    setup.scaler.update()
-    setup.schedule.step()
-    setup.optimizer.zero_grad()
-    return loss, logits
-
-
-def _add_gradients(
-    setup: TrainingSetup,
-    trained: Callable[[Tensor], Tensor],
-    inputs: Tensor,
-    labels: Tensor,
-    size: int,
-) -> tuple[Tensor, Tensor]:
-    """Add up the gradients of a batch's loss, so many images at a time."""
-    losses, outputs = [], []
-    for part, part_labels in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
-        with autocast(setup.device, setup.precision):
-            logits = trained(part)
-        loss = setup.criterion(logits.float(), part_labels)
-        if size < len(labels):
-            # The loss is a mean: of parts each counts by the weight of its images.
-            loss = loss * setup.criterion.weight(part_labels) / setup.criterion.weight(labels)
-        setup.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
-        outputs.append(logits.detach())
-    if len(losses) == 1:
-        return losses[0], outputs[0]
-    return torch.stack(losses).sum(), torch.cat(outputs)
-
-
 def _better(row: EpochRow, result: Fit) -> bool:
     if result.best < 0:
         return True
     best = result.history[result.best]
     return (row.val_accuracy, -row.val_loss) > (best.val_accuracy, -best.val_loss)
-
-
-def changing_tensors(module: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
-    """Copies of the parameters that are trained at some time, and of all buffers, by name."""
-    # What is frozen in every phase cannot have changed; BatchNorm's buffers of trained parts can.
-    frozen = {name for name, _ in module.named_parameters()} - set(trained)
-    return {k: v.detach().clone() for k, v in module.state_dict().items() if k not in frozen}

@@ -16,7 +16,8 @@ from transferkit.errors import TransferKitError
 from transferkit.models.freezing import freeze, train_mode
 from transferkit.models.phases import Phase
 from transferkit.models.stages import HEAD
-from transferkit.training.loop import Feed, TrainingSetup, training_step
+from transferkit.training.setup import Feed, TrainingSetup
+from transferkit.training.step import training_step
 
 STEPS = 60
 LOWEST, HIGHEST = 1e-6, 1.0
