@@ -393,7 +393,7 @@ def test_cache__lists_and_clears_what_runs_have_left(cli, image_folder, tmp_path
     (line,) = (line for line in lines if '"test_resnet, what is frozen",24,' in line)
     key = line.split(",")[0]
 
-    assert header == "entry,what,images,MB,last used"
+    assert header == "entry,what,rows,MB,last used"
     assert [line for line in lines if f"images of {image_folder}, checked" in line]
     assert key in cli("cache", key).out
     assert cli("cache", "nonsense").err.startswith("error: unknown cache entry 'nonsense'")

@@ -237,6 +237,34 @@ def test_resume__goes_on_where_it_was_stopped_between_epochs(
     assert_alike(run, uninterrupted("partial"))
 
 
+def test_resume__clears_away_what_a_killed_process_had_not_finished(
+    image_folder, tmp_path, monkeypatch
+):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, epochs=3)
+    for name in (".transferkit-0123", "other.safetensors"):
+        (run / "checkpoint" / name).write_bytes(b"half")
+    left = []
+    monkeypatch.setattr(
+        checkpoint.Checkpoints,
+        "after_step",
+        lambda *_: left.extend(p.name for p in (run / "checkpoint").iterdir()),
+    )
+    monkeypatch.setattr(checkpoint, "_WORTH", 1e6)
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert {".transferkit-0123", "other.safetensors"}.isdisjoint(left)
+    assert "state.json" in left
+
+
+def test_resume__says_when_a_run_was_stopped_before_it_began(image_folder, tmp_path, monkeypatch):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, epochs=3)
+    (run / "split.csv").unlink()
+
+    with pytest.raises(OutputError, match=r"stopped before it had written split\.csv"):
+        transferkit.finetune(image_folder, run, resume=True)
+
+
 def test_checkpoint__the_one_before_survives_a_full_device(
     image_folder, tmp_path, monkeypatch, uninterrupted
 ):

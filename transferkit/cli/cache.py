@@ -9,7 +9,7 @@ from transferkit.recipes.options import CacheOptions
 
 @takes(CacheOptions)
 def cache(options: CacheOptions) -> None:
-    """List what frozen layers gave and is kept for later runs, or clear it.
+    """List what frozen layers gave and what was found in images, kept for later runs; or clear it.
 
     A table in a terminal, CSV in a pipe. It is in $TRANSFERKIT_CACHE, else in transferkit/ of the
     user's cache folder.
@@ -25,7 +25,7 @@ def cache(options: CacheOptions) -> None:
     if options.clear:
         console.print(f"removed {len(entries)} entries, {total / 1e6:.1f} MB", soft_wrap=True)
         return
-    columns = ("entry", "what", "images", "MB", "last used")
+    columns = ("entry", "what", "rows", "MB", "last used")
     shown = [
         (
             entry.key,

@@ -9,7 +9,7 @@ from typing import Any
 from transferkit.errors import OptionError, OutputError
 from transferkit.recipes.declaration import changed, flag_of
 from transferkit.recipes.finetune_options import FinetuneOptions
-from transferkit.recipes.run_folder import METRICS, OPTIONS
+from transferkit.recipes.run_folder import METRICS, OPTIONS, SPLIT
 
 GIVEN = "given"
 """The key of options.json under which stands what was asked for, apart from what came of it."""
@@ -72,6 +72,11 @@ def recorded_options(run: Path) -> Mapping[str, Any]:
         raise OutputError(
             f"{run}: nothing to go on with, it has no {OPTIONS}; name the --output of a run that "
             "was stopped, or leave out --resume to begin one"
+        )
+    if not (run / SPLIT).is_file():
+        raise OutputError(
+            f"{run}: nothing to go on with, it was stopped before it had written {SPLIT}; begin "
+            "anew with --overwrite"
         )
     try:
         recorded = json.loads(path.read_text("utf-8"))

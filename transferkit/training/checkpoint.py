@@ -31,7 +31,6 @@ _STATE, _TENSORS = "state.json", ".safetensors"
 _VERSION = 1
 _WORTH = 20
 """How many times as long as writing took, training goes on until the next epoch is written."""
-_TENSOR, _TUPLE, _DICT = "__tensor__", "__tuple__", "__dict__"
 
 
 class Checkpoints:
@@ -122,9 +121,14 @@ def save_checkpoint(folder: Path, setup: TrainingSetup, fit: Fit) -> None:
     with whole_file(folder / name, size=size) as temporary:
         save_file(tensors, temporary)
     write_json(folder / _STATE, {"tensors": name, **state})
-    for old in folder.glob(f"*{_TENSORS}"):
-        if old.name != name:
-            old.unlink(missing_ok=True)
+    _keep_only(folder, name)
+
+
+def _keep_only(folder: Path, tensors: str) -> None:
+    """Remove other tensors, and what a killed process had not written whole."""
+    for file in folder.iterdir():
+        if file.name not in (_STATE, tensors):
+            file.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, setup: TrainingSetup) -> Fit | None:
@@ -150,8 +154,8 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> Fit | None:
                 f"{path}: is of version {state['version']}, expected {_VERSION}; go on with the "
                 "transferkit that wrote it, or begin anew with --overwrite"
             )
-        tensors = load_file(folder / Path(state["tensors"]).name)
-        return _restore(state, tensors, setup)
+        name = Path(state["tensors"]).name
+        fit = _restore(state, load_file(folder / name), setup)
     except BundleError:
         raise
     except Exception as error:
@@ -161,6 +165,8 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> Fit | None:
             f"{path}: cannot be read ({type(error).__name__}: {reason}); begin anew with "
             "--overwrite"
         ) from error
+    _keep_only(folder, name)
+    return fit
 
 
 _PLAIN = tuple(
@@ -217,14 +223,14 @@ def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     match value:
         case Tensor():
             tensors[name] = value.detach().cpu().contiguous()
-            return {_TENSOR: name}
+            return {"__tensor__": name}
         case dict():
             # As pairs: JSON's own keys are strings, an optimizer's are numbers too.
             packed = [[key, _pack(each, f"{name}.{key}", tensors)] for key, each in value.items()]
-            return {_DICT: packed}
+            return {"__dict__": packed}
         case tuple() | list():
             items = [_pack(each, f"{name}.{i}", tensors) for i, each in enumerate(value)]
-            return {_TUPLE: items} if isinstance(value, tuple) else items
+            return {"__tuple__": items} if isinstance(value, tuple) else items
         case None | bool() | int() | float() | str():
             return value
     raise TypeError(f"{name}: {type(value).__name__} has no place in a checkpoint")
