@@ -99,7 +99,7 @@ def test_create_network__says_which_image_size_cannot_work(name):
 
 
 def test_create_network__says_when_there_are_no_published_weights():
-    with pytest.raises(WeightsError, match="no published weights for test_resnet2; give a weights"):
+    with pytest.raises(WeightsError, match="no published weights for test_resnet2; take -b nano"):
         Origin(TIMM, "test_resnet2", {}).weights_file()
 
 

@@ -103,7 +103,7 @@ def test_download__a_truncated_file_is_refused(weights, tmp_path):
 
     assert answer.startswith(f"WeightsError: cannot download model.safetensors of {REPOSITORY}")
     assert "--weights PATH" in answer
-    assert local == ["edges8"]
+    assert local == ["nano", "edges8"]
 
 
 def test_download__a_file_with_another_digest_is_refused_and_removed(network, weights, tmp_path):
@@ -123,11 +123,11 @@ def test_download__an_unreachable_hub_is_one_line_with_advice(tmp_path):
     assert answer.startswith(
         f"WeightsError: cannot reach the model hub http://127.0.0.1:9 to download {REPOSITORY}"
     )
-    for advice in ("--weights PATH", "--weights none", "transferkit backbones --local"):
+    for advice in ("-b nano", "--weights PATH", "--weights none", "transferkit backbones --local"):
         assert advice in answer
         assert advice in url
     assert "\n" not in answer + url
-    assert local == ["edges8"]
+    assert local == ["nano", "edges8"]
 
 
 def test_download__a_classifier_on_features_comes_with_its_network(

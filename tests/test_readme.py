@@ -41,5 +41,5 @@ def test_readme__ci_calls_its_test_command_as_it_stands():
 def test_readme__first_command_needs_no_download_and_says_so():
     (command,) = re.findall(r"```sh\n(.*uv run transferkit finetune sample_data.*)\n```", README)
 
-    assert "--weights none" in command
-    assert "trains from scratch" in README
+    assert command.endswith("finetune sample_data/cats -b nano")
+    assert "pictures made by formula" in README

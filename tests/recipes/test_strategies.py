@@ -64,6 +64,24 @@ def test_full__begins_with_the_head_alone_where_weights_are_pretrained(
     assert dict(plan.settings)["strategy"] == "full (everything)"
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 1e-2),
+        ({"learning_rate": 2e-3}, 2e-3),
+        ({"learning_rate": "auto"}, 1e-3),
+        ({"unfreeze": "last:1"}, 1e-3),
+        ({"strategy": "full"}, 1e-3),
+    ],
+)
+def test_plan__a_head_alone_learns_at_a_larger_rate(image_folder, settings, expected):
+    from transferkit.recipes.finetune import finetune
+
+    plan = finetune(FinetuneOptions(image_folder, dry_run=True, **SMALL | settings)).plan
+
+    assert plan.stages[-1].learning_rate == expected
+
+
 def test_full__from_random_weights_spares_nothing(image_folder):
     from transferkit.recipes.finetune import finetune
 

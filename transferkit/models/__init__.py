@@ -6,5 +6,8 @@ PRETRAINED = "pretrained"
 EDGES8 = "edges8"
 """The hand-made backbone that needs no download."""
 
+NANO = "nano"
+"""The small pretrained backbone that comes with the package."""
+
 NO_WEIGHTS = "none"
 """What `--weights` takes for random weights."""

@@ -10,6 +10,7 @@ from huggingface_hub.errors import CacheNotFound
 from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_tag
 
 from transferkit.models.edges_source import EDGES
+from transferkit.models.origin import embedded_folders
 from transferkit.models.timm_source import TIMM
 from transferkit.models.torchvision_source import TORCHVISION, weights_config
 from transferkit.models.weights import HUB_FILES
@@ -31,12 +32,14 @@ class BackboneEntry:
 
 
 def list_backbones() -> Iterator[BackboneEntry]:
-    """Every backbone that can be named: by formula, timm's, torchvision's, each sorted."""
+    """Every backbone that can be named: what needs no download, timm's, torchvision's."""
     local = _local_names()
     tags: dict[str, list[str]] = {}
     for name in list_pretrained():
         architecture, tag = split_model_name_tag(name)
         tags.setdefault(architecture, []).append(tag)
+    for name in embedded_folders():
+        yield BackboneEntry(name, ("embedded",), True)
     for name in EDGES.names():
         yield BackboneEntry(name, ("by formula",), True)
     for name in TIMM.names():

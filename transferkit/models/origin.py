@@ -1,7 +1,8 @@
 """Look up what a name stands for: the library, the architecture, the weights' configuration.
 
-A name is timm's, with or without a weights tag; `torchvision:NAME`; `hf-hub:OWNER/NAME`; or
-`local-dir:PATH`, a folder with config.json and weights such as a run's model/.
+A name is timm's, with or without a weights tag; `torchvision:NAME`; `hf-hub:OWNER/NAME`;
+`local-dir:PATH`, a folder with config.json and weights such as a run's model/; or that of a
+backbone which comes with the package.
 """
 
 import json
@@ -14,6 +15,7 @@ from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_ta
 
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import UnknownNameError, WeightsError
+from transferkit.models import NANO
 from transferkit.models.edges_source import EDGES, edges_config
 from transferkit.models.network import Source
 from transferkit.models.timm_source import TIMM
@@ -22,6 +24,8 @@ from transferkit.models.weights import HUB_FILES, hub_file, url_file
 
 SOURCES: tuple[Source, ...] = (EDGES, TORCHVISION, TIMM)
 """Everything that backbones come from."""
+
+_EMBEDDED = Path(__file__).with_name("embedded")
 
 LOCAL_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
@@ -32,8 +36,9 @@ _REFUSED_ARGUMENTS = frozenset(
     )
 )
 _ADVICE = (
-    "give a weights file with --weights PATH, train from scratch with --weights none, or see what "
-    "is on this machine with: transferkit backbones --local"
+    f"take -b {NANO}, the small backbone that comes with transferkit, give a weights file with "
+    "--weights PATH, train from scratch with --weights none, or see what is on this machine with: "
+    "transferkit backbones --local"
 )
 
 
@@ -79,6 +84,11 @@ class Origin:
         )
 
 
+def embedded_folders() -> dict[str, Path]:
+    """The backbones that come with the package: names to folders, which are read like any."""
+    return {file.parent.name: file.parent for file in sorted(_EMBEDDED.glob("*/config.json"))}
+
+
 def find_backbone(name: str) -> Origin:
     """Look a backbone up by name; nothing is built, and only `hf-hub:` touches the network.
 
@@ -87,8 +97,7 @@ def find_backbone(name: str) -> Origin:
         WeightsError: When a folder or repository has no usable config.json.
     """
     if name.startswith(LOCAL_PREFIX):
-        folder = Path(name.removeprefix(LOCAL_PREFIX))
-        return _from_config(folder / "config.json", folder=folder)
+        return _from_folder(Path(name.removeprefix(LOCAL_PREFIX)))
     if name.startswith(HUB_PREFIX):
         repository = name.removeprefix(HUB_PREFIX)
         file = hub_file(repository, ("config.json",), advice=_ADVICE)
@@ -98,6 +107,8 @@ def find_backbone(name: str) -> Origin:
         if architecture not in TORCHVISION.names():
             raise _unknown(name)
         return Origin(TORCHVISION, architecture, weights_config(architecture))
+    if folder := embedded_folders().get(name):
+        return _from_folder(folder)
     if name in EDGES.names():
         return Origin(EDGES, name, edges_config())
     architecture, tag = split_model_name_tag(name)
@@ -121,7 +132,12 @@ def _unknown(name: str) -> UnknownNameError:
             "backbone", name, [], f"torchvision has it: {TORCHVISION.prefix}{bare}"
         )
     known = [f"{source.prefix}{n}" for source in SOURCES for n in source.names()]
+    known += embedded_folders()
     return UnknownNameError("backbone", name, known, _SEARCH_HINT)
+
+
+def _from_folder(folder: Path) -> Origin:
+    return _from_config(folder / "config.json", folder=folder)
 
 
 def _from_config(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from types import NoneType
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from transferkit.errors import OptionError
 
@@ -106,14 +106,17 @@ def number_or_auto(text: str) -> int | None:
     return int(text)
 
 
-def rate_spread_or_auto(text: str) -> float | tuple[float, float] | None:
-    """`auto` as None, `A:B` as a pair, anything else as a number.
+AUTO: Literal["auto"] = "auto"
+
+
+def rate_spread_or_auto(text: str) -> float | tuple[float, float] | Literal["auto"]:
+    """`auto` as it is, `A:B` as a pair, anything else as a number.
 
     Raises:
         ValueError: When it is none of these.
     """
-    if text == "auto":
-        return None
+    if text == AUTO:
+        return AUTO
     try:
         lowest, colon, highest = text.partition(":")
         return (float(lowest), float(highest)) if colon else float(text)
@@ -135,7 +138,7 @@ class Options:
             object.__setattr__(self, entry.name, value)
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers if within is not None else ():
-                if number is not None and number not in within:
+                if number not in (None, AUTO) and number not in within:
                     raise OptionError(f"{flag_of(entry)}: got {number}, expected {within}")
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from transferkit.classifiers import Classifier
 from transferkit.data.augment import Augment
@@ -10,6 +11,7 @@ from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.freezing import BatchNorm, check_unfreeze
 from transferkit.models.phases import Strategy
 from transferkit.recipes.declaration import (
+    AUTO,
     Range,
     changed,
     option,
@@ -116,8 +118,8 @@ class FinetuneOptions(ClassifierOptions):
         within=Range(0, 1000),
         show_default="1 for the head alone, 4 for last stages, else and with strong augmentation 0",
     )
-    learning_rate: float | tuple[float, float] | None = option(
-        1e-3,
+    learning_rate: float | tuple[float, float] | Literal["auto"] | None = option(
+        None,
         panel=TRAINING,
         flags=("--lr",),
         help="Learning rate of the head; A:B spreads them from A for the stem to B for the head; "
@@ -125,6 +127,7 @@ class FinetuneOptions(ClassifierOptions):
         within=Range(0, open_low=True),
         parse=rate_spread_or_auto,
         metavar="X|A:B|auto",
+        show_default="1e-2 for the head alone, else 1e-3",
     )
     backbone_learning_rate: float | None = option(
         None,
@@ -198,7 +201,7 @@ class FinetuneOptions(ClassifierOptions):
             )
         if self.thaw_every is not None and self.strategy is not Strategy.GRADUAL:
             raise OptionError(f"--thaw-every is for --strategy gradual, not for {self.strategy}")
-        if partial and self.unfreeze == "head":
+        if self.trains_head_alone:
             of_the_backbone = {
                 "--freeze-epochs": bool(self.freeze_epochs),
                 "--bn": self.bn is not BatchNorm.AUTO,
@@ -242,9 +245,14 @@ class FinetuneOptions(ClassifierOptions):
         return self.weights == NO_WEIGHTS
 
     @property
+    def trains_head_alone(self) -> bool:
+        """Whether nothing but the new head is trained, in any epoch."""
+        return self.strategy is Strategy.PARTIAL and self.unfreeze == "head"
+
+    @property
     def tests_rates(self) -> bool:
         """Whether learning rates are tested before training."""
-        return self.find_lr or self.learning_rate is None
+        return self.find_lr or self.learning_rate == AUTO
 
     @property
     def epochs_per_thaw(self) -> int:

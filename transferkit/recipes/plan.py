@@ -6,12 +6,14 @@ from transferkit.data.augment import Augment
 from transferkit.data.dataset import Dataset
 from transferkit.devices import Cache
 from transferkit.errors import OptionError, name_some
-from transferkit.models import EDGES8
+from transferkit.models import EDGES8, PRETRAINED
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.network import Network
+from transferkit.models.origin import embedded_folders
 from transferkit.models.phases import Phase, Strategy
 from transferkit.models.stages import HEAD, Stage
 from transferkit.recipes.caching import PhaseCache, describe_size
+from transferkit.recipes.declaration import AUTO
 from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.recipes.settling import settle_batch_norm, settle_views
 from transferkit.reporting import PhaseRow, Plan, StageRow
@@ -90,6 +92,8 @@ def describe_weights(options: FinetuneOptions) -> str:
     """What the backbone begins with, in a line."""
     if options.backbone == EDGES8:
         return "made by formula"
+    if options.weights == PRETRAINED and options.backbone in embedded_folders():
+        return "pretrained on pictures made by formula, not on ImageNet"
     if not options.from_scratch:
         return options.weights
     match options.strategy:
@@ -165,7 +169,7 @@ def _strategy(options: FinetuneOptions, reached: str) -> str:
 
 
 def _schedule(options: FinetuneOptions, rates: Mapping[str, float]) -> str:
-    if options.learning_rate is None:
+    if options.learning_rate == AUTO:
         return (
             f"{options.scheduler} schedule, --lr auto: the rates below are scaled from the head's "
             f"{rates[HEAD]:.1e} to what the range test suggests"

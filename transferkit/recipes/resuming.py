@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transferkit.errors import OptionError, OutputError
-from transferkit.recipes.declaration import changed, flag_of
+from transferkit.recipes.declaration import AUTO, changed, flag_of
 from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.recipes.run_folder import METRICS, OPTIONS, SPLIT
 
@@ -49,7 +49,7 @@ def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
                 f"{flag_of(entry)}: got {mine}, and the run in {run} began with {its}; leave the "
                 "option out to go on as it began, or begin anew with --overwrite"
             )
-    if began.learning_rate is None:
+    if began.learning_rate == AUTO:
         # Its range test is done.
         rate = recorded["learning_rate"]
         began = FinetuneOptions(**{**recorded[GIVEN], **free, **call, "learning_rate": rate})

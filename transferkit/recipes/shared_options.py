@@ -21,7 +21,7 @@ DEFAULT_BACKBONE = "resnet18"
 DATA_HELP = "Folder of images, one subfolder a class; or train/, val/ and test/ of such folders."
 BACKBONE_HELP = (
     "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME, "
-    "local-dir:PATH, or edges8, which needs no download; see: transferkit backbones."
+    "local-dir:PATH, or, with no download, nano or edges8; see: transferkit backbones."
 )
 WEIGHTS_HELP = "pretrained, none (random weights), or a .safetensors or .pth file."
 MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."

@@ -1,0 +1,80 @@
+"""The backbone in training: what it learns from, and the heads that are thrown away afterwards."""
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from views import MEAN, STD
+
+ARCHITECTURE = "resnet18"
+MODEL_ARGS: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [48, 96, 192, 384]}
+_PROJECTED = 128
+_TEMPERATURE = 0.2
+_COLOUR_WEIGHT = 0.2
+_LEVELS = 4
+"""Of each channel, in the histograms of colours."""
+
+
+class Learner(nn.Module):
+    """The backbone with a head for each of two tasks.
+
+    Two views of one picture shall be near each other and far from all others (Chen et al., A
+    Simple Framework for Contrastive Learning of Visual Representations, ICML 2020). That makes
+    features forget colours, which views do not share and photographs are told apart by, so the
+    second task is to tell a view's own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = timm.create_model(ARCHITECTURE, num_classes=0, **MODEL_ARGS)
+        width = self.backbone.num_features
+        self.projection = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.BatchNorm1d(2 * width), nn.ReLU(),
+            nn.Linear(2 * width, _PROJECTED),
+        )  # fmt: skip
+        self.colours = nn.Linear(width, 2 * _LEVELS**3)
+
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) to (B, 128) of length one, and to histograms (B, 128)."""
+        features = self.backbone(views)
+        projected = functional.normalize(self.projection(features).float(), dim=1)
+        return projected, self.colours(features).float()
+
+    def loss(self, first: Tensor, second: Tensor) -> Tensor:
+        """What both tasks have left to do, for two views (B, 3, H, W) of each picture."""
+        views = torch.cat([first, second])
+        projected, told = self(views.contiguous(memory_format=torch.channels_last))
+        return _contrast(projected) + _COLOUR_WEIGHT * _unexplained(told, colour_histograms(views))
+
+
+def _contrast(projected: Tensor) -> Tensor:
+    """NT-Xent: each of 2 B vectors finds the other of its picture among all."""
+    likeness = projected @ projected.T / _TEMPERATURE
+    likeness.fill_diagonal_(-torch.inf)
+    count = len(projected)
+    partners = torch.arange(count, device=projected.device).roll(count // 2)
+    return functional.cross_entropy(likeness, partners)
+
+
+def _unexplained(told: Tensor, actual: Tensor) -> Tensor:
+    """The mean share of each column's variance that is left, 1 for a guess of the mean."""
+    return ((told - actual).square().mean(0) / (actual.var(0) + 1e-4)).mean()
+
+
+def colour_histograms(views: Tensor) -> Tensor:
+    """Of the middle and of the rim of normalised views, (B, 3, H, W) to (B, 2 * 64).
+
+    Shares of 4 x 4 x 4 colours, by their square root, which makes small ones count.
+    """
+    count, _, height, width = views.shape
+    levels = ((views * STD + MEAN) * _LEVELS).long().clamp(0, _LEVELS - 1)
+    colour = (levels[:, 0] * _LEVELS + levels[:, 1]) * _LEVELS + levels[:, 2]
+    rim = torch.ones(height, width, dtype=torch.long, device=views.device)
+    rim[height // 4 : -(height // 4), width // 4 : -(width // 4)] = 0
+    bins = _LEVELS**3
+    picture = torch.arange(count, device=views.device)[:, None, None]
+    cells = (2 * picture + rim) * bins + colour
+    counts = torch.bincount(cells.flatten(), minlength=count * 2 * bins).view(count, 2, bins)
+    return (counts / counts.sum(2, keepdim=True)).sqrt().flatten(1)
