@@ -2,10 +2,10 @@
 
     python pretraining/train.py OUT --probe PHOTOS
 
-OUT/pictures is rendered once, OUT/state.pt written after every epoch, and an interrupted call, made
-again, goes on from there to the same weights. OUT/nano is what the package carries. Everything
-follows from the options and the seed. Real pictures only measure: every few epochs a logistic
-regression on frozen features says how far it has come, and nothing is learnt from them.
+OUT/pictures is rendered once, OUT/state.safetensors written after every epoch, and an interrupted
+call, made again, goes on from there to the same weights. OUT/nano is what the package carries.
+Everything follows from the options and the seed. Real pictures only measure: every few epochs a
+logistic regression on frozen features says how far it has come, and nothing is learnt from them.
 """
 
 import json
@@ -22,6 +22,7 @@ import torch
 import typer
 from learner import ARCHITECTURE, MODEL_ARGS, Learner
 from probe import probe
+from safetensors import safe_open
 from safetensors.torch import save
 from store import PictureStore
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ from transferkit.models.weights import tensors_digest
 
 _WARM_UP = 0.05
 _WEIGHT_DECAY = 0.05
+_SLOT = "optimizer."
+"""What stands before the names of the optimizer's tensors in the state."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Training:
     """
 
     def __init__(self, recipe: Recipe, store: PictureStore, out: Path) -> None:
-        """Begin, or go on from OUT/state.pt."""
+        """Begin, or go on from OUT/state.safetensors."""
         self.recipe, self.store, self.out = recipe, store, out
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(recipe.seed)
@@ -115,20 +118,32 @@ class Training:
         plain = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
         self.optimizer = torch.optim.AdamW([decayed, plain], lr=recipe.lr, fused=True)
         self.epoch = 0
-        self._state = out / "state.pt"
+        self._state = out / "state.safetensors"
         if self._state.exists():
             self._restore()
 
     def _restore(self) -> None:
-        state = torch.load(self._state, map_location=self.device, weights_only=True)
-        if state["recipe"] != asdict(self.recipe):
+        with safe_open(self._state, "pt") as file:
+            told = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if json.loads(told["recipe"]) != asdict(self.recipe):
             raise SystemExit(
-                f"{self._state}: was begun with {state['recipe']}, expected {asdict(self.recipe)}; "
+                f"{self._state}: was begun with {told['recipe']}, expected {asdict(self.recipe)}; "
                 "give the same options or another folder"
             )
-        self.learner.load_state_dict(state["learner"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch = state["epoch"]
+        self.learner.load_state_dict({name: tensors[name] for name in self.learner.state_dict()})
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith(_SLOT):
+                place, key = name.removeprefix(_SLOT).split(".")
+                slots.setdefault(int(place), {})[key] = tensor
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for place, slot in slots.items():
+            for key, tensor in slot.items():
+                if tensor.ndim:  # laid out like its parameter, as the fused step expects
+                    slot[key] = torch.empty_like(parameters[place]).copy_(tensor)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.epoch = int(told["epoch"])
 
     def run_epoch(self) -> float:
         """Train for one more epoch and keep its state; the mean loss."""
@@ -162,14 +177,13 @@ class Training:
             yield pictures.permute(0, 3, 1, 2).float() / 255
 
     def _keep(self) -> None:
-        state = {
-            "recipe": asdict(self.recipe),
-            "learner": self.learner.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch,
-        }
-        with whole_file(self._state) as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
+        tensors = dict(self.learner.state_dict())
+        for place, slot in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"{_SLOT}{place}.{key}": tensor for key, tensor in slot.items()}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        told = {"epoch": str(self.epoch), "recipe": json.dumps(asdict(self.recipe))}
+        with whole_file(self._state) as temporary:
+            temporary.write_bytes(save(tensors, metadata=told))
 
     def export(self) -> Path:
         """Write the backbone as the package carries it: half precision, and how it was made."""
