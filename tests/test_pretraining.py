@@ -26,8 +26,8 @@ def scripts(monkeypatch):
 
     monkeypatch.setattr(store, "_PART", 16)
     yield pictures, store, views, learner, train
-    for name in ("learner", "pictures", "probe", "store", "train", "views"):
-        sys.modules.pop(name, None)
+    for script in SCRIPTS.glob("*.py"):
+        sys.modules.pop(script.stem, None)
 
 
 @pytest.fixture
