@@ -9,7 +9,10 @@ from torch.nn import functional
 from views import MEAN, STD
 
 ARCHITECTURE = "resnet18"
-MODEL_ARGS: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [48, 96, 192, 384]}
+MODEL_ARGS: dict[str, Any] = {
+    "layers": [1, 1, 1, 1], "channels": [48, 96, 192, 384], "global_pool": "catavgmax",
+}  # fmt: skip
+"""The averages of a picture's last map, and beside them its maxima, which tell photographs apart."""
 _PROJECTED = 128
 _TEMPERATURE = 0.2
 _COLOUR_WEIGHT = 0.2
@@ -38,7 +41,8 @@ class Learner(nn.Module):
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) to (B, 128) of length one, and to histograms (B, 128)."""
-        features = self.backbone(views)
+        # Views are small, of so few places that maxima would say what averages do.
+        features = self.backbone(views)[:, : self.backbone.num_features]
         projected = functional.normalize(self.projection(features).float(), dim=1)
         return projected, self.colours(features).float()
 

@@ -208,7 +208,7 @@ _PRETRAINED_CFG = {
     "tag": "formula",
     "description": "Pretrained on pictures made by formula, not on photographs or ImageNet.",
     "license": "apache-2.0",
-    "input_size": [3, 224, 224],
+    "input_size": [3, 288, 288],
     "crop_pct": 0.95,
     "interpolation": "bicubic",
     "mean": [MEAN] * 3,
