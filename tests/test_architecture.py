@@ -112,6 +112,7 @@ COMMANDS = {
     "predict": option_classes.PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
     "backbones": option_classes.BackbonesOptions,
+    "inspect": option_classes.InspectOptions,
     "cache": option_classes.CacheOptions,
 }
 

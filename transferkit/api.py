@@ -1,23 +1,23 @@
 """The recipes as plain functions: a command's options as keywords, checked by type checkers."""
 
-import inspect
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import ParamSpec, TypeVar
 
-from transferkit.models.catalogue import BackboneEntry
-from transferkit.models.layer_table import LayerRow
-from transferkit.recipes.backbones import backbones, layers
+from transferkit.recipes.backbones import backbones as _backbones
 from transferkit.recipes.evaluate import evaluate as _evaluate
 from transferkit.recipes.extract_features import Extraction, to_finetune
 from transferkit.recipes.extract_features import extract_features as _extract_features
 from transferkit.recipes.finetune import finetune as _finetune
 from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.recipes.inspect import inspect as _inspect
 from transferkit.recipes.job import FinetuneResult
 from transferkit.recipes.options import (
     BackbonesOptions,
     EvaluateOptions,
     ExtractFeaturesOptions,
+    InspectOptions,
     PredictOptions,
 )
 from transferkit.recipes.predict import predict as _predict
@@ -34,7 +34,7 @@ def _from_keywords(options: Callable[_P, _O], recipe: Callable[[_O], _R]) -> Cal
         return recipe(options(*args, **kwargs))
 
     # What help() and editors show: the options, which the recipe's own signature hides.
-    call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+    call.__signature__ = signature(options)  # type: ignore[attr-defined]
     return call
 
 
@@ -52,13 +52,9 @@ def _extract_or_fit(options: ExtractFeaturesOptions) -> Extraction | FinetuneRes
     return _finetune(to_finetune(options)) if options.classifier else _extract_features(options)
 
 
-def _backbones_or_layers(options: BackbonesOptions) -> list[BackboneEntry] | list[LayerRow]:
-    """The backbones whose names match, or with `layers` those of one; see `backbones --help`."""
-    return layers(options) if options.layers else backbones(options)
-
-
 finetune = _from_keywords(FinetuneOptions, _finetune)
 extract_features = _from_keywords(ExtractFeaturesOptions, _extract_or_fit)
 predict = _from_keywords(PredictOptions, _all_predictions)
 evaluate = _from_keywords(EvaluateOptions, _evaluate)
-list_backbones = _from_keywords(BackbonesOptions, _backbones_or_layers)
+list_backbones = _from_keywords(BackbonesOptions, _backbones)
+inspect = _from_keywords(InspectOptions, _inspect)

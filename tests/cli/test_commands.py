@@ -13,7 +13,7 @@ import sys
 import pytest
 from conftest import TINY, make_classes, save_picture
 
-COMMANDS = ["finetune", "extract-features", "predict", "evaluate", "backbones"]
+COMMANDS = ["finetune", "extract-features", "predict", "evaluate", "backbones", "inspect"]
 
 
 def test_version(cli):
@@ -421,10 +421,11 @@ def test_commands__open_no_connection_when_every_name_is_local(
             ("evaluate", image_folder, "-m", run_folder, "-o", tmp_path / "metrics.json"),
             ("extract-features", image_folder, "-m", run_folder, "-o", tmp_path / "f.npz"),
             ("backbones", "--local"),
+            ("inspect", "resnet18"),
         )
     ]  # fmt: skip
 
-    assert codes == [0] * 6
+    assert codes == [0] * 7
 
 
 def test_finetune__says_how_long_it_will_take_and_where_the_time_went(cli, image_folder, tmp_path):

@@ -79,7 +79,7 @@ def test_extract_features__layers_and_maps(image_folder, tmp_path):
     )
     with pytest.raises(OptionError, match=r"a \.csv file holds no maps"):
         transferkit.extract_features(image_folder, tmp_path / "c.csv", pool="none", **SMALL)
-    with pytest.raises(UnknownNameError, match="transferkit backbones test_resnet --layers"):
+    with pytest.raises(UnknownNameError, match="transferkit inspect test_resnet"):
         transferkit.extract_features(image_folder, tmp_path / "c.npz", layer=("x",), **SMALL)
 
 

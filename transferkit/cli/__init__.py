@@ -17,6 +17,7 @@ from transferkit.cli.cache import cache
 from transferkit.cli.evaluate import evaluate
 from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
+from transferkit.cli.inspect import inspect
 from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.state import settings
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (finetune, extract_features, predict, evaluate, backbones, cache):
+for command in (finetune, extract_features, predict, evaluate, backbones, inspect, cache):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -91,8 +91,19 @@ class FeatureExtractor:
         """
         import torch
 
-        parts = self._parts(images)
+        parts = self._parts(images, self._pooled)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def maps(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute each layer's map, tokens of no position left out; `pool` has no say.
+
+        Args:
+            images: (B, 3, H, W) float32, normalised.
+
+        Returns:
+            Layer -> (B, C, h, w); a vector is a map of one position.
+        """
+        return dict(zip(self.layers, self._parts(images, self._map), strict=True))
 
     @property
     def inner_modules(self) -> frozenset[str]:
@@ -105,7 +116,7 @@ class FeatureExtractor:
         import torch
 
         with torch.inference_mode():
-            parts = self._parts(self.network.blank_image())
+            parts = self._parts(self.network.blank_image(), self._pooled)
         return tuple(tuple(part.shape[1:]) for part in parts)
 
     @property
@@ -122,14 +133,14 @@ class FeatureExtractor:
             for i in range(_count(shape))
         )
 
-    def _parts(self, images: Tensor) -> list[Tensor]:
-        """The pooled output of each layer, in the order of `layers`."""
+    def _parts(self, images: Tensor, form: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """The output of each layer in a form, in the order of `layers`."""
         inside = [name for name in self.layers if name not in (POOLED, PRELOGITS)]
         points = self._points if inside else {}
         taken: dict[str, Tensor] = {}
 
         def take(name: str, value: object) -> None:
-            taken[name] = self._pooled(_tensor(name, value, len(images)))
+            taken[name] = form(_tensor(name, value, len(images)))
 
         with _hooked(self.network.module, {n: points[n] for n in inside}, take):
             last_map, prelogits = self.network.forward_parts(images, head=bool(inside))
@@ -158,7 +169,7 @@ class FeatureExtractor:
             if name not in modules and name not in stages:
                 raise UnknownNameError(
                     "layer", name, [POOLED, PRELOGITS, *known, *modules],
-                    f"see: transferkit backbones {self.network.name} --layers",
+                    f"see: transferkit inspect {self.network.name}",
                 )  # fmt: skip
             points[name] = stages.get(name) or Point(name, entering=False)
         return points
@@ -172,6 +183,21 @@ class FeatureExtractor:
         if self.pool is Pool.AUTO and self.network.layout.class_token and self._has_prefix(x):
             return x[:, 0].clone().float()
         return _over_positions(self._positions(x).float(), self.pool)
+
+    def _map(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) of a map, tokens or a vector."""
+        if x.ndim == 2:
+            return x[:, :, None, None].clone().float()
+        if x.ndim == 4:
+            return (x.permute(0, 3, 1, 2) if self._channels_are_last(x) else x).clone().float()
+        tokens = self._positions(x)
+        _, high, wide = self.network.preprocessing.input_size
+        # Tokens keep no sides: theirs are in the proportion of the picture's.
+        height = round((tokens.shape[1] * high / wide) ** 0.5)
+        if tokens.shape[1] % height:
+            raise OptionError(f"--layer: {tokens.shape[1]} tokens of {self.network.name} are no "
+                              "map; name another")  # fmt: skip
+        return tokens.transpose(1, 2).reshape(len(x), -1, height, tokens.shape[1] // height).float()
 
     def _has_prefix(self, x: Tensor) -> bool:
         """Whether tokens begin with those that stand for no position, as the last ones do."""
@@ -192,10 +218,12 @@ class FeatureExtractor:
         """(B, positions, channels) of a map or of tokens."""
         if x.ndim == 3:
             return x[:, self.network.layout.prefix_tokens :] if self._has_prefix(x) else x
-        _, a, b, c = x.shape
+        return x.flatten(1, 2) if self._channels_are_last(x) else x.flatten(2).transpose(1, 2)
+
+    def _channels_are_last(self, x: Tensor) -> bool:
         # Maps are square, so that two equal sizes are height and width; else the network's habit.
-        last = a == b != c or (a == b and self.network.layout.channels_last)
-        return x.flatten(1, 2) if last else x.flatten(2).transpose(1, 2)
+        _, a, b, c = x.shape
+        return a == b != c or (a == b and self.network.layout.channels_last)
 
 
 def stage_points(network: Network) -> dict[str, Point]:

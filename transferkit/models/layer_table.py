@@ -1,20 +1,21 @@
-"""The layers of a network in order of execution, each with its output, stride and receptive field.
+"""The layers of a network in order of execution: settings, outputs, receptive fields, parameters.
 
-A blank image runs through, and every operation on the way says how far a number of its output
-looks back. The recurrence is that of Araujo, Norris and Sim, Computing Receptive Fields of
-Convolutional Neural Networks, Distill 2019: a window of k pixels and step s, over numbers that see
-`size` pixels and lie `stride` pixels apart, sees size + (k - 1) * stride and lies stride * s apart.
+All of it is measured on a pass of a blank image, and what the formulas of `arithmetic.py` say is
+compared with it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from enum import StrEnum
+from itertools import chain
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
 from transferkit.errors import OptionError
+from transferkit.models.arithmetic import Sides
+from transferkit.models.blank_pass import BlankPass, Done, trace_modules
 from transferkit.models.features import (
     POOLED,
     PRELOGITS,
@@ -26,235 +27,161 @@ from transferkit.models.features import (
 from transferkit.models.network import Network
 
 
+class Role(StrEnum):
+    """What a row of the table stands for.
+
+    `stage`: `pooled`, `prelogits`, a stage or the head. `layer`: a module that computes something
+    itself. `module`: one whose work is that of the layers inside it, or of the one around it.
+    `parameter`: one that no layer holds, such as a class token.
+    """
+
+    STAGE = "stage"
+    LAYER = "layer"
+    MODULE = "module"
+    PARAMETER = "parameter"
+
+
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer that features can be taken from.
+    """A layer of a network.
 
     Attributes:
-        name: What `--layer` takes.
+        name: What `--layer` takes, where it is `takable`.
         kind: The module's class; for a stage its modules.
-        output: Shape for one picture, without the batch.
-        stride: Pixels between neighbours of its map; None where it has no regular map.
+        role: What it stands for.
+        output: Shape for one picture, without the batch; of a parameter its own.
+        weights: How many numbers its parameters hold, its parts' included, without the biases.
+        biases: How many its biases hold: the parameters that are called so.
+        effective_stride: Pixels between neighbours of its map; None where it has no regular map.
         receptive_field: Side in pixels of what one number of it sees; None where that is the whole
             picture, or no square.
-        parameters: How many numbers its parameters hold, its parts' included.
+        kernel: Sides of its window; None where it has none.
+        stride: From one position of the window to the next, in positions of its input.
+        padding: Rows and columns added at each end, or `same`.
+        agrees: Whether the formulas give the same output and parameters; None where there are none.
+        takable: Whether features can be taken from it.
     """
 
     name: str
     kind: str
-    output: tuple[int, ...]
-    stride: int | None
-    receptive_field: int | None
-    parameters: int
+    role: Role
+    output: Sides
+    weights: int
+    biases: int
+    effective_stride: int | None = None
+    receptive_field: int | None = None
+    kernel: Sides | None = None
+    stride: Sides | None = None
+    padding: Sides | Literal["same"] | None = None
+    agrees: bool | None = None
+    takable: bool = True
 
-
-@dataclass(frozen=True)
-class _Window:
-    """What the numbers of a map see, each pair for height and width.
-
-    Attributes:
-        stride: Pixels between two neighbours.
-        size: Pixels that one of them sees; None for the whole picture.
-        positions: How many there are.
-    """
-
-    stride: tuple[int, int]
-    size: tuple[int, int] | None
-    positions: int
-
-    def slid(self, kernel: Any, step: Any, dilation: Any, positions: int) -> "_Window":
-        """The window behind a convolution or pooling."""
-        kernel, step, dilation = (_pair(value) for value in (kernel, step, dilation))
-        stride = (self.stride[0] * step[0], self.stride[1] * step[1])
-        if self.size is None:
-            return _Window(stride, None, positions)
-        height, width = (
-            self.size[i] + (kernel[i] - 1) * dilation[i] * self.stride[i] for i in (0, 1)
-        )
-        return _Window(stride, (height, width), positions)
+    @property
+    def parameters(self) -> int:
+        """Weights and biases together."""
+        return self.weights + self.biases
 
 
 def list_layers(network: Network) -> list[LayerRow]:
-    """Every layer that a picture goes through and that gives one tensor.
+    """Every layer that a picture goes through, and every parameter outside of them.
 
     First `pooled`, `prelogits` and the stages, then the modules in order of execution, without
-    those that leave their input as it is. Of a module that runs twice the last time is listed.
+    those that leave their input as it is, and without containers that have the name of a stage. Of
+    a module that runs twice the last time is listed. Together the rows `layer` and `parameter` hold
+    each of the network's parameters once.
     """
-    seen = _trace(network)
-    modules = dict(network.module.named_modules())
-    kinds = {POOLED: "the last map or tokens, pooled", PRELOGITS: "what enters the head"}
-    rows = [row for name, kind in kinds.items() for row in _plain_rows(network, name, kind)]
     points = stage_points(network)
-    named = {stage.name for stage in network.stages if stage.name in points}
+    passed = trace_modules(network)
+    stages = {stage.name: stage for stage in network.stages if stage.name in points}
+    rows = []
+    for name, did in passed.modules.items():
+        row = _module_row(name, network.module.get_submodule(name), did)
+        if name not in stages:
+            rows.append(row)
+        elif row.role is Role.LAYER:
+            # By its name the stage is taken, which may be the same.
+            rows.append(replace(row, takable=stages[name].modules == (name,)))
+    rows = _without_inner_layers(rows)
+    return [*_stage_rows(network, points, passed), *_with_loose_parameters(network.module, rows)]
+
+
+def _stage_rows(
+    network: Network, points: Mapping[str, Point], passed: BlankPass
+) -> Iterator[LayerRow]:
+    backbone = [name for stage in network.stages[:-1] for name in stage.parameters]
+    for name, kind in (
+        (POOLED, "the last map or tokens, pooled"),
+        (PRELOGITS, "what enters the head"),
+    ):
+        # Networks of two branches have neither.
+        with suppress(OptionError):
+            shape = FeatureExtractor(network, (name,), Pool.AUTO).shape
+            yield LayerRow(name, kind, Role.STAGE, shape, *_counts(network.module, backbone))
     for stage in network.stages:
-        if (point := points.get(stage.name)) in seen:
-            modules_told = ", ".join(stage.modules[:3]) + (" ..." if stage.modules[3:] else "")
-            sizes = (network.module.get_parameter(p).numel() for p in stage.parameters)
-            rows.append(LayerRow(stage.name, modules_told, *seen[point], sum(sizes)))
-    for point, found in seen.items():
-        module = modules[point.module]
-        # A module with the name of a stage cannot be named: the stage is taken.
-        skipped = point.entering or point.module in named
-        if not skipped and not isinstance(module, nn.Identity | nn.Dropout):
-            size = sum(p.numel() for p in module.parameters())
-            rows.append(LayerRow(point.module, type(module).__name__, *found, size))
-    return rows
+        measured = passed.at(points.get(stage.name))
+        if measured and measured.takable:
+            kind = ", ".join(stage.modules[:3]) + (" ..." if stage.modules[3:] else "")
+            counts = _counts(network.module, stage.parameters)
+            yield LayerRow(stage.name, kind, Role.STAGE, measured.shape, *counts, *measured.seen)
 
 
-def _plain_rows(network: Network, layer: str, kind: str) -> list[LayerRow]:
-    """The layer's row; none where it gives no features, as in networks of two branches."""
-    parameters = sum(
-        network.module.get_parameter(name).numel()
-        for stage in network.stages[:-1]
-        for name in stage.parameters
+def _module_row(name: str, module: nn.Module, did: Done) -> LayerRow:
+    counts = _counts(module, [parameter for parameter, _ in module.named_parameters()])
+    measured, formula = did.output, did.formula
+    row = LayerRow(
+        name,
+        type(module).__name__,
+        Role.LAYER if did.computes else Role.MODULE,
+        measured.shape,
+        *counts,
+        *measured.seen,
+        takable=measured.takable,
     )
-    try:
-        shape = FeatureExtractor(network, (layer,), Pool.AUTO).shape
-    except OptionError:
-        return []
-    return [LayerRow(layer, kind, shape, None, None, parameters)]
+    if formula is None:
+        return row
+    return replace(
+        row,
+        kernel=formula.kernel,
+        stride=formula.stride,
+        padding=formula.padding,
+        agrees=did.agrees and counts == (formula.weights, formula.biases),
+    )
 
 
-_Seen = dict[Point, tuple[tuple[int, ...], int | None, int | None]]
+def _without_inner_layers(rows: Sequence[LayerRow]) -> list[LayerRow]:
+    """Layers inside of another become modules: timm's norms hold the activation behind them."""
+    layers = {row.name for row in rows if row.role is Role.LAYER}
+    return [
+        replace(row, role=Role.MODULE) if layers & set(_around(row.name)) else row for row in rows
+    ]
 
 
-def _trace(network: Network) -> _Seen:
-    """Shape, stride and receptive field wherever one tensor enters or leaves a module."""
-    seen: _Seen = {}
-
-    def keep(name: str, entering: bool) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, output: object = None) -> None:
-            value = (args[0] if args else None) if entering else output
-            if isinstance(value, Tensor) and 2 <= value.ndim <= 4 and len(value) == 1:
-                point, window = Point(name, entering), _window(value)
-                stride = size = None
-                if isinstance(window, _Window) and window.positions > 1:
-                    stride, size = window.stride[0], window.size and max(window.size)
-                seen.pop(point, None)
-                seen[point] = (tuple(value.shape[1:]), stride, size)
-
-        return hook
-
-    handles = []
-    for name, module in network.module.named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(keep(name, True)))
-            handles.append(module.register_forward_hook(keep(name, False)))
-    image = network.blank_image()
-    _set_window(image, _Window((1, 1), (1, 1), image[0, 0].numel()))
-    try:
-        # Not in inference mode, where composite operations would arrive whole.
-        with torch.no_grad(), _Tracer():  # type: ignore[no-untyped-call]
-            network.module(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
+def _with_loose_parameters(module: nn.Module, rows: Sequence[LayerRow]) -> list[LayerRow]:
+    """A row for each parameter that no layer holds, behind the module that does, or at the end."""
+    layers = {row.name for row in rows if row.role is Role.LAYER}
+    names = {row.name for row in rows}
+    loose: dict[str, list[LayerRow]] = {}
+    for name, tensor in module.named_parameters():
+        around = _around(name)
+        if not layers & set(around):
+            counts = _counts(module, [name])
+            row = LayerRow(
+                name, "parameter", Role.PARAMETER, tuple(tensor.shape), *counts, takable=False
+            )
+            holder = next((outer for outer in around if outer in names), "")
+            loose.setdefault(holder, []).append(row)
+    behind = [[row, *loose.get(row.name, ())] for row in rows]
+    return [*chain.from_iterable(behind), *loose.get("", ())]
 
 
-_NO_PICTURE = object()
-"""The window of what does not depend on the picture, such as weights."""
+def _around(name: str) -> list[str]:
+    """The names of the modules around one, the innermost first."""
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(len(parts) - 1, 0, -1)]
 
 
-def _window(tensor: Tensor) -> object:
-    return getattr(tensor, "_receptive_window", _NO_PICTURE)
-
-
-def _set_window(tensor: Tensor, window: object) -> None:
-    # A tensor keeps its attributes for as long as anything of the pass still refers to it.
-    tensor._receptive_window = window  # type: ignore[attr-defined]
-
-
-class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Hands windows on from the inputs of every operation to its outputs."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        windows = [w for t in _tensors([*args, kwargs]) if (w := _window(t)) is not _NO_PICTURE]
-        if windows:
-            outputs = list(_tensors([output]))
-            window = _joined(windows)
-            if window is not None and outputs:
-                window = _behind(func.overloadpacket.__name__, window, args, outputs[0])
-            for tensor in outputs:
-                _set_window(tensor, window)
-        return output
-
-
-def _joined(windows: list[object]) -> _Window | None:
-    """What sees all that these see; None where one of them is no regular map."""
-    known = [window for window in windows if isinstance(window, _Window)]
-    if len(known) < len(windows):
-        return None
-    finest = max(known, key=lambda window: window.positions)
-    sizes = [window.size for window in known if window.size]
-    if len(sizes) < len(known) or any(window.stride != finest.stride for window in known):
-        return replace(finest, size=None)
-    return replace(finest, size=(max(h for h, _ in sizes), max(w for _, w in sizes)))
-
-
-_KEEP_POSITIONS = frozenset((
-    # by element
-    *("add", "add_", "sub", "mul", "mul_", "div", "div_", "pow", "exp", "erf", "neg", "clamp"),
-    *("clamp_", "clamp_min", "relu", "relu_", "relu6", "hardtanh", "hardtanh_", "leaky_relu"),
-    *("leaky_relu_", "elu", "gelu", "silu", "silu_", "mish", "sigmoid", "sigmoid_", "tanh"),
-    *("hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_", "native_dropout", "clone", "copy_"),
-    *("detach", "alias", "_to_copy", "contiguous", "cat", "constant_pad_nd"),
-    # over channels
-    *("native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm"),
-    *("batch_norm", "layer_norm", "cudnn_batch_norm"),
-    # other views of the same positions
-    *("permute", "transpose", "t", "squeeze", "unsqueeze", "expand", "select", "split", "chunk"),
-    *("split_with_sizes", "unbind"),
-))  # fmt: skip
-
-
-def _behind(name: str, window: _Window, args: tuple[Any, ...], output: Tensor) -> _Window | None:
-    """The window of an operation's output; None where that is no regular map any more.
-
-    Args:
-        name: The operation, as torch's dispatcher calls it.
-        window: What its inputs see together.
-        args: What it was called with.
-        output: What it gave.
-    """
-    positions = output[0, 0].numel() if output.ndim == 4 else 1
-    match name:
-        case "convolution" if not args[6] and output.ndim == 4:
-            return window.slid(args[1].shape[2:], args[3], args[5], positions)
-        case "max_pool2d_with_indices" | "avg_pool2d":
-            kernel, step = args[1], (args[2] if len(args) > 2 and args[2] else args[1])
-            dilation = args[4] if name != "avg_pool2d" and len(args) > 4 else 1
-            return window.slid(kernel, step, dilation, positions)
-        case "_adaptive_avg_pool2d" if output.shape == args[0].shape:
-            return window
-        case "mean" | "_adaptive_avg_pool2d" | "amax" if positions == 1:
-            return replace(window, size=None, positions=1)
-        case "view" | "_unsafe_view" | "reshape":
-            # A map that becomes one vector: whatever reads it sees all of it.
-            flat = output.ndim == 2 and len(output) == 1
-            return None if flat and window.positions > 1 else window
-        case "addmm" | "mm":
-            rows = args[1 if name == "addmm" else 0].shape[0]
-            return window if rows == window.positions else None
-        case "slice" if len(args) < 5 or args[4] == 1:
-            return window
-        case _:
-            return window if name in _KEEP_POSITIONS else None
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return int(values[0]), int(values[-1])
+def _counts(module: nn.Module, names: Iterable[str]) -> tuple[int, int]:
+    """Numbers in the weights and in the biases among the parameters so named."""
+    sizes = [(name.endswith("bias"), module.get_parameter(name).numel()) for name in names]
+    biases = sum(size for is_bias, size in sizes if is_bias)
+    return sum(size for _, size in sizes) - biases, biases

@@ -20,6 +20,7 @@ from transferkit.recipes.shared_options import (
     BACKBONE_HELP,
     DATA_HELP,
     DEFAULT_BACKBONE,
+    DRAWINGS,
     MODEL,
     MODEL_HELP,
     OUTPUT,
@@ -171,21 +172,84 @@ class BackbonesOptions(Options):
 
     pattern: str = option("*", argument=True, help="A part of the name, or a pattern with * and ?.")
     local: bool = option(False, flags=("--local",), help="Only those whose weights are here.")
-    layers: bool = option(
-        False,
-        flags=("--layers",),
-        help="The layers of one backbone, as --layer takes them, instead of the list.",
+
+
+@dataclass(frozen=True)
+class InspectOptions(Options):
+    """Options of `transferkit inspect`."""
+
+    backbone: str | None = option(None, argument=True, help=BACKBONE_HELP)
+    model: str | None = option(
+        None,
+        panel=MODEL,
+        flags=("-m", "--model"),
+        help=f"Instead of BACKBONE: {MODEL_HELP}",
+        metavar="RUN",
+        show_default=False,
+    )
+    weights: str = option(
+        PRETRAINED, panel=MODEL, help=f"For what is drawn; the table needs none: {WEIGHTS_HELP}"
     )
     image_size: int | None = option(
+        None, help="Side of the pictures in pixels.", within=Range(1), show_default="the backbone's"
+    )
+    all_modules: bool = option(
+        False,
+        flags=("--all",),
+        help="List containers and the activations within layers too, not only what computes.",
+    )
+    kernels: bool = option(
+        False,
+        panel=DRAWINGS,
+        flags=("--kernels",),
+        help="Draw the kernels of the first convolution, instead of the table.",
+    )
+    activations: Path | None = option(
         None,
-        help="With --layers: side of the pictures in pixels.",
-        within=Range(1),
-        show_default="the backbone's",
+        panel=DRAWINGS,
+        help="Draw feature maps of this picture, a file for each layer, instead of the table.",
+        metavar="IMAGE",
+        show_default=False,
+    )
+    layer: tuple[str, ...] = option(
+        (),
+        panel=DRAWINGS,
+        flags=("--layer",),
+        help="With --activations: a layer to draw, as the table names it; may be repeated.",
+        metavar="NAME",
+        show_default="every stage",
+    )
+    channels: int = option(
+        16,
+        panel=DRAWINGS,
+        help="With --activations: how many channels of a layer, those that vary most.",
+        within=Range(1, 400),
+    )
+    output: Path | None = option(
+        None,
+        panel=DRAWINGS,
+        flags=("-o", "--output"),
+        help="Folder for the drawings.",
+        metavar="FOLDER",
+        show_default="inspect/NAME",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layers and (self.local or self.pattern == "*"):
-            raise OptionError("--layers: expected the name of one backbone, without --local")
-        if self.image_size and not self.layers:
-            raise OptionError("--image-size is for --layers")
+        if (self.backbone is None) == (self.model is None):
+            raise OptionError("expected one of BACKBONE and --model: transferkit inspect resnet18")
+        if self.model and self.weights != PRETRAINED:
+            raise OptionError("--model brings its weights; leave out --weights")
+        if self.activations is None and (given := changed(self, ("layer", "channels"))):
+            raise OptionError(f"{given[0]} is for --activations IMAGE; leave it out for the table")
+        if not self.draws and (given := changed(self, ("weights", "output"))):
+            raise OptionError(
+                f"{given[0]} is for --kernels and --activations; the table needs none, leave it out"
+            )
+        if self.draws and self.all_modules:
+            raise OptionError("--all is for the table; leave out --kernels and --activations")
+
+    @property
+    def draws(self) -> bool:
+        """Whether something is drawn."""
+        return self.kernels or self.activations is not None

@@ -26,8 +26,9 @@ BACKBONE_HELP = (
 WEIGHTS_HELP = "pretrained, none (random weights), or a .safetensors or .pth file."
 MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
 
-OUTPUT, MODEL, STRATEGY, FEATURES, DATA, TRAINING, COMPUTE = (
+OUTPUT, MODEL, STRATEGY, FEATURES, DATA, TRAINING, COMPUTE, DRAWINGS = (
     "Output", "Model", "Strategy", "Features and classifier", "Data", "Training", "Compute",
+    "Drawings",
 )  # fmt: skip
 
 
@@ -98,8 +99,7 @@ class FeatureOptions(PictureOptions):
         panel=FEATURES,
         flags=("--layer",),
         help="Where features are taken: pooled (the last map), prelogits (what enters the head), a "
-        "stage or a module; several are put side by side. See: transferkit backbones NAME "
-        "--layers.",
+        "stage or a module; several are put side by side. See: transferkit inspect NAME.",
         metavar="NAME",
         show_default=POOLED,
     )
