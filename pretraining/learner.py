@@ -12,7 +12,7 @@ ARCHITECTURE = "resnet18"
 MODEL_ARGS: dict[str, Any] = {
     "layers": [1, 1, 1, 1], "channels": [48, 96, 192, 384], "global_pool": "catavgmax",
 }  # fmt: skip
-"""The averages of a picture's last map, and beside them its maxima, which tell photographs apart."""
+"""Averages of the last map and, beside them, its maxima, which tell photographs apart."""
 _PROJECTED = 128
 _TEMPERATURE = 0.2
 _COLOUR_WEIGHT = 0.2
