@@ -111,6 +111,7 @@ COMMANDS = {
     "extract-features": option_classes.ExtractFeaturesOptions,
     "predict": option_classes.PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
+    "explain": option_classes.ExplainOptions,
     "backbones": option_classes.BackbonesOptions,
     "cache": option_classes.CacheOptions,
 }

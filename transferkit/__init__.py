@@ -14,7 +14,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transferkit.api import evaluate, extract_features, finetune, list_backbones, predict
+    from transferkit.api import (
+        evaluate,
+        explain,
+        extract_features,
+        finetune,
+        list_backbones,
+        predict,
+    )
     from transferkit.bundle import ModelBundle
     from transferkit.errors import TransferKitError
 
@@ -24,6 +31,7 @@ __all__ = [
     "ModelBundle",
     "TransferKitError",
     "evaluate",
+    "explain",
     "extract_features",
     "finetune",
     "list_backbones",

@@ -1,6 +1,5 @@
 """Where in a picture the evidence for a class lies, by captum."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
@@ -11,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transferkit.attribution import Method
-from transferkit.attribution.views import LayerView, find_views, seen_through
+from transferkit.attribution.views import LayerView, find_stage_views, find_views, seen_through
 from transferkit.bundle import ModelBundle
 from transferkit.errors import OptionError
-from transferkit.models.features import Point, find_points, stage_points
-from transferkit.models.stages import HEAD
+from transferkit.models.features import find_points
 
 _STEPS = 32
 _AT_ONCE = 8
@@ -95,12 +93,24 @@ class Explainer:
             case _:
                 assert_never(self.method)
 
+    @torch.inference_mode()
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """What the model says of pictures.
+
+        Args:
+            pixels: (B, 3, H, W) float32, normalised, on the network's device.
+
+        Returns:
+            (B, C), float32 of a network, float64 of a classifier.
+        """
+        return self._probabilities(pixels)
+
     def _grad_cam(self, pixels: Tensor, targets: Tensor) -> Tensor:
         from captum.attr import LayerAttribution, LayerGradCam
 
         window = nn.Identity()
         with seen_through(window, self.bundle.network.module, self._view):
-            cam = LayerGradCam(self._scores, window)
+            cam = LayerGradCam(self._scores_after, window)
             coarse = cam.attribute(pixels, target=targets, relu_attributions=True)
         size = (pixels.shape[2], pixels.shape[3])
         found: Tensor = LayerAttribution.interpolate(coarse, size, "bilinear")
@@ -149,6 +159,11 @@ class Explainer:
 
         return class_log_odds(self.bundle.extractor(pixels), head, len(self.bundle.class_names))
 
+    def _scores_after(self, pixels: Tensor) -> Tensor:
+        """The scores, with a gradient from where a layer is seen through a window."""
+        with torch.no_grad():
+            return self._scores(pixels)
+
     def _probabilities(self, pixels: Tensor) -> Tensor:
         head = self.bundle.head
         if head is None:
@@ -173,26 +188,20 @@ class Explainer:
     def _view(self) -> LayerView:
         """Where Grad-CAM looks."""
         network = self.bundle.network
-        stages = {name: at for name, at in stage_points(network).items() if name != HEAD}
-        if self.layer is not None:
-            views = self._views(find_points(network, [self.layer]))
-            if self.layer in views:
-                return views[self.layer]
-        able = self._views(stages)
-        if not able:
+        # What enters the head, and not the logits: those of a new head may all be 0.
+        compute = self.bundle.extractor if self.bundle.head else network.features
+        stages = find_stage_views(network, compute)
+        if not stages:
             raise OptionError(
                 f"--method: no stage of {network.name} has a map that leads to its classes; take "
                 f"--method {Method.OCCLUSION}"
             )
-        if self.layer is not None:
+        if self.layer is None:
+            return list(stages.values())[-1]
+        views = find_views(network, find_points(network, [self.layer]), compute) | stages
+        if self.layer not in views:
             raise OptionError(
                 f"--layer: {self.layer} of {network.name} has no map that leads to its classes, "
-                f"as {', '.join(able)} have; name one of these or a module within them"
+                f"as {', '.join(stages)} have; name one of these or a module within them"
             )
-        return list(able.values())[-1]
-
-    def _views(self, points: Mapping[str, Point]) -> dict[str, LayerView]:
-        if self.bundle.head:
-            return find_views(self.bundle.network, points, self.bundle.extractor)
-        # What enters the head, and not the logits: those of a new head may all be 0.
-        return find_views(self.bundle.network, points, self.bundle.network.features)
+        return views[self.layer]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from transferkit.attribution.grids import Grid, find_grid
-from transferkit.models.features import Point
+from transferkit.models.features import Point, stage_points
 from transferkit.models.network import Network
+from transferkit.models.stages import HEAD
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,34 @@ def find_views(
     image = _noise(network.blank_image()).requires_grad_()
     with _changing(network.module, {point: keep(name) for name, point in points.items()}):
         out = compute(image)
-    names = [name for name in points if name in seen and seen[name].requires_grad]
+    # Attention in windows hands more than a row a picture to the modules inside.
+    names = [n for n in points if n in seen and len(seen[n]) == 1 and seen[n].requires_grad]
+    if not names:
+        return {}
     total = (out * _noise(out)).sum()
     gradients = torch.autograd.grad(total, [seen[n] for n in names], allow_unused=True)
+    _, height, width = network.preprocessing.input_size
     views = {}
     for name, gradient in zip(names, gradients, strict=True):
-        height, width = image.shape[2:]
-        grid = (
-            find_grid(seen[name], network.layout, (height, width)) if len(seen[name]) == 1 else None
-        )
+        grid = find_grid(seen[name], network.layout, (height, width))
         if grid and gradient is not None and grid.to_map(gradient).any():
             views[name] = LayerView(points[name], grid)
     return views
+
+
+def find_stage_views(network: Network, compute: Callable[[Tensor], Tensor]) -> dict[str, LayerView]:
+    """Those stages whose positions change what comes out, first to last; see `find_views`.
+
+    Where the picture is pooled before the next stage begins, what the last module of a stage puts
+    out is taken for its output.
+    """
+    points = stage_points(network)
+    stages = [stage for stage in network.stages if stage.name != HEAD and stage.name in points]
+    views = find_views(network, {stage.name: points[stage.name] for stage in stages}, compute)
+    ends = {s.name: Point(s.modules[-1], entering=False) for s in stages if s.name not in views}
+    modules = {name for name, _ in network.module.named_modules()}
+    views |= find_views(network, {n: at for n, at in ends.items() if at.module in modules}, compute)
+    return {stage.name: views[stage.name] for stage in stages if stage.name in views}
 
 
 def _noise(like: Tensor) -> Tensor:
@@ -72,6 +89,8 @@ def _noise(like: Tensor) -> Tensor:
 def seen_through(window: nn.Module, module: nn.Module, view: LayerView) -> Iterator[None]:
     """Let a layer's map pass through `window`, as (B, C, height, width), and begin gradients there.
 
+    What is before the layer may be computed without gradient, which takes a fraction of the memory.
+
     Args:
         window: Gives what it is given; hooks on it see the map.
         module: The network that the layer is part of.
@@ -79,6 +98,7 @@ def seen_through(window: nn.Module, module: nn.Module, view: LayerView) -> Itera
     """
 
     def change(values: Tensor) -> Tensor:
+        torch.set_grad_enabled(True)  # until whoever computes without gradient is done
         maps = window(view.grid.to_map(values).detach().requires_grad_())
         return view.grid.with_map(values, maps)
 

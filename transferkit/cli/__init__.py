@@ -15,6 +15,7 @@ from transferkit import __version__
 from transferkit.cli.backbones import backbones
 from transferkit.cli.cache import cache
 from transferkit.cli.evaluate import evaluate
+from transferkit.cli.explain import explain
 from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
 from transferkit.cli.parameters import Quiet
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (finetune, extract_features, predict, evaluate, backbones, cache):
+for command in (finetune, extract_features, predict, evaluate, explain, backbones, cache):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
