@@ -75,9 +75,9 @@ class Explainer:
             or log-odds), of saliency score per unit of normalised pixels, of occlusion lost
             probability.
         """
-        # Whatever mode the caller is in: gradients are wanted, of a tensor that can have them.
+        # Whatever mode the caller is in: gradients are wanted, of tensors that can have them.
         with torch.inference_mode(False), torch.enable_grad():
-            found = self._found(pixels.detach().clone(), targets.to(pixels.device))
+            found = self._found(pixels.detach().clone(), targets.to(pixels.device).clone())
         return found.detach().float().cpu().numpy()
 
     def _found(self, pixels: Tensor, targets: Tensor) -> Tensor:
@@ -135,18 +135,28 @@ class Explainer:
         return found.amax(dim=1)
 
     def _occlusion(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        found = pixels.new_empty(len(pixels), *pixels.shape[2:])
+        # Hundreds of passes a picture: one with several classes is passed through once for all.
+        pictures, numbers = torch.unique(pixels, dim=0, return_inverse=True)
+        for number, picture in enumerate(pictures):
+            rows = numbers == number
+            found[rows] = self._lost_probabilities(picture, targets[rows])
+        return found.clamp(min=0)
+
+    def _lost_probabilities(self, picture: Tensor, classes: Tensor) -> Tensor:
+        """(number of classes, H, W) of one picture."""
         from captum.attr import Occlusion
 
-        side = max(min(pixels.shape[2:]) // _SQUARES_A_SIDE, 1)
+        channels, height, width = picture.shape
+        side = max(min(height, width) // _SQUARES_A_SIDE, 1)
         step = (side + 1) // 2
-        lost: Tensor = Occlusion(self._probabilities).attribute(
-            pixels,
-            sliding_window_shapes=(pixels.shape[1], side, side),
-            strides=(pixels.shape[1], step, step),
-            target=targets,
-            perturbations_per_eval=max(_AT_ONCE // len(pixels), 1),
+        occlusion = Occlusion(lambda pictures: self._probabilities(pictures)[:, classes])
+        lost: Tensor = occlusion.attribute(
+            picture[None],
+            sliding_window_shapes=(channels, side, side),
+            strides=(channels, step, step),
         )
-        return lost[:, 0].clamp(min=0)
+        return lost[:, 0].to(picture.dtype)
 
     def _scores(self, pixels: Tensor) -> Tensor:
         """(B, C) logits, or log-odds of a classifier."""

@@ -82,7 +82,8 @@ def explain(
                 named = tuple(
                     (bundle.class_names[c], float(seen.probabilities[c])) for c in classes
                 )
-                _draw(seen, classes, named, explainer, drawings[row])
+                panels = _panels(paths[row], seen, classes, named, explainer)
+                draw_panels(panels, drawings[row])
                 yield Explanation(paths[row], drawings[row], named)
             progress.advance(1)
 
@@ -124,22 +125,22 @@ def _seen(
         yield from sorted(found.items(), key=lambda item: item[0])
 
 
-def _draw(
+def _panels(
+    path: str,
     seen: _Seen,
     classes: Sequence[int],
     named: Sequence[tuple[str, float]],
     explainer: Explainer,
-    path: Path,
-) -> None:
-    """Draw a picture, and beside it its heat for each class."""
+) -> list[Panel]:
+    """A picture, and its heat for each class."""
     images = seen.image.expand(len(classes), *seen.image.shape)
     heats = explainer.maps(images, torch.tensor(classes))
     picture = enlarged(seen.pixels)
-    panels = [Panel(picture, "picture", "as the network sees it")]
+    panels = [Panel(picture, Path(path).name, "as the network sees it")]
     for (name, probability), heat in zip(named, heats, strict=True):
         note = f"{probability:.3f}" if heat.any() else f"{probability:.3f}, nothing speaks for it"
         panels.append(Panel(overlay(picture, heat), name, note))
-    draw_panels(panels, path)
+    return panels
 
 
 def _most_probable(probabilities: NDArray[np.floating[Any]], count: int) -> list[int]:

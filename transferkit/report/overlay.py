@@ -20,8 +20,8 @@ _DIMMED = 0.6
 _STRONGEST = 0.8
 """How much of the colour is seen where the heat is greatest, and how little of the picture."""
 
-_TOP = 99.5
-"""Percentile of the heat that has the brightest colour: single pixels may lie far above."""
+_TOP = 98
+"""Percentile of the heat that has the brightest colour: single pixels lie far above."""
 
 
 def overlay(picture: Image.Image, heat: NDArray[np.floating[Any]]) -> Image.Image:
