@@ -138,7 +138,7 @@ def _panels(
     picture = enlarged(seen.pixels)
     panels = [Panel(picture, Path(path).name, "as the network sees it")]
     for (name, probability), heat in zip(named, heats, strict=True):
-        note = f"{probability:.3f}" if heat.any() else f"{probability:.3f}, nothing speaks for it"
+        note = f"{probability:.3f}" if heat.any() else f"{probability:.3f}, no heat anywhere"
         panels.append(Panel(overlay(picture, heat), name, note))
     return panels
 
