@@ -19,12 +19,12 @@ from transferkit.recipes.finetune_options import FinetuneOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
-HEAVY = ("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib")
+HEAVY = ("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib", "captum")
 
 LAYERS = [
     {"errors", "reporting", "files", "devices", "interruption", "memory", "startup"},
     {"cache", "classifiers", "data", "models", "metrics", "tables"},
-    {"training", "inference", "frozen", "bundle", "report"},
+    {"training", "inference", "frozen", "bundle", "attribution", "report"},
     {"recipes"},
     {"api", "cli", "sklearn"},
 ]
@@ -111,6 +111,7 @@ COMMANDS = {
     "extract-features": option_classes.ExtractFeaturesOptions,
     "predict": option_classes.PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
+    "explain": option_classes.ExplainOptions,
     "backbones": option_classes.BackbonesOptions,
     "inspect": option_classes.InspectOptions,
     "cache": option_classes.CacheOptions,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transferkit.api import (
         evaluate,
+        explain,
         extract_features,
         finetune,
         inspect,
@@ -31,6 +32,7 @@ __all__ = [
     "ModelBundle",
     "TransferKitError",
     "evaluate",
+    "explain",
     "extract_features",
     "finetune",
     "inspect",

@@ -7,6 +7,8 @@ from typing import ParamSpec, TypeVar
 
 from transferkit.recipes.backbones import backbones as _backbones
 from transferkit.recipes.evaluate import evaluate as _evaluate
+from transferkit.recipes.explain import Explanation
+from transferkit.recipes.explain import explain as _explain
 from transferkit.recipes.extract_features import Extraction, to_finetune
 from transferkit.recipes.extract_features import extract_features as _extract_features
 from transferkit.recipes.finetune import finetune as _finetune
@@ -16,6 +18,7 @@ from transferkit.recipes.job import FinetuneResult
 from transferkit.recipes.options import (
     BackbonesOptions,
     EvaluateOptions,
+    ExplainOptions,
     ExtractFeaturesOptions,
     InspectOptions,
     PredictOptions,
@@ -43,6 +46,11 @@ def _all_predictions(options: PredictOptions) -> list[Prediction]:
     return list(_predict(options))
 
 
+def _all_explanations(options: ExplainOptions) -> list[Explanation]:
+    """One explanation an input, in the order of the inputs; see `transferkit explain --help`."""
+    return list(_explain(options))
+
+
 def _extract_or_fit(options: ExtractFeaturesOptions) -> Extraction | FinetuneResult:
     """Write features, or with a classifier leave a run; see `transferkit extract-features --help`.
 
@@ -56,5 +64,6 @@ finetune = _from_keywords(FinetuneOptions, _finetune)
 extract_features = _from_keywords(ExtractFeaturesOptions, _extract_or_fit)
 predict = _from_keywords(PredictOptions, _all_predictions)
 evaluate = _from_keywords(EvaluateOptions, _evaluate)
+explain = _from_keywords(ExplainOptions, _all_explanations)
 list_backbones = _from_keywords(BackbonesOptions, _backbones)
 inspect = _from_keywords(InspectOptions, _inspect)

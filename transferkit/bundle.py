@@ -84,7 +84,7 @@ class FeatureHead:
         return dump_classifier(self.classifier)
 
     def predict_proba(
-        self, rows: NDArray[np.float32], num_classes: int
+        self, rows: NDArray[np.floating[Any]], num_classes: int
     ) -> NDArray[np.floating[Any]]:
         """(N, D) to (N, num_classes), 0 for a class that had no training images."""
         if not len(rows):

@@ -15,6 +15,7 @@ from transferkit import __version__
 from transferkit.cli.backbones import backbones
 from transferkit.cli.cache import cache
 from transferkit.cli.evaluate import evaluate
+from transferkit.cli.explain import explain
 from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
 from transferkit.cli.inspect import inspect
@@ -32,7 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (finetune, extract_features, predict, evaluate, backbones, inspect, cache):
+for command in (
+    finetune, extract_features, predict, evaluate, explain, backbones, inspect, cache,
+):  # fmt: skip
     app.command(command.__name__.replace("_", "-"))(command)
 
 

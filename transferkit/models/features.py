@@ -159,20 +159,8 @@ class FeatureExtractor:
     @cached_property
     def _points(self) -> dict[str, Point]:
         """Where each layer's values can be seen."""
-        modules = {name for name, _ in self.network.module.named_modules() if name}
-        known = {stage.name for stage in self.network.stages if stage.modules}
-        stages = stage_points(self.network) if known & set(self.layers) else {}
-        points = {}
-        for name in self.layers:
-            if name in (POOLED, PRELOGITS):
-                continue
-            if name not in modules and name not in stages:
-                raise UnknownNameError(
-                    "layer", name, [POOLED, PRELOGITS, *known, *modules],
-                    f"see: transferkit inspect {self.network.name}",
-                )  # fmt: skip
-            points[name] = stages.get(name) or Point(name, entering=False)
-        return points
+        inside = [name for name in self.layers if name not in (POOLED, PRELOGITS)]
+        return find_points(self.network, inside, others=(POOLED, PRELOGITS))
 
     def _pooled(self, x: Tensor) -> Tensor:
         # Copies, since modules after this one may work in place.
@@ -224,6 +212,33 @@ class FeatureExtractor:
         # Maps are square, so that two equal sizes are height and width; else the network's habit.
         _, a, b, c = x.shape
         return a == b != c or (a == b and self.network.layout.channels_last)
+
+
+def find_points(
+    network: Network, names: Sequence[str], others: Sequence[str] = ()
+) -> dict[str, Point]:
+    """Where the values of stages and modules can be seen.
+
+    Args:
+        network: The network.
+        names: Stages or modules; a stage goes before a module of its name.
+        others: Layers that may be named besides, for the suggestions of the error.
+
+    Raises:
+        UnknownNameError: When the network has no such layer.
+    """
+    modules = {name for name, _ in network.module.named_modules() if name}
+    known = {stage.name for stage in network.stages if stage.modules}
+    stages = stage_points(network) if known & set(names) else {}
+    points = {}
+    for name in names:
+        if name not in modules and name not in stages:
+            raise UnknownNameError(
+                "layer", name, [*others, *known, *modules],
+                f"see: transferkit inspect {network.name}",
+            )  # fmt: skip
+        points[name] = stages.get(name) or Point(name, entering=False)
+    return points
 
 
 def stage_points(network: Network) -> dict[str, Point]:

@@ -8,6 +8,8 @@ no torch to be imported.
 from dataclasses import dataclass
 from pathlib import Path
 
+from transferkit.attribution import Method
+from transferkit.devices import Precision
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
 from transferkit.recipes.declaration import (
@@ -21,13 +23,14 @@ from transferkit.recipes.shared_options import (
     DATA_HELP,
     DEFAULT_BACKBONE,
     DRAWINGS,
+    EXPLANATION,
     MODEL,
     MODEL_HELP,
     OUTPUT,
     WEIGHTS_HELP,
     ClassifierOptions,
-    ComputeOptions,
     FolderOptions,
+    InputOptions,
 )
 from transferkit.tables.predictions import PredictionFormat
 
@@ -82,29 +85,9 @@ class ExtractFeaturesOptions(ClassifierOptions):
 
 
 @dataclass(frozen=True)
-class PredictOptions(ComputeOptions):
+class PredictOptions(InputOptions):
     """Options of `transferkit predict`."""
 
-    inputs: tuple[str, ...] = option(
-        argument=True,
-        help="Files, folders, globs, or - for a list of paths on standard input.",
-    )
-    model: str | None = option(
-        None,
-        panel=MODEL,
-        flags=("-m", "--model"),
-        help=MODEL_HELP,
-        metavar="RUN",
-        show_default=False,
-    )
-    backbone: str | None = option(
-        None,
-        panel=MODEL,
-        flags=("-b", "--backbone"),
-        help="Instead of --model: a pretrained network and its own categories (ImageNet).",
-        show_default=False,
-    )
-    weights: str = option(PRETRAINED, panel=MODEL, help=f"With --backbone: {WEIGHTS_HELP}")
     top_k: int = option(
         5, panel=OUTPUT, help="How many classes each record lists.", within=Range(1, 1000)
     )
@@ -126,18 +109,55 @@ class PredictOptions(ComputeOptions):
         show_default="standard output",
     )
 
+
+@dataclass(frozen=True)
+class ExplainOptions(InputOptions):
+    """Options of `transferkit explain`."""
+
+    output: Path = option(
+        Path("explanations"),
+        panel=OUTPUT,
+        flags=("-o", "--output"),
+        help="Folder for the pictures, one PNG an image; those of its name are replaced.",
+        metavar="FOLDER",
+    )
+    method: Method = option(
+        Method.GRAD_CAM,
+        panel=EXPLANATION,
+        help="gradcam looks at a layer's map, integrated-gradients and saliency at the pixels; "
+        "occlusion hides a part at a time, takes longest, and works with every classifier.",
+    )
+    layer: str | None = option(
+        None,
+        panel=EXPLANATION,
+        help="For gradcam: a stage or a module with a map or tokens. See: transferkit inspect "
+        "NAME.",
+        metavar="NAME",
+        show_default="the last stage whose map leads to the classes",
+    )
+    top_k: int = option(
+        3, panel=EXPLANATION, help="How many of the most probable classes.", within=Range(1, 20)
+    )
+    classes: tuple[str, ...] = option(
+        (),
+        panel=EXPLANATION,
+        flags=("--class",),
+        help="A class to explain, instead of the most probable ones; may be given more than once.",
+        metavar="NAME",
+        show_default=False,
+    )
+
     def __post_init__(self) -> None:
-        if isinstance(self.inputs, str | Path):
-            object.__setattr__(self, "inputs", (self.inputs,))
-        object.__setattr__(self, "inputs", tuple(str(given) for given in self.inputs))
+        if isinstance(self.classes, str):
+            object.__setattr__(self, "classes", (self.classes,))
         super().__post_init__()
-        if (self.model is None) == (self.backbone is None):
+        if self.classes and changed(self, ("top_k",)):
+            raise OptionError("--top-k is for the most probable classes; leave it out with --class")
+        if self.precision not in (Precision.AUTO, Precision.FP32):
             raise OptionError(
-                "--model, --backbone: expected one of them; -m RUN for a model of yours, "
-                "-b NAME for a pretrained network's own categories"
+                f"--precision: got {self.precision}, but gradients are led back in fp32; leave it "
+                "out"
             )
-        if self.model and self.weights != PRETRAINED:
-            raise OptionError("--weights is for --backbone; --model brings its own")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from transferkit.classifiers import Classifier
 from transferkit.data.bad_images import OnBadImage
 from transferkit.data.preprocessing import Resize
 from transferkit.devices import Cache, Device, Precision
+from transferkit.errors import OptionError
+from transferkit.models import PRETRAINED
 from transferkit.models.features import POOLED, Pool
 from transferkit.recipes.declaration import (
     Options,
@@ -26,9 +28,9 @@ BACKBONE_HELP = (
 WEIGHTS_HELP = "pretrained, none (random weights), or a .safetensors or .pth file."
 MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
 
-OUTPUT, MODEL, STRATEGY, FEATURES, DATA, TRAINING, COMPUTE, DRAWINGS = (
-    "Output", "Model", "Strategy", "Features and classifier", "Data", "Training", "Compute",
-    "Drawings",
+OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, DRAWINGS = (
+    "Output", "Model", "Strategy", "Features and classifier", "Explanation", "Data", "Training",
+    "Compute", "Drawings",
 )  # fmt: skip
 
 
@@ -58,6 +60,45 @@ class ComputeOptions(Options):
         flags=("--allow-truncated",),
         help="Use JPEGs whose end is missing; what is missing is grey.",
     )
+
+
+@dataclass(frozen=True)
+class InputOptions(ComputeOptions):
+    """Pictures, and the model that says what is in them."""
+
+    inputs: tuple[str, ...] = option(
+        argument=True,
+        help="Files, folders, globs, or - for a list of paths on standard input.",
+    )
+    model: str | None = option(
+        None,
+        panel=MODEL,
+        flags=("-m", "--model"),
+        help=MODEL_HELP,
+        metavar="RUN",
+        show_default=False,
+    )
+    backbone: str | None = option(
+        None,
+        panel=MODEL,
+        flags=("-b", "--backbone"),
+        help="Instead of --model: a pretrained network and its own categories (ImageNet).",
+        show_default=False,
+    )
+    weights: str = option(PRETRAINED, panel=MODEL, help=f"With --backbone: {WEIGHTS_HELP}")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inputs, str | Path):
+            object.__setattr__(self, "inputs", (self.inputs,))
+        object.__setattr__(self, "inputs", tuple(str(given) for given in self.inputs))
+        super().__post_init__()
+        if (self.model is None) == (self.backbone is None):
+            raise OptionError(
+                "--model, --backbone: expected one of them; -m RUN for a model of yours, "
+                "-b NAME for a pretrained network's own categories"
+            )
+        if self.model and self.weights != PRETRAINED:
+            raise OptionError("--weights is for --backbone; --model brings its own")
 
 
 @dataclass(frozen=True, kw_only=True)

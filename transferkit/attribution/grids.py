@@ -1,0 +1,70 @@
+"""What layers put out, seen as maps: tokens become a grid, channels stand before positions."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transferkit.models.network import Layout
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where a layer's values lie in the picture.
+
+    Attributes:
+        height: Rows of positions.
+        width: Positions a row.
+        prefix: How many tokens before those of the positions; None where the values are a map.
+        channels_last: Whether a map is (B, H, W, C).
+    """
+
+    height: int
+    width: int
+    prefix: int | None = None
+    channels_last: bool = False
+
+    def to_map(self, values: Tensor) -> Tensor:
+        """The layer's values as (B, C, height, width), without the tokens of no position."""
+        if self.prefix is not None:
+            positions = values[:, self.prefix :].transpose(1, 2)
+            return positions.reshape(*positions.shape[:2], self.height, self.width)
+        return values.permute(0, 3, 1, 2) if self.channels_last else values
+
+    def with_map(self, values: Tensor, maps: Tensor) -> Tensor:
+        """The layer's values with (B, C, height, width) in place of what `to_map` gives of them."""
+        if self.prefix is not None:
+            positions = maps.flatten(2).transpose(1, 2)
+            return torch.cat([values[:, : self.prefix], positions], dim=1)
+        return maps.permute(0, 2, 3, 1) if self.channels_last else maps
+
+
+def find_grid(values: Tensor, layout: Layout, size: tuple[int, int]) -> Grid | None:
+    """How a layer's values lie on a grid; None where they have no positions.
+
+    Args:
+        values: What it puts out, or what enters it, with the batch.
+        layout: The network's.
+        size: (height, width) of the picture that went in; tokens are a grid of its proportion.
+    """
+    if values.ndim == 3:
+        # Before class tokens are put in front, and behind where they are taken off, there are none.
+        found = (_token_grid(values.shape[1], n, size) for n in (layout.prefix_tokens, 0))
+        return next((grid for grid in found if grid), None)
+    if values.ndim != 4:
+        return None
+    _, a, b, c = values.shape
+    # As in pooling: two equal sizes are height and width, else the network's habit decides.
+    last = a == b != c or (a == b and layout.channels_last)
+    height, width = (a, b) if last else (b, c)
+    return Grid(height, width, channels_last=last) if height * width > 1 else None
+
+
+def _token_grid(tokens: int, prefix: int, size: tuple[int, int]) -> Grid | None:
+    positions = tokens - prefix
+    height = round((max(positions, 0) * size[0] / size[1]) ** 0.5)
+    if positions < 2 or not height or positions % height:
+        return None
+    width = positions // height
+    fits = abs(height * size[1] - width * size[0]) < max(size)
+    return Grid(height, width, prefix) if fits else None
