@@ -12,12 +12,12 @@ from torch import nn
 
 from transferkit.attribution import Method
 from transferkit.attribution.explainer import Explainer
-from transferkit.attribution.grids import Grid, find_grid
 from transferkit.bundle import FeatureHead, ModelBundle
 from transferkit.classifiers.gradients import log_odds, log_odds_gradient
 from transferkit.errors import OptionError, UnknownNameError
 from transferkit.models.backbones import create_network
 from transferkit.models.features import Pool
+from transferkit.models.grids import Grid, find_grid
 from transferkit.models.network import Layout
 from transferkit.report.overlay import overlay
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transferkit.attribution.grids import Grid, find_grid
 from transferkit.models.features import Point, stage_points
+from transferkit.models.grids import Grid, find_grid
 from transferkit.models.network import Network
 from transferkit.models.stages import HEAD
 

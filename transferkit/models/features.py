@@ -174,18 +174,16 @@ class FeatureExtractor:
 
     def _map(self, x: Tensor) -> Tensor:
         """(B, C, h, w) of a map, tokens or a vector."""
-        if x.ndim == 2:
-            return x[:, :, None, None].clone().float()
-        if x.ndim == 4:
-            return (x.permute(0, 3, 1, 2) if self._channels_are_last(x) else x).clone().float()
-        tokens = self._positions(x)
-        _, high, wide = self.network.preprocessing.input_size
-        # Tokens keep no sides: theirs are in the proportion of the picture's.
-        height = round((tokens.shape[1] * high / wide) ** 0.5)
-        if tokens.shape[1] % height:
-            raise OptionError(f"--layer: {tokens.shape[1]} tokens of {self.network.name} are no "
-                              "map; name another")  # fmt: skip
-        return tokens.transpose(1, 2).reshape(len(x), -1, height, tokens.shape[1] // height).float()
+        from transferkit.models.grids import find_grid
+
+        if x.ndim == 2 or (x.ndim == 4 and x.shape[1:].numel() == max(x.shape[1:])):
+            return x.flatten(1)[:, :, None, None].clone().float()
+        _, height, width = self.network.preprocessing.input_size
+        grid = find_grid(x, self.network.layout, (height, width))
+        if grid is None:
+            raise OptionError(f"--layer: values of {tuple(x.shape[1:])} of {self.network.name} are "
+                              "no map; name another")  # fmt: skip
+        return grid.to_map(x).clone().float()
 
     def _has_prefix(self, x: Tensor) -> bool:
         """Whether tokens begin with those that stand for no position, as the last ones do."""
@@ -206,12 +204,10 @@ class FeatureExtractor:
         """(B, positions, channels) of a map or of tokens."""
         if x.ndim == 3:
             return x[:, self.network.layout.prefix_tokens :] if self._has_prefix(x) else x
-        return x.flatten(1, 2) if self._channels_are_last(x) else x.flatten(2).transpose(1, 2)
+        from transferkit.models.grids import channels_are_last
 
-    def _channels_are_last(self, x: Tensor) -> bool:
-        # Maps are square, so that two equal sizes are height and width; else the network's habit.
-        _, a, b, c = x.shape
-        return a == b != c or (a == b and self.network.layout.channels_last)
+        last = channels_are_last(x, self.network.layout)
+        return x.flatten(1, 2) if last else x.flatten(2).transpose(1, 2)
 
 
 def find_points(

@@ -53,11 +53,16 @@ def find_grid(values: Tensor, layout: Layout, size: tuple[int, int]) -> Grid | N
         return next((grid for grid in found if grid), None)
     if values.ndim != 4:
         return None
-    _, a, b, c = values.shape
-    # As in pooling: two equal sizes are height and width, else the network's habit decides.
-    last = a == b != c or (a == b and layout.channels_last)
-    height, width = (a, b) if last else (b, c)
+    last = channels_are_last(values, layout)
+    height, width = values.shape[1:3] if last else values.shape[2:]
     return Grid(height, width, channels_last=last) if height * width > 1 else None
+
+
+def channels_are_last(values: Tensor, layout: Layout) -> bool:
+    """Whether a map is (B, H, W, C)."""
+    # Maps are square, so that two equal sizes are height and width; else the network's habit.
+    _, a, b, c = values.shape
+    return a == b != c or (a == b and layout.channels_last)
 
 
 def _token_grid(tokens: int, prefix: int, size: tuple[int, int]) -> Grid | None:
