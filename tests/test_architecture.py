@@ -19,7 +19,10 @@ from transferkit.recipes.finetune_options import FinetuneOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
-HEAVY = ("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib", "captum")
+HEAVY = (
+    *("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib", "captum"),
+    "jinja2",
+)
 
 LAYERS = [
     {"errors", "reporting", "files", "devices", "interruption", "memory", "startup"},
