@@ -20,6 +20,7 @@ from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
 from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
+from transferkit.cli.report import report
 from transferkit.cli.state import settings
 from transferkit.devices import keep_freed_memory
 from transferkit.interruption import raise_on_sigterm
@@ -32,7 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (finetune, extract_features, predict, evaluate, explain, backbones, cache):
+for command in (
+    *(finetune, extract_features, predict, evaluate, explain, report, backbones, cache),
+):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -7,6 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transferkit.bundle import FeatureHead, ModelBundle
 from transferkit.data.split_file import COLUMNS
 from transferkit.files import write_json
@@ -25,10 +28,12 @@ from transferkit.recipes.run_folder import (
     RANGE_TEST_PLOT,
     SKIPPED,
     SPLIT,
+    VAL_PREDICTIONS,
 )
 from transferkit.report.plots import draw_range_test
 from transferkit.reporting import EpochRow
 from transferkit.tables import write_csv
+from transferkit.tables.probabilities import ProbabilityTable, write_probabilities
 from transferkit.training.range_test import RangeTest
 
 _PACKAGES = (
@@ -113,6 +118,24 @@ def write_history(run: Path, history: Sequence[EpochRow]) -> None:
     write_csv(run / HISTORY, columns, (astuple(row) for row in history))
 
 
+def write_val_predictions(job: Job, probabilities: NDArray[np.float32]) -> None:
+    """Write val_predictions.npz: what the model says of the validation images.
+
+    Args:
+        job: The run.
+        probabilities: (N, C) float32, in the order of the dataset.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    assert job.run is not None
+    dataset = job.dataset
+    index, rows = dataset.index, dataset.rows("val")
+    paths = dataset.paths("val")
+    table = ProbabilityTable(paths, index.labels[rows], index.class_names, probabilities)
+    write_probabilities(table, job.run / VAL_PREDICTIONS)
+
+
 def write_range_test(run: Path, test: RangeTest) -> None:
     """Write find_lr.csv, a row a step, and its plot.
 
@@ -131,7 +154,7 @@ def write_model(
     *,
     trained: Mapping[str, Any],
     head: FeatureHead | None = None,
-) -> None:
+) -> ModelBundle:
     """Write the model and metrics.json, to which the time so far is added.
 
     Args:
@@ -140,6 +163,9 @@ def write_model(
         metrics: How good it is; changed in place.
         trained: What was trained, for the model's record.
         head: The classifier on features.
+
+    Returns:
+        The model.
 
     Raises:
         OutputError: When they cannot be written.
@@ -153,7 +179,9 @@ def write_model(
         **trained,
     }
     names = job.dataset.index.class_names
-    ModelBundle(network, names, provenance, head).save(job.run / MODEL)
+    bundle = ModelBundle(network, names, provenance, head)
+    bundle.save(job.run / MODEL)
     metrics["seconds"] = job.watch.total
     metrics["time"] = job.watch.report()
     write_json(job.run / METRICS, metrics)
+    return bundle

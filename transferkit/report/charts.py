@@ -27,6 +27,10 @@ _STAND_INS = {_INK: "currentColor", _SOFT: "var(--soft)", _LINE: "var(--line)",
 _SIZE = (4.75, 3.0)
 """Inches; at 72 points an inch about as many points as the page has pixels for it."""
 
+_ROOM = {"left": 0.135, "right": 0.985, "bottom": 0.155, "top": 0.93}
+"""What the axes take of the drawing, which is the same for all: measuring text takes as long as
+drawing does."""
+
 _STYLE: Any = {  # matplotlib types its settings by name, hundreds of them
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "transferkit",  # the same chart, the same bytes
@@ -107,17 +111,19 @@ def line_chart(
     """
     import matplotlib  # takes half a second, and many commands draw nothing
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=_SIZE)
+        axes = figure.subplots(gridspec_kw=_ROOM)
         for one in series:
             _draw(axes, one)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         if log_y:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(_power))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         if share:
             axes.yaxis.set_major_formatter(
                 PercentFormatter(
@@ -147,8 +153,9 @@ def reliability_chart(bins: Sequence[tuple[float, float, int]], *, alt: str) -> 
     centres = (np.arange(len(bins)) + 0.5) * width
     confidence, accuracy, counts = np.array(bins, dtype=float).T
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.75, 3.9), layout="constrained")
-        axes, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
+        figure = Figure(figsize=(4.75, 3.9))
+        room = {**_ROOM, "bottom": 0.12, "height_ratios": (4, 1), "hspace": 0.1}
+        axes, below = figure.subplots(2, sharex=True, gridspec_kw=room)
         axes.bar(centres, accuracy, 0.9 * width, color=_stand_in(COLOURS[0]), alpha=0.55)
         axes.plot((0, 1), (0, 1), color=_SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.plot(confidence, accuracy, "o", color=_stand_in(COLOURS[1]), markersize=4.5)
@@ -200,7 +207,7 @@ def _draw(axes: "Axes", one: Series) -> None:
         return
     dashes = (0, (4, 2.5)) if one.style == "dashed" else "solid"
     # Few points are marked, so that one epoch is seen as well.
-    marker = "o" if len(one.x) <= 15 else ""
+    marker = "o" if len(one.x) <= 15 and one.style == "solid" else ""
     axes.plot(
         one.x, one.y, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=3.5
     )
@@ -222,6 +229,12 @@ def _mark(axes: "Axes", spans: Sequence[tuple[float, float, str]]) -> None:
     for (_, edge, _), _ in pairwise(spans):
         axes.axvline(edge, color=_LINE, linewidth=0.8)
     axes.set_xlim(first, last)
+
+
+def _power(value: float, _: object) -> str:
+    """1e-3 and the like: powers as mathematics sets them take a parser of their own."""
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def _stand_in(colour: str) -> str:

@@ -54,12 +54,12 @@ def _environment() -> "Environment":
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share as per cent.
+    r"""A share as per cent, never broken between lines.
 
     >>> percent(0.8333)
-    '83.3 %'
+    '83.3\xa0%'
     """
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def seconds(value: float) -> str:
