@@ -115,6 +115,7 @@ COMMANDS = {
     "predict": option_classes.PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
     "explain": option_classes.ExplainOptions,
+    "report": option_classes.ReportOptions,
     "backbones": option_classes.BackbonesOptions,
     "cache": option_classes.CacheOptions,
 }
@@ -134,7 +135,7 @@ def test_options__command_line_and_class_are_the_same(name):
     for key, entry in declared.items():
         assert entry.metadata["help"].endswith("."), key
         if not entry.metadata["argument"]:
-            assert flag_of(entry) in parameters[key].opts
+            assert flag_of(entry) in (*parameters[key].opts, *parameters[key].secondary_opts)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -64,7 +64,7 @@ def leave_report(job: Job, bundle: ModelBundle, how: Pass, metrics: dict[str, An
         metrics: Its metrics, to which the page's time is added, also on disk.
     """
     run = job.run
-    if run is None or not job.options.report:
+    if run is None or not job.draws_report:
         return
     try:
         with job.watch.part(REPORT):

@@ -19,7 +19,7 @@ from transferkit.report.thumbnails import thumbnail
 from transferkit.reporting import Reporter
 from transferkit.tables.probabilities import ProbabilityTable
 
-_MISTAKES, _SUSPECTS, _MAP_IMAGES = 12, 12, 500
+_MISTAKES, _SUSPECTS, _MAP_IMAGES = 8, 12, 200
 """How much is shown at most, so that a page takes seconds and stays small."""
 
 _FEWEST = 3
@@ -27,6 +27,8 @@ _FEWEST = 3
 
 _MAP_BATCH = 32
 """Always the same, so that a page comes out the same whatever the run's batches were."""
+
+_NO_EVIDENCE = "Where the evidence lies is not shown; of this model transferkit explain says: {}."
 
 _Choice = tuple[int, int]
 """A validation image and the class that the model has for it."""
@@ -117,7 +119,7 @@ def _evidence(
         shown = [pictures[row] for row, _ in mistakes]
         return draw_evidence(bundle, shown, [suggested for _, suggested in mistakes]), ""
     except OptionError as error:
-        return [None] * len(mistakes), f"Where the evidence lies cannot be shown: {error}."
+        return [None] * len(mistakes), _NO_EVIDENCE.format(error)
 
 
 def _told_of_gone(

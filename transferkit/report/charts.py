@@ -27,9 +27,11 @@ _STAND_INS = {_INK: "currentColor", _SOFT: "var(--soft)", _LINE: "var(--line)",
 _SIZE = (4.75, 3.0)
 """Inches; at 72 points an inch about as many points as the page has pixels for it."""
 
-_ROOM = {"left": 0.135, "right": 0.985, "bottom": 0.155, "top": 0.93}
+_ROOM = {"left": 0.135, "right": 0.96, "bottom": 0.155, "top": 0.98}
 """What the axes take of the drawing, which is the same for all: measuring text takes as long as
 drawing does."""
+
+_TOP_UNDER_NAMES = 0.93
 
 _STYLE: Any = {  # matplotlib types its settings by name, hundreds of them
     "svg.fonttype": "none",  # text stays text
@@ -115,7 +117,8 @@ def line_chart(
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE)
-        axes = figure.subplots(gridspec_kw=_ROOM)
+        named = {"top": _TOP_UNDER_NAMES} if len(spans) > 1 else {}
+        axes = figure.subplots(gridspec_kw={**_ROOM, **named})
         for one in series:
             _draw(axes, one)
         axes.set_xlabel(x_label)
@@ -189,7 +192,7 @@ def to_svg(figure: "Figure", alt: str) -> "Markup":
     text = text[text.index("<svg ") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
     text = re.sub(r'(<g) id="[^"]*"', r"\1", text)
-    text = re.sub(r"font: (\d+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r" font-family: [^;\"]*;", "", text)
     text = re.sub(r"\s*\n\s*", " ", text)
     for stand_in, colour in _STAND_INS.items() | {(_stand_in(c), f"var({c})") for c in COLOURS}:
         text = text.replace(stand_in, colour)
