@@ -29,6 +29,7 @@ from transferkit.recipes.shared_options import (
     OUTPUT,
     WEIGHTS_HELP,
     ClassifierOptions,
+    ComputeOptions,
     FolderOptions,
     InputOptions,
 )

@@ -224,7 +224,7 @@ def _mark(axes: "Axes", spans: Sequence[tuple[float, float, str]]) -> None:
     for number, (low, high, name) in enumerate(spans):
         if number % 2:
             axes.axvspan(low, high, color=_PANEL, linewidth=0, zorder=0)
-        if len(name) / 48 < (high - low) / (last - first):
+        if len(name) / 56 < (high - low) / (last - first):
             axes.text(
                 (low + high) / 2, 1.01, name, ha="center", va="bottom", fontsize=9, color=_SOFT,
                 transform=axes.get_xaxis_transform(), parse_math=False,
