@@ -313,3 +313,14 @@ def test_run_page__opens_without_error_request_or_overflow(browser, tmp_path, wi
         assert broken == 0
         assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
         assert (axis == "rgb(89, 99, 110)") == (scheme == "light")
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"), [((1e-2, 1e-5), {"1e-3", "1e-4"}), ((4e-3, 2e-3), {"2e-3", "3e-3", "4e-3"})]
+)
+def test_line_chart__tells_rates_that_are_near_and_far(rates, told):
+    drawn = line_chart(
+        [Series("", (1, 2), rates)], x_label="", y_label="", alt="", log_y=True
+    ).svg  # fmt: skip
+
+    assert told <= set(re.findall(r">([^<>]+)</text>", drawn))

@@ -32,12 +32,7 @@ from transferkit.recipes.frozen_layers import frozen_features, plain_views
 from transferkit.recipes.job import FinetuneResult, Job
 from transferkit.recipes.plan import describe_copies, describe_weights
 from transferkit.recipes.report import leave_report
-from transferkit.recipes.run_files import (
-    resolved_options,
-    write_inputs,
-    write_model,
-    write_val_predictions,
-)
+from transferkit.recipes.run_files import resolved_options, write_inputs, write_model
 from transferkit.recipes.run_folder import claimed
 from transferkit.recipes.run_record import write_plan
 from transferkit.recipes.stopwatch import FROZEN, TRAINING, Stopwatch
@@ -80,8 +75,14 @@ def finetune_features(job: Job) -> FinetuneResult:
         write_plan(run, plan)
         result = fit_on_features(options, dataset, extractor, how, reporter, job.watch)
         fitted = {"classifier": options.classifier}
-        write_val_predictions(job, result.val_probabilities)
-        bundle = write_model(job, network, result.metrics, trained=fitted, head=result.head)
+        bundle = write_model(
+            job,
+            network,
+            result.metrics,
+            probabilities=result.val_probabilities,
+            trained=fitted,
+            head=result.head,
+        )
         leave_report(job, bundle, how, result.metrics)
     paths, values = dataset.paths("val"), result.val_probabilities
     return FinetuneResult(run, plan, result.metrics, (), paths, values)

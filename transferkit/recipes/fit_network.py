@@ -28,7 +28,6 @@ from transferkit.recipes.run_files import (
     write_inputs,
     write_model,
     write_range_test,
-    write_val_predictions,
 )
 from transferkit.recipes.run_folder import CHECKPOINT, claimed
 from transferkit.recipes.run_record import write_plan
@@ -173,9 +172,13 @@ def _train_and_save(job: Job, work: Work, rates: Mapping[str, float]) -> tuple[F
 
 def _write(job: Job, work: Work, result: Fit, metrics: dict[str, Any]) -> ModelBundle:
     assert result.best_probabilities is not None
-    write_val_predictions(job, result.best_probabilities)
-    trained = {"unfreeze": work.options.unfreeze}
-    return write_model(job, work.network, metrics, trained=trained)
+    return write_model(
+        job,
+        work.network,
+        metrics,
+        probabilities=result.best_probabilities,
+        trained={"unfreeze": work.options.unfreeze},
+    )
 
 
 def _where(result: Fit) -> str:

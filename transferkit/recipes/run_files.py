@@ -118,24 +118,6 @@ def write_history(run: Path, history: Sequence[EpochRow]) -> None:
     write_csv(run / HISTORY, columns, (astuple(row) for row in history))
 
 
-def write_val_predictions(job: Job, probabilities: NDArray[np.float32]) -> None:
-    """Write val_predictions.npz: what the model says of the validation images.
-
-    Args:
-        job: The run.
-        probabilities: (N, C) float32, in the order of the dataset.
-
-    Raises:
-        OutputError: When it cannot be written.
-    """
-    assert job.run is not None
-    dataset = job.dataset
-    index, rows = dataset.index, dataset.rows("val")
-    paths = dataset.paths("val")
-    table = ProbabilityTable(paths, index.labels[rows], index.class_names, probabilities)
-    write_probabilities(table, job.run / VAL_PREDICTIONS)
-
-
 def write_range_test(run: Path, test: RangeTest) -> None:
     """Write find_lr.csv, a row a step, and its plot.
 
@@ -152,15 +134,17 @@ def write_model(
     network: Network,
     metrics: dict[str, Any],
     *,
+    probabilities: NDArray[np.float32],
     trained: Mapping[str, Any],
     head: FeatureHead | None = None,
 ) -> ModelBundle:
-    """Write the model and metrics.json, to which the time so far is added.
+    """Write the model, val_predictions.npz and metrics.json, to which the time so far is added.
 
     Args:
         job: The run.
         network: Trained, or as it was with a classifier on its features.
         metrics: How good it is; changed in place.
+        probabilities: (N, C) float32, what it says of the validation images.
         trained: What was trained, for the model's record.
         head: The classifier on features.
 
@@ -181,6 +165,10 @@ def write_model(
     names = job.dataset.index.class_names
     bundle = ModelBundle(network, names, provenance, head)
     bundle.save(job.run / MODEL)
+    index, rows = job.dataset.index, job.dataset.rows("val")
+    paths = job.dataset.paths("val")
+    table = ProbabilityTable(paths, index.labels[rows], names, probabilities)
+    write_probabilities(table, job.run / VAL_PREDICTIONS)
     metrics["seconds"] = job.watch.total
     metrics["time"] = job.watch.report()
     write_json(job.run / METRICS, metrics)

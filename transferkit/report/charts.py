@@ -106,14 +106,15 @@ def line_chart(
         x_label: What is to the right, with its unit.
         y_label: What is upwards, with its unit.
         alt: What the chart shows, for those who cannot see it.
-        log_y: Whether upwards is logarithmic; all values are then above 0.
+        log_y: Whether upwards is logarithmic, where the values spread over a factor of ten or
+            more; 0 is then left out.
         share: Whether upwards are shares, shown as per cent.
         spans: (from, to, name) of parts of the x axis to tell apart, every other one shaded.
         whole_x: Whether to the right are whole numbers, such as epochs.
     """
     import matplotlib  # takes half a second, and many commands draw nothing
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE)
@@ -124,9 +125,7 @@ def line_chart(
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         if log_y:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(_power))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            _spread(axes, [value for one in series for value in one.y if value > 0])
         if share:
             axes.yaxis.set_major_formatter(
                 PercentFormatter(
@@ -216,6 +215,16 @@ def _draw(axes: "Axes", one: Series) -> None:
     )
 
 
+def _spread(axes: "Axes", values: Sequence[float]) -> None:
+    """Make the y axis logarithmic where a power of ten lies between the values."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    if values and max(values) >= 10 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(_power))
+
+
 def _mark(axes: "Axes", spans: Sequence[tuple[float, float, str]]) -> None:
     """Shade every other span, and name each above the axes where there is room for its name."""
     if len(spans) < 2:
@@ -236,8 +245,8 @@ def _mark(axes: "Axes", spans: Sequence[tuple[float, float, str]]) -> None:
 
 def _power(value: float, _: object) -> str:
     """1e-3 and the like: powers as mathematics sets them take a parser of their own."""
-    mantissa, exponent = f"{value:.0e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}" if value else "0"
 
 
 def _stand_in(colour: str) -> str:

@@ -182,7 +182,7 @@ def _curves(report: RunReport) -> list[tuple[str, Chart]]:
         rates,
         y_label="learning rate",
         alt="Learning rates at the end of each epoch",
-        log_y=all(one > 0 for one in values("lr_head")),
+        log_y=True,
         **common,
     )
     return [("Loss", loss), ("Accuracy", accuracy), ("Learning rates", rate)]
