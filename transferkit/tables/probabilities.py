@@ -52,7 +52,8 @@ def read_probabilities(path: Path) -> ProbabilityTable:
         DataError: When there is none, or it is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: numpy leaves a damaged archive open.
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             table = ProbabilityTable(
                 paths=tuple(file["paths"].tolist()),
                 labels=file["labels"].astype(np.int64),
