@@ -22,7 +22,7 @@ from statistics import median
 
 HERE = Path(__file__).parent
 PEERS = ("torch", "torchvision", "timm", "fastai", "transformers[torch]", "pillow")
-OURS = ("finetune", "-q", "--weights", "none", "--patience", "0")
+OURS = ("finetune", "-q", "--weights", "none", "--patience", "0", "--no-report")
 
 
 @dataclass(frozen=True)

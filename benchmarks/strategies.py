@@ -75,7 +75,7 @@ def train(
     shutil.rmtree(run, ignore_errors=True)
     result = transferkit.finetune(
         data, run, weights=str(weights), learning_rate=rate, seed=seed, epochs=epochs,
-        patience=0, precision="bf16", views=0, **settings,
+        patience=0, precision="bf16", views=0, report=False, **settings,
     )  # fmt: skip
     names = transferkit.ModelBundle.load(run).class_names
     guessed = [names[i] for i in result.val_probabilities.argmax(axis=1)]

@@ -25,7 +25,7 @@ def probe(backbone: str, folder: Path, weights: str = "pretrained") -> float:
         with TemporaryDirectory() as run:
             result = transferkit.finetune(
                 folder, Path(run, "run"), backbone=backbone, weights=weights, seed=seed,
-                strategy="features", classifier="linear", on_bad_image="skip",
+                strategy="features", classifier="linear", on_bad_image="skip", report=False,
             )  # fmt: skip
         accuracies.append(result.metrics["val"]["accuracy"])
     return round(mean(accuracies), 4)

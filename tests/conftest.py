@@ -1,6 +1,7 @@
 """Fixtures: tiny pictures, a trained run, and the command line called in this process."""
 
 import os
+import shutil
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: there are as many of us as cores.
@@ -16,10 +17,14 @@ from PIL import Image
 
 from transferkit.cli import main
 from transferkit.cli.state import settings
+from transferkit.recipes.job import Job
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 TINY = ("-b", "test_resnet", "--weights", "none", "--image-size", "32")
 """Command line words for a backbone of 0.5 million parameters that needs no download."""
+
+
+DRAWS_REPORT = Job.draws_report
 
 
 class Ran(NamedTuple):
@@ -46,10 +51,22 @@ def make_classes(root: Path, count: int = 8) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def everywhere_the_same(tmp_path_factory):
-    """A cache of the session's own, and fp32 whatever instructions this CPU has."""
+    """A cache of the session's own, fp32 whatever instructions this CPU has, and no pages.
+
+    A page takes longer than most of these runs; tests of pages ask for `pages`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSFERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("transferkit.devices.has_fast_bf16", lambda device: False)
+        patch.setattr(Job, "draws_report", False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """Runs draw their pages, as they do for everyone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "draws_report", DRAWS_REPORT)
         yield
 
 
@@ -104,3 +121,17 @@ def shared() -> Path:
     if not folder or not Path(folder, "SOURCES.md").is_file():
         pytest.skip("TRANSFERKIT_SHARED names no folder of real pictures and weights")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, where the machine has one."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if chromium is None:
+        pytest.skip("there is no chromium to open pages with")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        # Root, as in containers, has no sandbox.
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -19,7 +19,10 @@ from transferkit.recipes.finetune_options import FinetuneOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
-HEAVY = ("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib", "captum")
+HEAVY = (
+    *("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib", "captum"),
+    "jinja2",
+)
 
 LAYERS = [
     {"errors", "reporting", "files", "devices", "interruption", "memory", "startup"},
@@ -112,6 +115,7 @@ COMMANDS = {
     "predict": option_classes.PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
     "explain": option_classes.ExplainOptions,
+    "report": option_classes.ReportOptions,
     "backbones": option_classes.BackbonesOptions,
     "inspect": option_classes.InspectOptions,
     "cache": option_classes.CacheOptions,
@@ -132,7 +136,7 @@ def test_options__command_line_and_class_are_the_same(name):
     for key, entry in declared.items():
         assert entry.metadata["help"].endswith("."), key
         if not entry.metadata["argument"]:
-            assert flag_of(entry) in parameters[key].opts
+            assert flag_of(entry) in (*parameters[key].opts, *parameters[key].secondary_opts)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -5,10 +5,13 @@ import pytest
 import sklearn.metrics
 
 from transferkit.metrics import (
+    confusion,
     expected_calibration_error,
+    likely_label_errors,
     log_loss,
     majority_baseline,
     per_class,
+    reliability,
     summarize,
     top_k_accuracy,
     wilson_interval,
@@ -116,3 +119,52 @@ def test_summarize__has_the_interval_of_its_accuracy():
     correct = int((PREDICTED == LABELS).sum())
 
     assert metrics["accuracy_interval"] == wilson_interval(correct, len(LABELS))
+
+
+def test_reliability__is_what_the_calibration_error_is_made_of():
+    bins = reliability(LABELS, PROBABILITIES)
+    gaps = [count * abs(right - sure) for sure, right, count in bins if count]
+
+    assert len(bins) == 15
+    assert sum(gaps) / 200 == pytest.approx(expected_calibration_error(LABELS, PROBABILITIES))
+    assert sum(count for _, _, count in bins) == 200
+    assert all(np.isnan(sure) and np.isnan(right) for sure, right, count in bins if not count)
+
+
+def test_confusion__agrees_with_scikit_learn():
+    expected = sklearn.metrics.confusion_matrix(LABELS, PREDICTED, labels=range(7))
+
+    assert (confusion(LABELS, PROBABILITIES) == expected).all()
+
+
+def test_likely_label_errors__are_found_by_hand():
+    """Thresholds 0.6 and 0.625: row 2 reaches the other class's, so does 5, and 6 reaches none."""
+    first = np.array([0.9, 0.8, 0.1, 0.2, 0.1, 0.65, 0.55])
+    labels = np.array([0, 0, 0, 1, 1, 1, 1])
+
+    assert likely_label_errors(labels, np.stack([first, 1 - first], axis=1)) == ((2, 1), (5, 0))
+
+
+def test_likely_label_errors__are_the_labels_that_were_swapped():
+    """Of an able but unsure model, 20 of 400 labels swapped."""
+    random = np.random.default_rng(3)
+    true = random.integers(0, 4, 400)
+    logits = random.normal(0, 1, (400, 4)) + 5 * np.eye(4)[true]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    swapped = random.permutation(400)[:20]
+    labels = true.copy()
+    labels[swapped] = (labels[swapped] + 1) % 4
+
+    found = likely_label_errors(labels, probabilities)
+
+    rows = [row for row, _ in found]
+    assert len(set(swapped.tolist()) & set(rows)) >= 18
+    assert len(found) < 30
+    assert set(rows[:15]) <= set(swapped.tolist())
+    assert all(suggested == true[row] for row, suggested in found[:15])
+
+
+def test_likely_label_errors__suggest_no_class_that_labels_nothing():
+    probabilities = np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], dtype=np.float32)
+
+    assert likely_label_errors(np.array([0, 0]), probabilities) == ()

@@ -143,7 +143,7 @@ def test_find_lr__leaves_curve_and_plot_and_no_model(image_folder, tmp_path):
 
     files = sorted(p.name for p in (tmp_path / "r").iterdir())
     assert files == [
-        "find_lr.csv", "find_lr.png", "options.json", "skipped.csv", "split.csv",
+        "find_lr.csv", "find_lr.png", "options.json", "plan.json", "skipped.csv", "split.csv",
     ]  # fmt: skip
     with (tmp_path / "r" / "find_lr.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -32,7 +32,7 @@ def test_commands__load_no_compiler_no_scikit_learn_and_an_optimizer_only_to_tra
         "    print(json.dumps(list(sys.modules)))\n"
         "picture, model, data, to = sys.argv[1:]\n"
         "run('predict', picture, '-m', model)\n"
-        "run('finetune', data, '-b', 'edges8', '--epochs', '2', '-o', to)\n"
+        "run('finetune', data, '-b', 'edges8', '--epochs', '2', '--no-report', '-o', to)\n"
     )
     places = (image_folder / "red/0.png", run_folder, image_folder, tmp_path / "run")
     ran = subprocess.run(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transferkit.api import (
+        draw_report,
         evaluate,
         explain,
         extract_features,
@@ -31,6 +32,7 @@ __version__ = version("transferkit")
 __all__ = [
     "ModelBundle",
     "TransferKitError",
+    "draw_report",
     "evaluate",
     "explain",
     "extract_features",

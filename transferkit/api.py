@@ -22,8 +22,10 @@ from transferkit.recipes.options import (
     ExtractFeaturesOptions,
     InspectOptions,
     PredictOptions,
+    ReportOptions,
 )
 from transferkit.recipes.predict import predict as _predict
+from transferkit.recipes.report import report as _report
 from transferkit.tables.predictions import Prediction
 
 _P = ParamSpec("_P")
@@ -65,5 +67,6 @@ extract_features = _from_keywords(ExtractFeaturesOptions, _extract_or_fit)
 predict = _from_keywords(PredictOptions, _all_predictions)
 evaluate = _from_keywords(EvaluateOptions, _evaluate)
 explain = _from_keywords(ExplainOptions, _all_explanations)
+draw_report = _from_keywords(ReportOptions, _report)
 list_backbones = _from_keywords(BackbonesOptions, _backbones)
 inspect = _from_keywords(InspectOptions, _inspect)

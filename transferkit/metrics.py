@@ -40,11 +40,72 @@ def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> 
 
     Rows are put in 15 equal bins by their highest probability.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * _ECE_BINS).astype(int) - 1, 0, _ECE_BINS - 1)
+    confidence, correct, bins = _by_confidence(labels, probabilities)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=_ECE_BINS)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def reliability(
+    labels: Labels, probabilities: Probabilities
+) -> tuple[tuple[float, float, int], ...]:
+    """What the calibration error is made of: (mean confidence, accuracy, rows) of its 15 bins.
+
+    Where a bin has no rows the first two are NaN.
+    """
+    confidence, correct, bins = _by_confidence(labels, probabilities)
+    counts = np.bincount(bins, minlength=_ECE_BINS)
+    sums = (np.bincount(bins, weights=w, minlength=_ECE_BINS) for w in (confidence, correct))
+    with np.errstate(invalid="ignore"):
+        means = [total / counts for total in sums]
+    return tuple(zip(*(mean.tolist() for mean in means), counts.tolist(), strict=True))
+
+
+def _by_confidence(
+    labels: Labels, probabilities: Probabilities
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Of every row its confidence, whether it is right, and its bin."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * _ECE_BINS).astype(np.int64) - 1, 0, _ECE_BINS - 1)
+    return confidence, correct, bins
+
+
+def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]:
+    """(C, C) int64: how many rows of a label, downwards, were given each class, to the right."""
+    count = probabilities.shape[1]
+    cells = labels * count + probabilities.argmax(axis=1)
+    return np.bincount(cells, minlength=count * count).reshape(count, count)
+
+
+def likely_label_errors(
+    labels: Labels, probabilities: Probabilities
+) -> tuple[tuple[int, int], ...]:
+    """Rows whose label is likely wrong, and the class that each more likely has.
+
+    A class is taken to be a row's when its probability reaches the class's threshold, the mean
+    probability that rows with its label give it; of several the most probable. A row is suspected
+    when that class is not its label: the off-diagonal of the confident joint of Northcutt, Jiang
+    and Chuang, Confident learning, JAIR 2021, equations 1 and 2.
+
+    Args:
+        labels: (N,) int64.
+        probabilities: (N, C), of a model that was not trained on these rows.
+
+    Returns:
+        (row, suggested class), the least probable labels first.
+    """
+    rows = np.arange(len(labels))
+    own = probabilities[rows, labels].astype(np.float64)
+    count = probabilities.shape[1]
+    sums = np.bincount(labels, weights=own, minlength=count)
+    sizes = np.bincount(labels, minlength=count)
+    # No row can be taken for a class that labels none.
+    thresholds = np.where(sizes > 0, sums / np.maximum(sizes, 1), np.inf)
+    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    suggested = confident.argmax(axis=1)
+    suspected = rows[(confident.max(axis=1) >= 0) & (suggested != labels)]
+    order = suspected[np.argsort(own[suspected], kind="stable")]
+    return tuple((int(row), int(suggested[row])) for row in order)
 
 
 def per_class(

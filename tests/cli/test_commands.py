@@ -246,7 +246,7 @@ def test_finetune__a_full_device_leaves_nothing_half_written(image_folder, tmp_p
     assert last.startswith(f"error: cannot write {run}/model: ")
     assert re.search(r"\(\d+ MB are needed\); nothing was changed there, choose another", last)
     assert sorted(p.name for p in run.iterdir()) == [
-        "checkpoint", "history.csv", "options.json", "skipped.csv", "split.csv",
+        "checkpoint", "history.csv", "options.json", "plan.json", "skipped.csv", "split.csv",
     ]  # fmt: skip
 
 

@@ -39,8 +39,10 @@ def test_finetune__leaves_exactly_the_files_of_a_run(run_folder):
         "model/config.json",
         "model/model.safetensors",
         "options.json",
+        "plan.json",
         "skipped.csv",
         "split.csv",
+        "val_predictions.npz",
     ]
 
 

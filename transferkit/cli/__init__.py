@@ -21,6 +21,7 @@ from transferkit.cli.finetune import finetune
 from transferkit.cli.inspect import inspect
 from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
+from transferkit.cli.report import report
 from transferkit.cli.state import settings
 from transferkit.devices import keep_freed_memory
 from transferkit.interruption import raise_on_sigterm
@@ -34,8 +35,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    finetune, extract_features, predict, evaluate, explain, backbones, inspect, cache,
-):  # fmt: skip
+    *(finetune, extract_features, predict, evaluate, explain, report),
+    *(backbones, inspect, cache),
+):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -22,7 +22,8 @@ from transferkit.recipes.finetune_options import FinetuneOptions
 def finetune(options: FinetuneOptions) -> None:
     """Train a classifier on a folder of images, one subfolder a class.
 
-    Leaves a run: the model, its metrics, the history, the split and every option.
+    Leaves a run: the model, its metrics, the history, the split, every option, and report.html,
+    a page that shows them.
 
     Example: transferkit finetune photos -b resnet18 --strategy partial --unfreeze last:1
     """
@@ -42,6 +43,8 @@ def finetune(options: FinetuneOptions) -> None:
 
 def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
     """Say how good a run is, where it is and how to predict with it."""
+    from transferkit.recipes.run_folder import REPORT_PAGE
+
     val, baseline = metrics["val"], metrics["majority_baseline"]
     console = standard_output()
     console.print(
@@ -51,4 +54,6 @@ def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
     )
     console.print(describe_time(metrics), soft_wrap=True)
     print(f"run: {run}")
+    if (run / REPORT_PAGE).is_file():
+        print(f"report: {run / REPORT_PAGE}")
     print(f"predict with it: transferkit predict IMAGE... -m {shlex.quote(str(run))}")

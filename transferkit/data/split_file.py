@@ -52,6 +52,15 @@ def recorded_splits(file: Path, index: ImageIndex, digests: Sequence[str]) -> di
     return splits
 
 
+def recorded_digests(file: Path) -> dict[str, str]:
+    """Path -> SHA-256 of every image that a split file names.
+
+    Raises:
+        DataError: When the file cannot be read.
+    """
+    return {record["path"]: record["sha256"] for record in _records(file)}
+
+
 def _records(file: Path) -> list[dict[str, str]]:
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:

@@ -80,11 +80,14 @@ def option(
 
 
 def flag_of(entry: Field[Any]) -> str:
-    """What messages call a field: `--val-fraction`, or `DATA` for an argument."""
+    """What messages call a field: `--val-fraction`, or `DATA` for an argument.
+
+    Of one that is on by default, such as `--report/--no-report`, what turns it off.
+    """
     if entry.metadata["argument"]:
         return entry.name.upper()
     flags = entry.metadata["flags"] or (f"--{entry.name.replace('_', '-')}",)
-    return str(flags[-1])
+    return str(flags[-1]).rpartition("/")[2]
 
 
 def changed(options: "Options", names: Sequence[str]) -> list[str]:

@@ -31,8 +31,10 @@ from transferkit.recipes.finetune_options import TRAINED_BY_GRADIENT, FinetuneOp
 from transferkit.recipes.frozen_layers import frozen_features, plain_views
 from transferkit.recipes.job import FinetuneResult, Job
 from transferkit.recipes.plan import describe_copies, describe_weights
+from transferkit.recipes.report import leave_report
 from transferkit.recipes.run_files import resolved_options, write_inputs, write_model
 from transferkit.recipes.run_folder import claimed
+from transferkit.recipes.run_record import write_plan
 from transferkit.recipes.stopwatch import FROZEN, TRAINING, Stopwatch
 from transferkit.recipes.work import require_all_readable
 from transferkit.reporting import Plan, Reporter, StageRow
@@ -70,9 +72,18 @@ def finetune_features(job: Job) -> FinetuneResult:
         resolved = resolved_options(run, options, network, how) | taken
         applied = {k: v for k, v in resolved.items() if k not in TRAINED_BY_GRADIENT}
         write_inputs(job, network, applied)
+        write_plan(run, plan)
         result = fit_on_features(options, dataset, extractor, how, reporter, job.watch)
         fitted = {"classifier": options.classifier}
-        write_model(job, network, result.metrics, trained=fitted, head=result.head)
+        bundle = write_model(
+            job,
+            network,
+            result.metrics,
+            probabilities=result.val_probabilities,
+            trained=fitted,
+            head=result.head,
+        )
+        leave_report(job, bundle, how, result.metrics)
     paths, values = dataset.paths("val"), result.val_probabilities
     return FinetuneResult(run, plan, result.metrics, (), paths, values)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transferkit.bundle import ModelBundle
 from transferkit.errors import DivergedError, TransferKitError, WeightsError
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
@@ -17,6 +18,7 @@ from transferkit.recipes.estimate import estimate_seconds
 from transferkit.recipes.features import create_backbone
 from transferkit.recipes.job import FinetuneResult, Job
 from transferkit.recipes.plan import create_plan
+from transferkit.recipes.report import leave_report
 from transferkit.recipes.resuming import recorded_options
 from transferkit.recipes.run_files import (
     backbone_digest,
@@ -28,6 +30,7 @@ from transferkit.recipes.run_files import (
     write_range_test,
 )
 from transferkit.recipes.run_folder import CHECKPOINT, claimed
+from transferkit.recipes.run_record import write_plan
 from transferkit.recipes.settling import settle_phases, settle_rates, settled
 from transferkit.recipes.stopwatch import EVALUATION, FROZEN, TRAINING
 from transferkit.recipes.training_setup import create_setup
@@ -72,6 +75,7 @@ def finetune_network(job: Job) -> FinetuneResult:
         else:
             resolved = resolved_options(run, options, network, how)
             write_inputs(job, network, resolved | settled(options, network, rates))
+        write_plan(run, plan)
         if test:
             write_range_test(run, test)
         if options.find_lr:
@@ -160,9 +164,21 @@ def _train_and_save(job: Job, work: Work, rates: Mapping[str, float]) -> tuple[F
     job.watch.add(TRAINING, result.training_seconds)
     job.watch.add(EVALUATION, result.evaluation_seconds)
     metrics = _metrics(work, result)
-    write_model(job, work.network, metrics, trained={"unfreeze": work.options.unfreeze})
+    bundle = _write(job, work, result, metrics)
     checkpoints.remove()
+    leave_report(job, bundle, work.how, metrics)
     return result, metrics
+
+
+def _write(job: Job, work: Work, result: Fit, metrics: dict[str, Any]) -> ModelBundle:
+    assert result.best_probabilities is not None
+    return write_model(
+        job,
+        work.network,
+        metrics,
+        probabilities=result.best_probabilities,
+        trained={"unfreeze": work.options.unfreeze},
+    )
 
 
 def _where(result: Fit) -> str:
@@ -179,7 +195,7 @@ def _saved_before(error: DivergedError, job: Job, work: Work, result: Fit) -> Tr
     copy_tensors(result.best_state, work.network.module)
     metrics = _metrics(work, result)
     metrics["stopped"] = str(error)
-    write_model(job, work.network, metrics, trained={"unfreeze": work.options.unfreeze})
+    leave_report(job, _write(job, work, result, metrics), work.how, metrics)
     best = result.history[result.best].epoch
     return DivergedError(f"{error}; the model of epoch {best}, the best before, is in {job.run}")
 

@@ -36,6 +36,11 @@ class Job:
     reporter: Reporter
     watch: Stopwatch
 
+    @property
+    def draws_report(self) -> bool:
+        """Whether the run's page is drawn at its end."""
+        return self.options.report
+
 
 @dataclass(frozen=True)
 class FinetuneResult:

@@ -20,6 +20,7 @@ from transferkit.recipes.declaration import (
 )
 from transferkit.recipes.shared_options import (
     BACKBONE_HELP,
+    DATA,
     DATA_HELP,
     DEFAULT_BACKBONE,
     DRAWINGS,
@@ -29,12 +30,21 @@ from transferkit.recipes.shared_options import (
     OUTPUT,
     WEIGHTS_HELP,
     ClassifierOptions,
+    ComputeOptions,
     FolderOptions,
     InputOptions,
 )
 from transferkit.tables.predictions import PredictionFormat
 
-FOR_A_CLASSIFIER = ("val_fraction", "val", "split", "class_weights", "cache", "cache_limit")
+FOR_A_CLASSIFIER = (
+    "val_fraction",
+    "val",
+    "split",
+    "class_weights",
+    "cache",
+    "cache_limit",
+    "report",
+)
 """Fields that only mean something where a classifier is fitted."""
 
 
@@ -173,6 +183,28 @@ class EvaluateOptions(FolderOptions):
         help="JSON file for the metrics.",
         metavar="FILE",
         show_default="standard output",
+    )
+
+
+@dataclass(frozen=True)
+class ReportOptions(ComputeOptions):
+    """Options of `transferkit report`."""
+
+    run: Path = option(argument=True, help="Folder of a finished run.")
+    data: Path | None = option(
+        None,
+        panel=DATA,
+        help="Folder of the run's dataset, where it has moved.",
+        metavar="DIR",
+        show_default="where it was",
+    )
+    output: Path | None = option(
+        None,
+        panel=OUTPUT,
+        flags=("-o", "--output"),
+        help="File to write.",
+        metavar="FILE",
+        show_default="RUN/report.html",
     )
 
 

@@ -15,8 +15,8 @@ GIVEN = "given"
 """The key of options.json under which stands what was asked for, apart from what came of it."""
 
 _OF_THE_CALL = ("data", "output", "overwrite", "resume", "dry_run", "find_lr")
-_FREE = ("workers", "cache", "cache_limit", "checkpoint_minutes")
-"""What changes nothing but the time that a run takes."""
+_FREE = ("workers", "cache", "cache_limit", "checkpoint_minutes", "report")
+"""What changes nothing in the model."""
 
 
 def given_options(options: FinetuneOptions) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transferkit.bundle import FeatureHead, ModelBundle
 from transferkit.data.split_file import COLUMNS
 from transferkit.files import write_json
@@ -25,10 +28,12 @@ from transferkit.recipes.run_folder import (
     RANGE_TEST_PLOT,
     SKIPPED,
     SPLIT,
+    VAL_PREDICTIONS,
 )
 from transferkit.report.plots import draw_range_test
 from transferkit.reporting import EpochRow
 from transferkit.tables import write_csv
+from transferkit.tables.probabilities import ProbabilityTable, write_probabilities
 from transferkit.training.range_test import RangeTest
 
 _PACKAGES = (
@@ -129,17 +134,22 @@ def write_model(
     network: Network,
     metrics: dict[str, Any],
     *,
+    probabilities: NDArray[np.float32],
     trained: Mapping[str, Any],
     head: FeatureHead | None = None,
-) -> None:
-    """Write the model and metrics.json, to which the time so far is added.
+) -> ModelBundle:
+    """Write the model, val_predictions.npz and metrics.json, to which the time so far is added.
 
     Args:
         job: The run.
         network: Trained, or as it was with a classifier on its features.
         metrics: How good it is; changed in place.
+        probabilities: (N, C) float32, what it says of the validation images.
         trained: What was trained, for the model's record.
         head: The classifier on features.
+
+    Returns:
+        The model.
 
     Raises:
         OutputError: When they cannot be written.
@@ -153,7 +163,13 @@ def write_model(
         **trained,
     }
     names = job.dataset.index.class_names
-    ModelBundle(network, names, provenance, head).save(job.run / MODEL)
+    bundle = ModelBundle(network, names, provenance, head)
+    bundle.save(job.run / MODEL)
+    index, rows = job.dataset.index, job.dataset.rows("val")
+    paths = job.dataset.paths("val")
+    table = ProbabilityTable(paths, index.labels[rows], names, probabilities)
+    write_probabilities(table, job.run / VAL_PREDICTIONS)
     metrics["seconds"] = job.watch.total
     metrics["time"] = job.watch.report()
     write_json(job.run / METRICS, metrics)
+    return bundle

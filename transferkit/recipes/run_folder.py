@@ -14,9 +14,11 @@ from transferkit.recipes.finetune_options import FinetuneOptions
 MODEL, METRICS, HISTORY, SPLIT, SKIPPED, OPTIONS = (
     "model", "metrics.json", "history.csv", split_file.NAME, "skipped.csv", "options.json",
 )  # fmt: skip
+PLAN, VAL_PREDICTIONS, REPORT_PAGE = "plan.json", "val_predictions.npz", "report.html"
 RANGE_TEST, RANGE_TEST_PLOT, CHECKPOINT = "find_lr.csv", "find_lr.png", "checkpoint"
 _ALL = (
     MODEL, METRICS, HISTORY, SPLIT, SKIPPED, OPTIONS, RANGE_TEST, RANGE_TEST_PLOT, CHECKPOINT,
+    PLAN, VAL_PREDICTIONS, REPORT_PAGE,
 )  # fmt: skip
 _LOCK = ".lock"
 """Held by the process that writes; where one was killed the file stays, and means nothing."""

@@ -204,6 +204,12 @@ class ClassifierOptions(FeatureOptions):
         metavar="FILE|RUN",
         show_default=False,
     )
+    report: bool = option(
+        True,
+        panel=OUTPUT,
+        flags=("--report/--no-report",),
+        help="Draw the run's page, report.html, at its end.",
+    )
     class_weights: ClassWeights = option(
         ClassWeights.NONE,
         panel=TRAINING,

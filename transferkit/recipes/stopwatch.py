@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from transferkit.startup import start_up_seconds
 
-START_UP, CHECKING, FROZEN, TRAINING, EVALUATION = (
-    "start_up", "checking", "frozen_layers", "training", "evaluation",
+START_UP, CHECKING, FROZEN, TRAINING, EVALUATION, REPORT = (
+    "start_up", "checking", "frozen_layers", "training", "evaluation", "report",
 )  # fmt: skip
 _OTHER = "other"
 
@@ -18,7 +18,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self._before = start_up_seconds()
-        parts = (START_UP, CHECKING, FROZEN, TRAINING, EVALUATION)
+        parts = (START_UP, CHECKING, FROZEN, TRAINING, EVALUATION, REPORT)
         self._parts: dict[str, float] = dict.fromkeys(parts, 0.0)
 
     @contextmanager

@@ -1,0 +1,273 @@
+"""The page that finetune leaves, and that report draws again from the run's folder."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+from conftest import COLOURS, save_picture
+from PIL import Image
+
+import transferkit
+from transferkit.errors import BundleError, OutputError
+from transferkit.metrics import summarize
+from transferkit.recipes.finetune import finetune
+from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.recipes.run_record import read_run
+from transferkit.recipes.shown_images import Album
+from transferkit.reporting import SilentReporter
+from transferkit.tables.probabilities import read_probabilities
+
+SMALL = {
+    "backbone": "test_resnet",
+    "weights": "none",
+    "image_size": 32,
+    "batch_size": 6,
+}
+ODD = "<script>alert(1)"
+"""As far as the name of a folder can go, which holds no slash."""
+
+
+class Recorder(SilentReporter):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.said: list[str] = []
+
+    def notice(self, message):
+        self.said.append(message)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Colours, one of them with an odd name, some files at fault and two labels swapped."""
+    root = tmp_path_factory.mktemp("data") / "colours"
+    names = {ODD: COLOURS["blue"], "green": COLOURS["green"], "red": COLOURS["red"]}
+    for number, (name, colour) in enumerate(names.items()):
+        for i in range(12):
+            save_picture(root / name / f"{i}.png", colour, seed=100 * number + i)
+    sideways = Image.new("RGB", (60, 20), COLOURS["red"])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways.save(root / "green" / '"><svg onload=alert(2)>.jpg', exif=exif)
+    (root / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (root / "red" / "notes.txt").write_text("no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(pages, data, tmp_path_factory):
+    """A finished run with its page. Read only."""
+    folder = tmp_path_factory.mktemp("runs") / "colours"
+    transferkit.finetune(data, folder, strategy="gradual", epochs=3, val_fraction=0.4,
+                         learning_rate=1e-3, **SMALL)  # fmt: skip
+    return folder
+
+
+def moved(run, tmp_path, data):
+    """A copy of a run whose dataset is said to be elsewhere."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    options = json.loads((copy / "options.json").read_text())
+    (copy / "options.json").write_text(json.dumps({**options, "data": str(data)}))
+    return copy
+
+
+def test_finetune__leaves_a_page(run):
+    page = (run / "report.html").read_text()
+    time = json.loads((run / "metrics.json").read_text())["time"]
+
+    assert "data:image/jpeg;base64," in page
+    assert "last:1" in page
+    assert "broken.jpg" in page
+    assert "notes.txt" in page
+    assert "could not be drawn" not in page
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<svg onload" not in page
+    assert time["report"] > 0
+
+
+def test_finetune__keeps_what_the_metrics_came_from(run):
+    table = read_probabilities(run / "val_predictions.npz")
+    metrics = json.loads((run / "metrics.json").read_text())
+
+    assert summarize(table.labels, table.probabilities, table.label_names) == metrics["val"]
+
+
+def test_read_run__gives_back_the_plan_and_the_history(data, tmp_path):
+    result = transferkit.finetune(data, tmp_path / "run", epochs=2, **SMALL)
+    record = read_run(tmp_path / "run")
+
+    assert record.plan == result.plan
+    assert record.history == result.history
+    assert tuple(record.predictions.paths) == result.val_paths
+
+
+def test_report__draws_the_same_page_again(cli, run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "report.html").unlink()
+    ran = cli("report", copy)
+
+    assert (ran.code, ran.out) == (0, f"report: {copy / 'report.html'}\n")
+    assert (copy / "report.html").read_bytes() == (run / "report.html").read_bytes()
+
+
+def test_report__without_the_pictures_says_so(cli, run, data, tmp_path):
+    copy = moved(run, tmp_path, "nowhere")
+    ran = cli("report", copy, "-q", "-o", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+
+    assert (ran.code, ran.err) == (0, "")
+    assert "data:image/jpeg" not in page
+    assert "pictures are not in nowhere as they were when the run began" in page
+    assert "No map of the features: 0 of" in page
+    assert "Confusion matrix" in page
+    told = cli("report", copy).err
+    assert "draw the page again with transferkit report RUN --data FOLDER" in told
+
+    found = cli("report", copy, "--data", data)
+    assert found.code == 0
+    assert "data:image/jpeg" in (copy / "report.html").read_text()
+
+
+def test_report__shows_no_picture_that_has_changed(run, data, tmp_path):
+    """Another picture under the same name would mislead."""
+    changed = tmp_path / "data"
+    shutil.copytree(data, changed)
+    for path in changed.rglob("*.[pj][np]g"):
+        path.write_bytes(path.read_bytes() + b"more")
+    drawn = transferkit.draw_report(run, data=changed, output=tmp_path / "page.html")
+
+    assert "pictures are not in" in drawn.notes[0]
+    assert "data:image/jpeg" not in (tmp_path / "page.html").read_text()
+
+
+def test_album__turns_a_picture_upright_and_gives_none_that_is_another(data):
+    (path,) = data.glob("green/*.jpg")
+    name, digest = path.relative_to(data).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+    shown = Album(data, {name: digest}, allow_truncated=False).read(name)
+
+    assert shown is not None
+    assert shown.size == (20, 60)
+    assert Album(data, {name: "other"}, allow_truncated=False).read(name) is None
+
+
+def test_no_report__leaves_none(cli, pages, data, tmp_path):
+    ran = cli("finetune", data, "-o", tmp_path / "run", "-b", "edges8", "--epochs", 1,
+              "--no-report")  # fmt: skip
+
+    assert ran.code == 3  # of the broken picture
+    assert "report:" not in ran.out
+    assert not (tmp_path / "run/report.html").exists()
+    assert (tmp_path / "run/plan.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["svm", "knn"])
+def test_finetune__of_a_classifier_leaves_a_page(cli, pages, data, tmp_path, kind):
+    ran = cli("extract-features", data, "-o", tmp_path / "run", "-b", "test_resnet", "--weights",
+              "none", "--image-size", 32, "--classifier", kind)  # fmt: skip
+    page = (tmp_path / "run/report.html").read_text()
+
+    assert ran.code == 3
+    assert f"report: {tmp_path / 'run' / 'report.html'}\n" in ran.out
+    assert "fold cross-validation: accuracy" in page
+    assert "Learning rates" not in page
+
+
+def test_finetune__that_cannot_write_its_page_ends_well(pages, data, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transferkit.report.page.utf8_text", full)
+    recorder = Recorder()
+    result = finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
+
+    (told,) = [line for line in recorder.said if "could not be drawn" in line]
+    assert "No space left on device" in told
+    assert told.endswith(f"draw it with: transferkit report {tmp_path / 'run'}")
+    assert not (tmp_path / "run/report.html").exists()
+    assert transferkit.evaluate(data, model=str(tmp_path / "run"))["n"] > 0
+    assert result.metrics["val"]["n"] > 0
+    with pytest.raises(OutputError, match="No space left on device"):
+        transferkit.draw_report(tmp_path / "run")
+
+
+def test_finetune__survives_a_bug_in_its_page(pages, data, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("transferkit.recipes.report.run_page", fail)
+    recorder = Recorder()
+    finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
+
+    assert "ZeroDivisionError: a bug" in recorder.said[-1]
+    assert not (tmp_path / "run/checkpoint").exists()
+    with pytest.raises(ZeroDivisionError):
+        transferkit.draw_report(tmp_path / "run")
+
+
+def test_report__checks_the_place_before_it_computes(run, tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(OutputError, match="cannot write"):
+        transferkit.draw_report(run, output=tmp_path / "file" / "page.html")
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("", "no such run; expected the folder that finetune wrote"),
+        ("metrics.json", "no finished run, it has no metrics.json"),
+        ("val_predictions.npz", "has no val_predictions.npz, which runs of earlier versions lack"),
+        ("plan.json", "has no plan.json, which runs of earlier versions lack"),
+    ],
+)
+def test_report__of_what_is_no_whole_run(cli, run, tmp_path, gone, told):
+    copy = tmp_path / "run"
+    if gone:
+        shutil.copytree(run, copy)
+        (copy / gone).unlink()
+    ran = cli("report", copy)
+
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"error: {copy}: {told}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("plan.json", '{"settings": []}'),
+        ("options.json", "{"),
+        ("val_predictions.npz", "no archive"),
+        ("history.csv", "epoch\n1\n"),
+        ("split.csv", "path\na\n"),
+    ],
+)
+def test_read_run__of_a_damaged_run(run, tmp_path, name, content):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / name).write_text(content)
+
+    with pytest.raises(BundleError, match="is damaged"):
+        read_run(copy)
+
+
+def test_label_errors__are_shown_where_labels_were_swapped(pages, tmp_path):
+    """Two pictures of the validation folder stand under a wrong label."""
+    for part, count in (("train", 12), ("val", 6)):
+        for number, (name, colour) in enumerate(COLOURS.items()):
+            for i in range(count):
+                seed = 1000 * (part == "val") + 100 * number + i
+                save_picture(tmp_path / "data" / part / name / f"{name}{i}.png", colour, seed=seed)
+    val = tmp_path / "data/val"
+    (val / "red/red0.png").rename(val / "blue/red0.png")
+    (val / "green/green1.png").rename(val / "red/green1.png")
+    fitted = {"backbone": "edges8", "strategy": "features", "classifier": "linear", "patches": 1}
+    transferkit.finetune(tmp_path / "data", tmp_path / "run", **fitted)
+    page = (tmp_path / "run/report.html").read_text()
+    section = page[page.index("Likely label errors") : page.index("Calibration and features</h2>")]
+
+    assert "val/blue/red0.png" in section
+    assert "val/red/green1.png" in section

@@ -1,0 +1,326 @@
+"""The page of a run from made-up predictions: what it holds, how large it is, how it opens."""
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transferkit.metrics import likely_label_errors, majority_baseline, summarize
+from transferkit.report.charts import COLOURS, Series, line_chart
+from transferkit.report.feature_map import class_marks, project
+from transferkit.report.mistakes import describe_confusion
+from transferkit.report.page import render, seconds, write_page
+from transferkit.report.run_page import RunReport, ShownImage, run_page
+from transferkit.report.thumbnails import thumbnail
+from transferkit.reporting import EpochRow, LeftOut, PhaseRow, Plan, StageRow
+
+SCRIPT = "<script>alert(1)</script>"
+NAMES = (SCRIPT, "b & c", "d", "'e' \"f\"", "<img src=x onerror=alert(2)>")
+
+
+def noise(seed: int) -> str:
+    """A thumbnail that compresses as badly as any."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (176, 176, 3), dtype=np.uint8)
+    return thumbnail(Image.fromarray(pixels))
+
+
+def history(count: int) -> tuple[EpochRow, ...]:
+    phases = ["head", "last:1", "all"]
+    return tuple(
+        EpochRow(i + 1, phases[min(i, 2)], 1 / (i + 1), 0.5, 1 / (i + 2), 0.6, 1e-3, 1e-4 * i, 2.0)
+        for i in range(count)
+    )
+
+
+def made_up(names=NAMES, count=60, epochs=6) -> RunReport:
+    """The report of a fair model on `count` images."""
+    random = np.random.default_rng(7)
+    labels = np.sort(np.arange(count) % len(names))
+    logits = random.normal(0, 1, (count, len(names))) + 2 * np.eye(len(names))[labels]
+    odds = np.exp(logits)
+    probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+    paths = tuple(f"{SCRIPT}/{i}.jpg" for i in range(count))
+    shown = [
+        ShownImage(paths[i], names[labels[i]], names[0], 0.9, 0.05, noise(i), noise(100 + i))
+        for i in range(12)
+    ]
+    plan = Plan(
+        settings=(("data", SCRIPT), ("pictures", "224 px"), ("copies", f"{SCRIPT} twice")),
+        classes={name: (8, int((labels == i).sum()), 0) for i, name in enumerate(names)},
+        left_out=(LeftOut(f"{SCRIPT}/bad.jpg", "truncated", unreadable=True),),
+        stages=(StageRow("head", (SCRIPT,), 10, 10, 1e-3, 1),),
+        phases=(PhaseRow("head", (1, 1), 10), PhaseRow("all", (2, 6), 10)),
+    )
+    metrics = {
+        "val": summarize(labels, probabilities, names),
+        "train": {"accuracy": 0.9, "epoch": 3},
+        "majority_baseline": majority_baseline(labels, labels),
+        "trainable_parameters": 10,
+        "total_parameters": 10,
+        "images_per_second": 123.4,
+        "frozen": {"tensors": 3},
+        "time": {"training": 75.0, "report": 9.0, "other": 1.0},
+    }
+    options = {
+        "strategy": "gradual", "backbone": SCRIPT, "label_smoothing": 0.1, "device": "cpu",
+        "precision": "fp32", "seed": 0, "versions": {"torch": "2"}, "weights_sha256": "ab" * 32,
+        "data_sha256": "cd" * 32, "classifier": None,
+    }  # fmt: skip
+    rows = np.arange(min(count, 1000))
+    features = random.normal(0, 1, (len(rows), 16)).astype(np.float32)
+    return RunReport(
+        run=f"runs/{SCRIPT}", data=SCRIPT, options=options, metrics=metrics, plan=plan,
+        history=history(epochs), names=names, paths=paths, labels=labels,
+        probabilities=probabilities, mistakes=shown, mistaken=20, suspects=shown,
+        suspected=len(likely_label_errors(labels, probabilities)),
+        feature_map=project(rows, features), notes={},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return run_page(made_up())
+
+
+class Elements(HTMLParser):
+    """Which elements a page has, and what they load."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        told = dict(attrs)
+        assert not [name for name in told if name.startswith("on")]
+        self.loaded += [told[name] for name in ("src", "href", "xlink:href") if told.get(name)]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_run_page__shows_names_and_obeys_none(page):
+    found = Elements(page)
+
+    assert "script" not in found.tags
+    assert f"runs/{SCRIPT}" in found.text
+    assert found.text.count(SCRIPT) > 20
+    assert "<img src=x" not in page
+    assert all(place[:1] == "#" or place[:5] == "data:" for place in found.loaded)
+
+
+def test_run_page__loads_nothing(page):
+    assert "default-src 'none'" in page
+    assert not re.findall(r"url\((?!#)|@import|<link(?! rel=\"icon\")|<iframe|<object", page)
+
+
+def test_run_page__says_what_a_run_was(page):
+    text = " ".join(Elements(page).text.split())
+
+    for told in (
+        "Most confident mistakes", "Likely label errors", "Reliability", "Confusion matrix",
+        "validation accuracy", "95 % Wilson interval", "123 training images a second",
+        "1 min 15 s", "1 left out", "truncated", "last backbone stage", "from epoch",
+        "Proved: 3 frozen tensors", "transferkit predict IMAGE... -m 'runs/<script>",
+    ):  # fmt: skip
+        assert told in text, told
+    assert "9.0 s" not in text  # its own time is not known while it is drawn
+
+
+def test_run_page__is_the_same_every_time(page):
+    assert run_page(made_up()) == page
+
+
+def test_run_page__of_a_hundred_classes_shows_pairs_a_picture_and_the_weakest():
+    names = tuple(f"class {i:03}" for i in range(100))
+    page = run_page(made_up(names, 1000))
+    found = Elements(page)
+
+    assert "Most frequent mistakes" in page
+    assert 'class="heat"' in page
+    assert "The 15 classes with the lowest F1." in page
+    assert "All 100 classes" in page
+    assert found.tags.count("td") < 2000
+    assert "other classes" in page
+
+
+def test_run_page__of_a_thousand_images_is_small():
+    """Each shown picture is noise, which compresses worst, and each image is on the map."""
+    size = len(run_page(made_up(tuple(f"c{i}" for i in range(100)), 1000)).encode())
+
+    assert 200_000 < size < 3_000_000
+
+
+def test_run_page__of_one_epoch_and_of_none():
+    one = run_page(made_up(epochs=1))
+    none = replace(made_up(epochs=0), notes={"map": "no map"}, feature_map=None)
+    none.metrics["classifier"] = {
+        "kind": "svm", "settings": {"C": 0.1, "kernel": "rbf"}, "features": 512,
+        "cross_validation": {
+            "accuracy": 0.5, "n": 40, "folds": 5, "accuracy_interval": {"low": 0.4, "high": 0.6},
+            "tried": [{"C": 1.0, "kernel": "rbf", "accuracy": 0.5},
+                      {"C": 0.1, "kernel": "rbf", "accuracy": 0.5}],
+        },
+    }  # fmt: skip
+    text = " ".join(Elements(run_page(none)).text.split())
+
+    assert "Learning rates" in one
+    assert "Learning rates" not in text
+    assert "no map" in text
+    assert "C 0.1, kernel rbf (chosen)0.500 C 1, kernel rbf0.500" in text
+
+
+def test_run_page__without_mistakes():
+    perfect = replace(made_up(), mistakes=[], mistaken=0, suspects=[], suspected=0)
+    text = Elements(run_page(perfect)).text
+
+    assert "every validation image was classified rightly" in text
+    assert "None found among the validation images" in text
+
+
+def test_line_chart__is_drawn_in_the_pages_colours_and_shares_no_names():
+    """The id of a clip path must not be another chart's."""
+    charts = [
+        line_chart([Series("x", (1, 2), (y, 3), COLOURS[4])], x_label="x", y_label="y", alt="<&>")
+        for y in (1, 2)
+    ]
+    first, second = (chart.svg for chart in charts)
+
+    assert "var(--s5)" in first
+    assert "#01" not in first
+    assert 'aria-label="&lt;&amp;&gt;"' in first
+    assert "<metadata" not in first
+    assert "font-family" not in first
+    assert '<g id="' not in first
+    clips = [re.findall(r'clipPath id="([^"]+)"', svg) for svg in (first, second)]
+    assert clips[0] == clips[1] or not set(clips[0]) & set(clips[1])
+
+
+def test_feature_map__keeps_what_lies_on_a_plane():
+    random = np.random.default_rng(1)
+    plane = random.normal(0, 1, (40, 2)) * (5, 2)
+    turned = plane @ np.linalg.qr(random.normal(0, 1, (8, 8)))[0][:2]
+    found = project(np.arange(40), turned.astype(np.float32))
+
+    def distances(points):
+        return np.linalg.norm(points[:, None] - points[None], axis=2)
+
+    assert np.allclose(distances(found.points), distances(plane), atol=1e-4)
+    assert sum(found.explained) == pytest.approx(1)
+    assert found.explained[0] > found.explained[1]
+
+
+def test_feature_map__of_equal_features_is_a_point():
+    found = project(np.arange(4), np.ones((4, 3), dtype=np.float32))
+
+    assert np.isfinite(found.points).all()
+    assert sum(found.explained) == pytest.approx(0)
+
+
+def test_class_marks__are_different_and_go_to_those_mistaken_most():
+    few = class_marks(NAMES, np.zeros(5))
+    many = class_marks([str(i) for i in range(100)], np.arange(100))
+
+    assert len({(mark.colour, mark.shape) for mark in many.values()}) == len(many) == 24
+    assert list(many) == list(range(76, 100))
+    assert [mark.name for mark in few.values()] == list(NAMES)
+
+
+def test_describe_confusion__lists_the_most_frequent_mistakes():
+    counts = np.array([[5, 3, 0], [0, 2, 0], [1, 3, 0]])
+    told = describe_confusion(counts, ("a", "b", "c"), pairs=2)
+
+    # Equal counts: the larger share of its class first.
+    assert [(p.label, p.predicted, p.count, p.share) for p in told.pairs] == [
+        ("c", "b", 3, 0.75), ("a", "b", 3, 0.375),
+    ]  # fmt: skip
+    assert told.heat is None
+
+
+def test_describe_confusion__draws_many_classes_a_pixel_each():
+    counts = np.eye(30, dtype=np.int64)
+    counts[3, 7] = 1
+    heat = describe_confusion(counts, [str(i) for i in range(30)]).heat
+    assert heat is not None
+    pixels = Image.open(BytesIO(base64.b64decode(heat.split(",")[1])))
+
+    assert pixels.size == (30, 30)
+    assert pixels.getpixel((0, 0)) == (0, 114, 178, 255)
+    assert pixels.getpixel((7, 3)) == (213, 94, 0, 180)
+    assert pixels.getpixel((8, 3))[3] == 0
+
+
+def test_thumbnail__is_small_and_leaves_the_picture_alone():
+    picture = Image.new("RGB", (800, 400), "red")
+    address = thumbnail(picture)
+
+    assert address.startswith("data:image/jpeg;base64,")
+    assert len(address) < 2000
+    assert picture.size == (800, 400)
+
+
+def test_write_page__takes_names_that_are_no_text(tmp_path):
+    write_page(tmp_path / "p.html", "a\udcffb")
+
+    assert (tmp_path / "p.html").read_text() == "a\\udcffb"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.42, "0.4 s"), (59.97, "1 min 0 s"), (75, "1 min 15 s"), (5400, "1 h 30 min")],
+)
+def test_seconds__are_told_for_people(value, told):
+    assert seconds(value) == told
+
+
+def test_render__wants_every_value():
+    with pytest.raises(Exception, match="'report' is undefined"):
+        render("run.html")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_run_page__opens_without_error_request_or_overflow(browser, tmp_path, width, scheme):
+    """Of few classes with long names, and of many."""
+    long = ("a_name_that_is_quite_long_and_has_no_break_at_all_" * 2, *NAMES)
+    for names, count in ((long, 60), (tuple(f"class {i:03}" for i in range(100)), 400)):
+        file = tmp_path / "report.html"
+        write_page(file, run_page(made_up(names, count)))
+        said, asked = [], []
+        view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        view.on("console", lambda message, said=said: said.append(message.text))
+        view.on("pageerror", lambda error, said=said: said.append(str(error)))
+        view.on("request", lambda request, asked=asked: asked.append(request.url))
+        view.goto(file.as_uri())
+        wide = view.evaluate("document.documentElement.scrollWidth")
+        broken = view.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
+        dark = view.evaluate("getComputedStyle(document.body).backgroundColor")
+        axis = view.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")
+        view.close()
+
+        assert said == []
+        assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+        assert wide <= width
+        assert broken == 0
+        assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+        assert (axis == "rgb(89, 99, 110)") == (scheme == "light")
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"), [((1e-2, 1e-5), {"1e-3", "1e-4"}), ((4e-3, 2e-3), {"2e-3", "3e-3", "4e-3"})]
+)
+def test_line_chart__tells_rates_that_are_near_and_far(rates, told):
+    drawn = line_chart(
+        [Series("", (1, 2), rates)], x_label="", y_label="", alt="", log_y=True
+    ).svg  # fmt: skip
+
+    assert told <= set(re.findall(r">([^<>]+)</text>", drawn))

@@ -1,0 +1,76 @@
+"""Pages of one file: a template and plain values to HTML that loads nothing and runs nothing.
+
+Values are escaped unless they are `Markup`, which only this package makes. A page extends
+`templates/base.html`; `templates/figures.html` has what it draws with.
+"""
+
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transferkit.files import utf8_text, whole_file
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(template: str, **values: Any) -> str:
+    """The HTML of a page.
+
+    Args:
+        template: Name of a file in `templates/`.
+        **values: What it shows. Text is escaped, also within SVG.
+    """
+    text: str = _environment().get_template(template).render(values, version=version("transferkit"))
+    return text
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write a page, whole.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_text(utf8_text(html), encoding="utf-8")
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("transferkit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent, seconds=seconds, count=lambda n: f"{n:,}", rate=lambda r: f"{r:.1e}"
+    )
+    return environment
+
+
+def percent(share: float, digits: int = 1) -> str:
+    r"""A share as per cent, never broken between lines.
+
+    >>> percent(0.8333)
+    '83.3\xa0%'
+    """
+    return f"{100 * share:.{digits}f}\u00a0%"
+
+
+def seconds(value: float) -> str:
+    """A duration for people.
+
+    >>> [seconds(s) for s in (0.42, 75, 5400)]
+    ['0.4 s', '1 min 15 s', '1 h 30 min']
+    """
+    if value < 59.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,71 @@
+"""What a model says of labelled images: kept whole, so that every metric can be had again."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferkit.errors import DataError
+from transferkit.files import whole_file
+
+
+@dataclass(frozen=True, eq=False)
+class ProbabilityTable:
+    """Labelled images and what a model says of them.
+
+    Attributes:
+        paths: N paths, relative to the dataset.
+        labels: (N,) int64, positions in `label_names`.
+        label_names: C names.
+        probabilities: (N, C) float32.
+    """
+
+    paths: Sequence[str]
+    labels: NDArray[np.int64]
+    label_names: Sequence[str]
+    probabilities: NDArray[np.float32]
+
+
+def write_probabilities(table: ProbabilityTable, path: Path) -> None:
+    """Write a table as compressed .npz, whole: paths, labels, label_names, probabilities.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    with whole_file(path, size=table.probabilities.nbytes) as temporary, temporary.open("wb") as to:
+        np.savez_compressed(
+            to,
+            paths=np.array(table.paths, dtype=np.str_),
+            labels=table.labels,
+            label_names=np.array(table.label_names, dtype=np.str_),
+            probabilities=table.probabilities.astype(np.float32),
+        )
+
+
+def read_probabilities(path: Path) -> ProbabilityTable:
+    """Read such a table.
+
+    Raises:
+        DataError: When there is none, or it is damaged.
+    """
+    try:
+        # Opened here: numpy leaves a damaged archive open.
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+            table = ProbabilityTable(
+                paths=tuple(file["paths"].tolist()),
+                labels=file["labels"].astype(np.int64),
+                label_names=tuple(file["label_names"].tolist()),
+                probabilities=file["probabilities"].astype(np.float32),
+            )
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as a table of predictions ({reason})") from error
+    rows, width = len(table.paths), len(table.label_names)
+    labels = table.labels
+    whole = labels.shape == (rows,) and table.probabilities.shape == (rows, width)
+    if not whole or not rows or labels.min() < 0 or labels.max() >= width:
+        raise DataError(f"{path}: is damaged, its parts do not belong together")
+    return table
