@@ -14,6 +14,7 @@ import transferkit
 from transferkit.cli import app
 from transferkit.models.phases import Strategy
 from transferkit.recipes import options as option_classes
+from transferkit.recipes.compare_options import CompareOptions
 from transferkit.recipes.declaration import Options, flag_of
 from transferkit.recipes.finetune_options import FinetuneOptions
 
@@ -26,7 +27,7 @@ HEAVY = (
 
 LAYERS = [
     {"errors", "reporting", "files", "devices", "interruption", "memory", "startup"},
-    {"cache", "classifiers", "data", "models", "metrics", "tables"},
+    {"cache", "classifiers", "data", "models", "metrics", "repeated", "tables"},
     {"training", "inference", "frozen", "bundle", "attribution", "report"},
     {"recipes"},
     {"api", "cli", "sklearn"},
@@ -116,6 +117,7 @@ COMMANDS = {
     "evaluate": option_classes.EvaluateOptions,
     "explain": option_classes.ExplainOptions,
     "report": option_classes.ReportOptions,
+    "compare": CompareOptions,
     "backbones": option_classes.BackbonesOptions,
     "inspect": option_classes.InspectOptions,
     "cache": option_classes.CacheOptions,

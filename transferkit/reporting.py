@@ -121,7 +121,11 @@ class Reporter(Protocol):
         """The plan, once, before training."""
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
-        """A finished epoch of `epochs`; `best` when it is the best so far."""
+        """A finished epoch of `epochs`; `best` when it is the best so far.
+
+        Raises:
+            StopRun: To stop the run here, so that it can go on later.
+        """
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Progress]:

@@ -14,6 +14,7 @@ import typer
 from transferkit import __version__
 from transferkit.cli.backbones import backbones
 from transferkit.cli.cache import cache
+from transferkit.cli.compare import compare
 from transferkit.cli.evaluate import evaluate
 from transferkit.cli.explain import explain
 from transferkit.cli.extract_features import extract_features
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(finetune, extract_features, predict, evaluate, explain, report),
+    *(finetune, extract_features, predict, evaluate, explain, report, compare),
     *(backbones, inspect, cache),
 ):
     app.command(command.__name__.replace("_", "-"))(command)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transferkit.errors import OptionError, OutputError
-from transferkit.recipes.declaration import AUTO, changed, flag_of
+from transferkit.recipes.declaration import AUTO, Options, changed, flag_of
 from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.recipes.run_folder import METRICS, OPTIONS, SPLIT
 
@@ -19,7 +19,7 @@ _FREE = ("workers", "cache", "cache_limit", "checkpoint_minutes", "report")
 """What changes nothing in the model."""
 
 
-def given_options(options: FinetuneOptions) -> dict[str, Any]:
+def given_options(options: Options) -> dict[str, Any]:
     """The options that are not left at their default, for options.json."""
     return {
         entry.name: getattr(options, entry.name)
@@ -42,6 +42,20 @@ def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
     free = {name: getattr(options, name) for name in _FREE}
     call = {name: getattr(options, name) for name in _OF_THE_CALL}
     began = FinetuneOptions(**{**recorded[GIVEN], **free, **call})
+    require_as_it_began(options, began, run)
+    if began.learning_rate == AUTO:
+        # Its range test is done.
+        rate = recorded["learning_rate"]
+        began = FinetuneOptions(**{**recorded[GIVEN], **free, **call, "learning_rate": rate})
+    return began
+
+
+def require_as_it_began(options: Options, began: Options, run: Path) -> None:
+    """Check that what is given now is what a run began with.
+
+    Raises:
+        OptionError: When an option is given that the run does not have.
+    """
     for entry in fields(options):
         mine, its = getattr(options, entry.name), getattr(began, entry.name)
         if changed(options, (entry.name,)) and mine != its:
@@ -49,11 +63,6 @@ def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
                 f"{flag_of(entry)}: got {mine}, and the run in {run} began with {its}; leave the "
                 "option out to go on as it began, or begin anew with --overwrite"
             )
-    if began.learning_rate == AUTO:
-        # Its range test is done.
-        rate = recorded["learning_rate"]
-        began = FinetuneOptions(**{**recorded[GIVEN], **free, **call, "learning_rate": rate})
-    return began
 
 
 def recorded_options(run: Path) -> Mapping[str, Any]:

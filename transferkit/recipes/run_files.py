@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.bundle import FeatureHead, ModelBundle
+from transferkit.data.dataset import Dataset
 from transferkit.data.split_file import COLUMNS
 from transferkit.files import write_json
 from transferkit.inference import Pass
@@ -77,12 +78,21 @@ def write_inputs(job: Job, network: Network, resolved: Mapping[str, Any]) -> Non
             "data_sha256": dataset.digest(),
         },
     )
+    write_split(run, dataset)
+    skipped = ((item.path, item.reason) for item in dataset.index.left_out)
+    write_csv(run / SKIPPED, ("path", "reason"), skipped)
+
+
+def write_split(folder: Path, dataset: Dataset) -> None:
+    """Write split.csv, as `--split` replays it.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
     index = dataset.index
     labels = (index.class_names[label] for label in index.labels)
     rows = zip(index.paths, labels, dataset.splits, dataset.sha256, dataset.groups(), strict=True)
-    write_csv(run / SPLIT, COLUMNS, rows)
-    skipped = ((item.path, item.reason) for item in index.left_out)
-    write_csv(run / SKIPPED, ("path", "reason"), skipped)
+    write_csv(folder / SPLIT, COLUMNS, rows)
 
 
 def resolved_options(

@@ -1,9 +1,11 @@
 """The folder that a run leaves: its name, and what may be in it already."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +26,38 @@ _LOCK = ".lock"
 """Held by the process that writes; where one was killed the file stays, and means nothing."""
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds that a command fills.
+
+    Attributes:
+        marker: The file that tells it from any other folder, so that it may be replaced.
+        names: Files and folders, all of which go when it is replaced.
+    """
+
+    marker: str
+    names: tuple[str, ...]
+
+
+RUN = Contents(OPTIONS, _ALL)
+
+
+class Writing(Protocol):
+    """What options say of the folder that they fill."""
+
+    @property
+    def output(self) -> Path | None:
+        """Where it is; None for a name of our own."""
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether what is there is replaced."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether what is there is gone on with."""
+
+
 def choose_run(options: FinetuneOptions) -> Path:
     """The run's folder; nothing is made or removed yet.
 
@@ -31,8 +65,14 @@ def choose_run(options: FinetuneOptions) -> Path:
         OutputError: When it holds files that may not be replaced, or that are no run, or another
             process writes there.
     """
-    run = options.output or _unused_name(options)
-    _require_free(run, options)
+    backbone = options.backbone.rsplit("/", 1)[-1].replace(":", "-")
+    return choose_folder(options, f"{options.data.resolve().name}-{backbone}-{options.strategy}")
+
+
+def choose_folder(options: Writing, stem: str, contents: Contents = RUN) -> Path:
+    """The folder to fill, runs/`stem` where none is named; raises what `choose_run` raises."""
+    run = options.output or _unused_name(stem)
+    _require_free(run, options, contents)
     if (run / _LOCK).exists():
         with _locked(run):
             pass
@@ -40,7 +80,7 @@ def choose_run(options: FinetuneOptions) -> Path:
 
 
 @contextmanager
-def claimed(run: Path, options: FinetuneOptions) -> Iterator[None]:
+def claimed(run: Path, options: Writing, contents: Contents = RUN) -> Iterator[None]:
     """Make the run's folder and keep other processes out until the end of the block.
 
     An earlier run's files are removed from it, unless that is what is resumed; others stay.
@@ -52,14 +92,14 @@ def claimed(run: Path, options: FinetuneOptions) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
     with _locked(run):
         # Once more: since it was chosen another process may have begun and ended there.
-        _require_free(run, options)
+        _require_free(run, options, contents)
         if not options.resume:
             with _explained(run):
-                _clear(run)
+                _clear(run, contents.names)
         yield
 
 
-def _require_free(run: Path, options: FinetuneOptions) -> None:
+def _require_free(run: Path, options: Writing, contents: Contents) -> None:
     if run.exists() and not run.is_dir():
         raise OutputError(f"{run}: is a file, expected a folder for the run; name another --output")
     if options.resume or not run.is_dir():
@@ -70,9 +110,9 @@ def _require_free(run: Path, options: FinetuneOptions) -> None:
             f"{run}: is there already and not empty; name another --output, go on with the run in "
             "it with --resume, or replace it with --overwrite"
         )
-    if there and OPTIONS not in there:
+    if there and contents.marker not in there:
         raise OutputError(
-            f"{run}: --overwrite replaces runs, and this folder holds no {OPTIONS}; "
+            f"{run}: --overwrite replaces runs, and this folder holds no {contents.marker}; "
             "name another --output"
         )
 
@@ -99,8 +139,8 @@ def _locked(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def _clear(run: Path) -> None:
-    for name in _ALL:
+def _clear(run: Path, names: Sequence[str]) -> None:
+    for name in names:
         old = run / name
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
@@ -117,9 +157,7 @@ def _explained(run: Path) -> Iterator[None]:
         raise OutputError(f"cannot make {run}: {reason}; name another --output") from error
 
 
-def _unused_name(options: FinetuneOptions) -> Path:
-    backbone = options.backbone.rsplit("/", 1)[-1].replace(":", "-")
-    stem = f"{options.data.resolve().name}-{backbone}-{options.strategy}"
+def _unused_name(stem: str) -> Path:
     count, run = 1, Path("runs", stem)
     while run.exists():
         count += 1

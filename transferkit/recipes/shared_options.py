@@ -114,7 +114,7 @@ class FolderOptions(ComputeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions(FolderOptions):
-    """What a picture goes through before the backbone, where its own record is not wanted."""
+    """What a picture goes through before the backbone, and the seed of what is random."""
 
     image_size: int | None = option(
         None,
@@ -129,6 +129,7 @@ class PictureOptions(FolderOptions):
         help="How pictures of any shape fit: crop the middle out, pad, or squash.",
         show_default="the backbone's",
     )
+    seed: int = option(0, panel=TRAINING, help="Same seed, same run.", within=Range(0, 2**32 - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +158,11 @@ class FeatureOptions(PictureOptions):
         within=Range(1, 64),
         show_default="4",
     )
-    seed: int = option(0, panel=TRAINING, help="Same seed, same run.", within=Range(0, 2**32 - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierOptions(FeatureOptions):
-    """What is fitted on features, and on which images."""
+class HeldOutOptions(PictureOptions):
+    """What is learnt from which images, what is held out, and what of it is kept."""
 
     cache: Cache = option(
         Cache.AUTO,
@@ -176,12 +176,6 @@ class ClassifierOptions(FeatureOptions):
         help="Gigabytes that the cache may take on disk; the least recently used goes first.",
         within=Range(0),
         metavar="GB",
-    )
-    classifier: Classifier | None = option(
-        None,
-        panel=FEATURES,
-        help="What is fitted on the features, its settings chosen by cross-validation.",
-        show_default=False,
     )
     val_fraction: float = option(
         0.2,
@@ -214,4 +208,16 @@ class ClassifierOptions(FeatureOptions):
         ClassWeights.NONE,
         panel=TRAINING,
         help="balanced lets rare classes count as much as frequent ones.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions(FeatureOptions, HeldOutOptions):
+    """What is fitted on features, and on which images."""
+
+    classifier: Classifier | None = option(
+        None,
+        panel=FEATURES,
+        help="What is fitted on the features, its settings chosen by cross-validation.",
+        show_default=False,
     )

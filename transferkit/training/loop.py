@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transferkit.errors import DivergedError
+from transferkit.interruption import StopRun
 from transferkit.models.freezing import freeze, frozen_names, train_mode
 from transferkit.models.phases import Phase
 from transferkit.models.weights import copy_tensors
@@ -44,6 +45,7 @@ def fit(
         keeper: Told after each step and epoch, and when the run is stopped.
 
     Raises:
+        StopRun: When the reporter raised it, with the state kept.
         DivergedError: When the loss stops being a number.
         TransferKitError: When a frozen tensor changed.
     """
@@ -102,6 +104,8 @@ class _Run:
             if is_last := self.is_over or epoch + 1 == phase.epochs.stop:
                 before = self._prove(phase, frozen, before)
             self.keeper.after_epoch(setup, result)
+            with self._saving():
+                self.reporter.epoch(result.history[-1], self.epochs, result.best == epoch - 1)
             if is_last:
                 break
         if self.is_over and len(result.history) < self.epochs:
@@ -139,18 +143,17 @@ class _Run:
         row = EpochRow(epoch, phase.name, *train, val.loss, val.accuracy, *so_far.rates, seconds)
         result.history.append(row)
         result.epoch = None
-        if is_best := _better(row, result):
+        if _better(row, result):
             result.best = epoch - 1
             result.best_probabilities = val.probabilities
             result.best_state = changing_tensors(setup.module, setup.trained)
-        self.reporter.epoch(row, self.epochs, is_best)
 
     @contextmanager
     def _saving(self) -> Iterator[None]:
         """What is stopped in the block, which changes no state, is kept."""
         try:
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, StopRun):
             self.keeper.save(self.setup, self.result)
             raise
 

@@ -1,0 +1,96 @@
+"""`transferkit compare`."""
+
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from transferkit.cli.console import escape, print_rows, standard_error, standard_output
+from transferkit.cli.exits import SOME_LEFT_OUT, exit_for_unreadable
+from transferkit.cli.parameters import takes
+from transferkit.cli.state import settings
+from transferkit.recipes.compare_options import CompareOptions
+
+if TYPE_CHECKING:
+    from transferkit.recipes.comparison import Comparison, ComparisonRow
+    from transferkit.repeated import Estimate
+
+
+@takes(CompareOptions)
+def compare(options: CompareOptions) -> None:
+    """Compare strategies, backbones and classifiers on one split of a folder of images.
+
+    Every run is one of finetune, repeated with several seeds. Leaves a table with intervals as
+    CSV and JSON, a page with curves, and the runs; ends with a sentence of advice. In a pipe the
+    table is CSV.
+
+    Example: transferkit compare photos -s partial -s full -s svm -b resnet18 -b convnext_tiny
+    """
+    from transferkit.recipes.compare import compare as recipe
+    from transferkit.recipes.compare_files import COLUMNS, table_row
+
+    found = recipe(options, settings.reporter())
+    console = standard_output()
+    if console.is_terminal:
+        _print_table(found, console)
+        _print_end(found, console)
+    else:
+        print_rows(COLUMNS, map(table_row, found.rows), console)
+        if not settings.quiet:
+            _print_end(found, standard_error())
+    if found.failed:
+        raise typer.Exit(SOME_LEFT_OUT)
+    exit_for_unreadable(found.left_out)
+
+
+def _print_table(found: "Comparison", console: Console) -> None:
+    several = len({row.candidate.network for row in found.rows}) > 1
+    table = Table("strategy", *(["backbone"] if several else []))
+    for column in ("accuracy", "against the best", "time", "trained", "MB"):
+        table.add_column(column, justify="right")
+    for row in found.rows:
+        network = [escape(row.candidate.network)] if several else []
+        table.add_row(escape(row.candidate.strategy), *network, *_cells(row))
+    console.print(table)
+    for row in found.rows:
+        if row.note:
+            console.print(f"{escape(row.candidate.name)}: {escape(row.note)}", soft_wrap=True)
+
+
+def _cells(row: "ComparisonRow") -> tuple[str, ...]:
+    if row.accuracy is None:
+        so_far = "" if row.so_far is None else f"{row.so_far:.3f} so far"
+        return so_far, "did not finish", "", "", ""
+    assert row.seconds is not None
+    assert row.size is not None
+    against = "the best"
+    if row.difference is not None:
+        against = _estimate(row.difference, "+") + (" =" if row.equals_best else "  ")
+    return (
+        _estimate(row.accuracy),
+        against,
+        f"{row.seconds:.1f} s",
+        f"{row.trainable_parameters:,}",
+        f"{row.size / 1e6:.1f}",
+    )
+
+
+def _estimate(estimate: "Estimate", sign: str = "") -> str:
+    value, low, high = (
+        f"{number:{sign}.3f}" for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})"
+
+
+def _print_end(found: "Comparison", console: Console) -> None:
+    from transferkit.recipes.compare_folder import PAGE
+
+    _, val = found.images
+    told = (
+        f"{val} validation images, 95 % intervals; = cannot be told apart from the best; always "
+        f"the most frequent class: {found.baseline:.3f}"
+    )
+    for line in (told, found.advice, f"page: {found.folder / PAGE}", found.go_on):
+        if line:
+            console.print(escape(line), soft_wrap=True)

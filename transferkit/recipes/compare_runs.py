@@ -1,0 +1,266 @@
+"""The runs of a comparison: each an ordinary run of `finetune`, begun, stopped, gone on with."""
+
+import csv
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferkit.data.dataset import Dataset
+from transferkit.errors import OutputError, TransferKitError
+from transferkit.interruption import StopRun
+from transferkit.memory import is_out_of_memory
+from transferkit.recipes.compare_folder import PREDICTIONS, RUNS, failed_before
+from transferkit.recipes.compare_options import Candidate, CompareOptions
+from transferkit.recipes.finetune import finetune
+from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.recipes.job import FinetuneResult
+from transferkit.recipes.run_folder import HISTORY, METRICS, MODEL, OPTIONS, SPLIT
+from transferkit.reporting import EpochRow, LeftOut, Plan, Progress, Reporter
+from transferkit.tables import write_csv
+
+
+class RunState(StrEnum):
+    """How far a run has come."""
+
+    WAITING = "waiting"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+@dataclass(eq=False)
+class CandidateRun:
+    """A run of a candidate with one seed.
+
+    Attributes:
+        candidate: What is run.
+        seed: Of its head and of the order of the pictures.
+        folder: Where.
+        estimate: Seconds that it may take, from a few timed batches; 0 where not known.
+        state: How far it has come.
+        reason: Why it stopped, failed or did not begin.
+        metrics: The content of its metrics.json; empty before its end.
+        history: Its epochs so far.
+        correct: (N,) whether it was right about each validation image; None before its end.
+        size: Bytes of its model.
+    """
+
+    candidate: Candidate
+    seed: int
+    folder: Path
+    estimate: float = 0.0
+    state: RunState = RunState.WAITING
+    reason: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    history: list[EpochRow] = field(default_factory=list)
+    correct: NDArray[np.bool_] | None = None
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.candidate.name}, seed {self.seed}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be carried out."""
+        return self.state in (RunState.WAITING, RunState.STOPPED)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time that it took so far."""
+        return float(self.metrics.get("seconds", sum(row.seconds for row in self.history)))
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of its best epoch so far, on the validation images."""
+        if self.metrics:
+            return float(self.metrics["val"]["accuracy"])
+        return max((row.val_accuracy for row in self.history), default=None)
+
+
+class _RunReporter:
+    """Passes on what a run says, but for its plan, and stops it where it is told to."""
+
+    def __init__(self, reporter: Reporter, until: int | None, deadline: float) -> None:
+        self._reporter, self._until, self._deadline = reporter, until, deadline
+
+    def notice(self, message: str) -> None:
+        """Pass it on, but not how to go on with this run alone, said while it is stopped."""
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            self._reporter.notice(message)
+
+    def left_out(self, left_out: Sequence[LeftOut]) -> None:
+        """Say nothing: it is the same in every run."""
+
+    def plan(self, plan: Plan) -> None:
+        """Say nothing: there are many runs."""
+
+    def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
+        """Pass it on, and raise where the run is to stop; its last epoch is never a stop."""
+        self._reporter.epoch(row, epochs, best)
+        if row.epoch == epochs:
+            return
+        if time.monotonic() >= self._deadline:
+            raise StopRun("the budget was spent")
+        if self._until is not None and row.epoch >= self._until:
+            raise StopRun(f"paused after epoch {row.epoch}")
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Progress]:
+        """Pass it on."""
+        with self._reporter.progress(description, total) as progress:
+            yield progress
+
+
+@dataclass(frozen=True, eq=False)
+class Runner:
+    """What carries the runs of a comparison out.
+
+    Attributes:
+        options: Of the comparison.
+        folder: Of the comparison.
+        dataset: Its images, divided as in every run.
+        reporter: Told of everything.
+        deadline: `time.monotonic()` at which running ones stop.
+    """
+
+    options: CompareOptions
+    folder: Path
+    dataset: Dataset
+    reporter: Reporter
+    deadline: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline."""
+        return self.deadline - time.monotonic()
+
+    def run_of(self, candidate: Candidate, seed: int) -> CandidateRun:
+        """A run, of a comparison that is resumed as its files tell of it."""
+        run = CandidateRun(
+            candidate, seed, self.folder / RUNS / f"{candidate.folder_name}-seed{seed}"
+        )
+        if not self.options.resume or run.folder.name in failed_before(self.folder):
+            return run
+        run.history = _read_history(run.folder / HISTORY)
+        if _can_go_on(run):
+            run.state, run.reason = RunState.STOPPED, "it was stopped"
+        self._read_end(run)
+        return run
+
+    def settle(self, runs: Sequence[CandidateRun], split: Path | None) -> None:
+        """Find out, before any has begun, that each can be carried out and about how long it takes.
+
+        Args:
+            runs: Those that are to be carried out; changed in place.
+            split: What divides the images.
+
+        Raises:
+            TransferKitError: When one cannot.
+        """
+        seconds: dict[Candidate, float] = {}
+        for run in runs:
+            if run.candidate not in seconds:
+                options = self.options.run_options(
+                    run.candidate, run.seed, split=split, dry_run=True
+                )
+                told = finetune(options).plan.seconds
+                seconds[run.candidate] = told[0][1] if told else 0.0
+            run.estimate = seconds[run.candidate]
+        if any(not run.candidate.is_trained for run in runs):
+            # What the first fit would import by itself, seconds that are none of its own.
+            import_module("transferkit.classifiers.storage")
+
+    def carry_out(self, run: CandidateRun, until: int | None = None) -> None:
+        """Begin a run or go on with it, to its end or to the end of epoch `until`.
+
+        What is wrong with this candidate alone is noted in the run.
+
+        Raises:
+            OutputError: When nothing can be written.
+        """
+        reporter = _RunReporter(self.reporter, until, self.deadline)
+        run.reason = ""
+        try:
+            self._write_end(run, finetune(self._options_now(run), reporter))
+            self._read_end(run)
+        except OutputError:
+            raise  # the others could not write either
+        except StopRun as stop:
+            run.state, run.reason = RunState.STOPPED, str(stop)
+        except (TransferKitError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
+            run.state = RunState.FAILED
+            run.reason = " ".join(str(error).split()) or "memory did not suffice"
+        run.history = _read_history(run.folder / HISTORY)
+
+    def _options_now(self, run: CandidateRun) -> FinetuneOptions:
+        if run.state is RunState.STOPPED and _can_go_on(run):
+            free = {name: getattr(self.options, name) for name in ("workers", "cache")}
+            limit = self.options.cache_limit
+            return FinetuneOptions(
+                self.options.data, run.folder, resume=True, cache_limit=limit, **free
+            )
+        # What a killed process left there, or an attempt that failed.
+        shutil.rmtree(run.folder, ignore_errors=True)
+        split = None if self.options.val else self.folder / SPLIT
+        return self.options.run_options(run.candidate, run.seed, split=split, output=run.folder)
+
+    def _write_end(self, run: CandidateRun, result: FinetuneResult) -> None:
+        assert result.val_probabilities is not None
+        index, rows = self.dataset.index, self.dataset.rows("val")
+        names = index.class_names
+        labels = [names[label] for label in index.labels[rows]]
+        predicted = [names[column] for column in result.val_probabilities.argmax(axis=1)]
+        table = zip(result.val_paths, labels, predicted, strict=True)
+        write_csv(self._predictions(run), ("path", "label", "predicted"), table)
+
+    def _read_end(self, run: CandidateRun) -> None:
+        """What a run left that came to its end."""
+        try:
+            metrics = json.loads((run.folder / METRICS).read_text("utf-8"))
+            path = self._predictions(run)
+            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+                rows = list(csv.DictReader(lines, strict=True))
+            if [row["path"] for row in rows] != list(self.dataset.paths("val")):
+                return
+            correct = np.array([row["label"] == row["predicted"] for row in rows])
+        except (OSError, ValueError, KeyError, csv.Error):
+            return  # it did not come to its end, or a file of it was lost
+        run.metrics, run.correct, run.reason = metrics, correct, ""
+        run.state = RunState.FINISHED
+        run.size = sum(f.stat().st_size for f in (run.folder / MODEL).rglob("*") if f.is_file())
+
+    def _predictions(self, run: CandidateRun) -> Path:
+        return self.folder / PREDICTIONS / f"{run.folder.name}.csv"
+
+
+def _can_go_on(run: CandidateRun) -> bool:
+    begun = all((run.folder / name).is_file() for name in (OPTIONS, SPLIT))
+    return run.candidate.is_trained and begun and not (run.folder / METRICS).exists()
+
+
+def _read_history(path: Path) -> list[EpochRow]:
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            return [_epoch_row(row) for row in csv.DictReader(lines, strict=True)]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
+
+
+def _epoch_row(row: dict[str, str]) -> EpochRow:
+    numbers = {k: float(v) for k, v in row.items() if k not in ("epoch", "phase")}
+    return EpochRow(epoch=int(row["epoch"]), phase=row["phase"], **numbers)
