@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transferkit.api import (
+        compare,
         draw_report,
         evaluate,
         explain,
@@ -32,6 +33,7 @@ __version__ = version("transferkit")
 __all__ = [
     "ModelBundle",
     "TransferKitError",
+    "compare",
     "draw_report",
     "evaluate",
     "explain",

@@ -6,6 +6,8 @@ from inspect import signature
 from typing import ParamSpec, TypeVar
 
 from transferkit.recipes.backbones import backbones as _backbones
+from transferkit.recipes.compare import compare as _compare
+from transferkit.recipes.compare_options import CompareOptions
 from transferkit.recipes.evaluate import evaluate as _evaluate
 from transferkit.recipes.explain import Explanation
 from transferkit.recipes.explain import explain as _explain
@@ -65,6 +67,7 @@ def _extract_or_fit(options: ExtractFeaturesOptions) -> Extraction | FinetuneRes
 finetune = _from_keywords(FinetuneOptions, _finetune)
 extract_features = _from_keywords(ExtractFeaturesOptions, _extract_or_fit)
 predict = _from_keywords(PredictOptions, _all_predictions)
+compare = _from_keywords(CompareOptions, _compare)
 evaluate = _from_keywords(EvaluateOptions, _evaluate)
 explain = _from_keywords(ExplainOptions, _all_explanations)
 draw_report = _from_keywords(ReportOptions, _report)

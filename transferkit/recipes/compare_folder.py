@@ -13,11 +13,11 @@ from transferkit.recipes.resuming import GIVEN, given_options, require_as_it_beg
 from transferkit.recipes.run_files import versions, write_split
 from transferkit.recipes.run_folder import SPLIT, Contents
 
-OPTIONS, RUNS, PREDICTIONS, TABLE, FIGURES, PAGE = (
-    "compare-options.json", "runs", "predictions", "compare.csv", "compare.json", "compare.html",
+OPTIONS, RUNS, TABLE, FIGURES, PAGE = (
+    "compare-options.json", "runs", "compare.csv", "compare.json", "compare.html",
 )  # fmt: skip
 
-COMPARISON = Contents(OPTIONS, (OPTIONS, SPLIT, RUNS, PREDICTIONS, TABLE, FIGURES, PAGE))
+COMPARISON = Contents(OPTIONS, (OPTIONS, SPLIT, RUNS, TABLE, FIGURES, PAGE))
 
 _OF_THE_CALL = ("data", "output", "overwrite", "resume", "budget")
 _FREE = ("workers", "cache", "cache_limit")

@@ -192,7 +192,8 @@ class CompareOptions(HeldOutOptions):
         shared = {entry.name: getattr(self, entry.name) for entry in fields(HeldOutOptions)}
         trained = {"epochs": self.epochs} if candidate.is_trained else {}
         return FinetuneOptions(
-            self.data, **{**shared, **candidate.choices(), **trained, "seed": seed, **where}
+            self.data,
+            **{**shared, **candidate.choices(), **trained, "seed": seed, "report": False, **where},
         )
 
 

@@ -1,7 +1,5 @@
 """The runs of a comparison: each an ordinary run of `finetune`, begun, stopped, gone on with."""
 
-import csv
-import json
 import shutil
 import sys
 import time
@@ -17,17 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.data.dataset import Dataset
-from transferkit.errors import OutputError, TransferKitError
+from transferkit.errors import BundleError, OutputError, TransferKitError
 from transferkit.interruption import StopRun
 from transferkit.memory import is_out_of_memory
-from transferkit.recipes.compare_folder import PREDICTIONS, RUNS, failed_before
+from transferkit.recipes.compare_folder import RUNS, failed_before
 from transferkit.recipes.compare_options import Candidate, CompareOptions
 from transferkit.recipes.finetune import finetune
 from transferkit.recipes.finetune_options import FinetuneOptions
-from transferkit.recipes.job import FinetuneResult
-from transferkit.recipes.run_folder import HISTORY, METRICS, MODEL, OPTIONS, SPLIT
+from transferkit.recipes.run_folder import METRICS, MODEL, OPTIONS, SPLIT
+from transferkit.recipes.run_record import read_history, read_run
 from transferkit.reporting import EpochRow, LeftOut, Plan, Progress, Reporter
-from transferkit.tables import write_csv
 
 
 class RunState(StrEnum):
@@ -154,7 +151,7 @@ class Runner:
         )
         if not self.options.resume or run.folder.name in failed_before(self.folder):
             return run
-        run.history = _read_history(run.folder / HISTORY)
+        run.history = _epochs_of(run)
         if _can_go_on(run):
             run.state, run.reason = RunState.STOPPED, "it was stopped"
         self._read_end(run)
@@ -194,7 +191,7 @@ class Runner:
         reporter = _RunReporter(self.reporter, until, self.deadline)
         run.reason = ""
         try:
-            self._write_end(run, finetune(self._options_now(run), reporter))
+            finetune(self._options_now(run), reporter)
             self._read_end(run)
         except OutputError:
             raise  # the others could not write either
@@ -205,47 +202,34 @@ class Runner:
                 raise
             run.state = RunState.FAILED
             run.reason = " ".join(str(error).split()) or "memory did not suffice"
-        run.history = _read_history(run.folder / HISTORY)
+        if run.state is not RunState.FINISHED:
+            run.history = _epochs_of(run)
 
     def _options_now(self, run: CandidateRun) -> FinetuneOptions:
         if run.state is RunState.STOPPED and _can_go_on(run):
             free = {name: getattr(self.options, name) for name in ("workers", "cache")}
             limit = self.options.cache_limit
             return FinetuneOptions(
-                self.options.data, run.folder, resume=True, cache_limit=limit, **free
+                self.options.data, run.folder, resume=True, report=False, cache_limit=limit, **free
             )
         # What a killed process left there, or an attempt that failed.
         shutil.rmtree(run.folder, ignore_errors=True)
         split = None if self.options.val else self.folder / SPLIT
         return self.options.run_options(run.candidate, run.seed, split=split, output=run.folder)
 
-    def _write_end(self, run: CandidateRun, result: FinetuneResult) -> None:
-        assert result.val_probabilities is not None
-        index, rows = self.dataset.index, self.dataset.rows("val")
-        names = index.class_names
-        labels = [names[label] for label in index.labels[rows]]
-        predicted = [names[column] for column in result.val_probabilities.argmax(axis=1)]
-        table = zip(result.val_paths, labels, predicted, strict=True)
-        write_csv(self._predictions(run), ("path", "label", "predicted"), table)
-
     def _read_end(self, run: CandidateRun) -> None:
         """What a run left that came to its end."""
         try:
-            metrics = json.loads((run.folder / METRICS).read_text("utf-8"))
-            path = self._predictions(run)
-            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-                rows = list(csv.DictReader(lines, strict=True))
-            if [row["path"] for row in rows] != list(self.dataset.paths("val")):
-                return
-            correct = np.array([row["label"] == row["predicted"] for row in rows])
-        except (OSError, ValueError, KeyError, csv.Error):
+            record = read_run(run.folder)
+        except BundleError:
             return  # it did not come to its end, or a file of it was lost
-        run.metrics, run.correct, run.reason = metrics, correct, ""
+        said = record.predictions
+        if list(said.paths) != list(self.dataset.paths("val")):
+            return
+        run.metrics, run.history, run.reason = dict(record.metrics), list(record.history), ""
+        run.correct = said.probabilities.argmax(axis=1) == said.labels
         run.state = RunState.FINISHED
         run.size = sum(f.stat().st_size for f in (run.folder / MODEL).rglob("*") if f.is_file())
-
-    def _predictions(self, run: CandidateRun) -> Path:
-        return self.folder / PREDICTIONS / f"{run.folder.name}.csv"
 
 
 def _can_go_on(run: CandidateRun) -> bool:
@@ -253,14 +237,8 @@ def _can_go_on(run: CandidateRun) -> bool:
     return run.candidate.is_trained and begun and not (run.folder / METRICS).exists()
 
 
-def _read_history(path: Path) -> list[EpochRow]:
+def _epochs_of(run: CandidateRun) -> list[EpochRow]:
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            return [_epoch_row(row) for row in csv.DictReader(lines, strict=True)]
-    except (OSError, ValueError, KeyError, csv.Error):
-        return []
-
-
-def _epoch_row(row: dict[str, str]) -> EpochRow:
-    numbers = {k: float(v) for k, v in row.items() if k not in ("epoch", "phase")}
-    return EpochRow(epoch=int(row["epoch"]), phase=row["phase"], **numbers)
+        return list(read_history(run.folder))
+    except (OSError, ValueError, KeyError):
+        return []  # its checkpoint knows them too

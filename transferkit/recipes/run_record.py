@@ -63,7 +63,7 @@ def read_run(run: Path) -> RunRecord:
             options=json.loads((run / OPTIONS).read_text("utf-8")),
             metrics=json.loads((run / METRICS).read_text("utf-8")),
             plan=_plan(json.loads((run / PLAN).read_text("utf-8"))),
-            history=_history(run / HISTORY),
+            history=read_history(run),
             predictions=read_probabilities(run / VAL_PREDICTIONS),
             sha256=recorded_digests(run / SPLIT),
         )
@@ -93,7 +93,15 @@ def _plan(told: Mapping[str, Any]) -> Plan:
     )
 
 
-def _history(path: Path) -> tuple[EpochRow, ...]:
+def read_history(run: Path) -> tuple[EpochRow, ...]:
+    """The epochs of a run, also of one that was stopped; none where there is no history.csv.
+
+    Raises:
+        OSError: When it cannot be read.
+        ValueError: When it is damaged.
+        KeyError: When it lacks a column.
+    """
+    path = run / HISTORY
     if not path.is_file():
         return ()
     kinds: dict[str, Any] = {entry.name: entry.type for entry in fields(EpochRow)}

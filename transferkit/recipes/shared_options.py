@@ -198,12 +198,6 @@ class HeldOutOptions(PictureOptions):
         metavar="FILE|RUN",
         show_default=False,
     )
-    report: bool = option(
-        True,
-        panel=OUTPUT,
-        flags=("--report/--no-report",),
-        help="Draw the run's page, report.html, at its end.",
-    )
     class_weights: ClassWeights = option(
         ClassWeights.NONE,
         panel=TRAINING,
@@ -220,4 +214,10 @@ class ClassifierOptions(FeatureOptions, HeldOutOptions):
         panel=FEATURES,
         help="What is fitted on the features, its settings chosen by cross-validation.",
         show_default=False,
+    )
+    report: bool = option(
+        True,
+        panel=OUTPUT,
+        flags=("--report/--no-report",),
+        help="Draw the run's page, report.html, at its end.",
     )
