@@ -1,0 +1,294 @@
+"""A comparison: ordinary runs on one split, gone on with, with failures told and not fatal."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from conftest import make_classes, save_picture
+from rich.console import Console
+from safetensors.torch import load_file
+
+import transferkit
+from transferkit.cli.compare import _print_end, _print_table
+from transferkit.errors import DataError, DivergedError, OptionError, OutputError, WeightsError
+from transferkit.interruption import StopRun
+from transferkit.recipes import compare_runs
+from transferkit.recipes.compare import compare
+from transferkit.recipes.compare_options import CompareOptions
+from transferkit.reporting import SilentReporter
+
+SMALL = {"weights": "none", "image_size": 32, "batch_size": 8, "cache": "memory"}
+ALL = {"strategy": ("partial", "full", "knn"), "backbone": "test_resnet", "epochs": 2, "seeds": 2}
+
+
+class Listening(SilentReporter):
+    """Remembers notices, and raises in the given epoch of those it is told of."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.said, self.epochs, self.stop_at = [], 0, stop_at
+
+    def notice(self, message):
+        self.said.append(message)
+
+    def epoch(self, row, epochs, best):
+        self.epochs += 1
+        if self.epochs == self.stop_at:
+            raise KeyboardInterrupt
+
+
+def figures(folder: Path) -> dict:
+    return json.loads((folder / "compare.json").read_text("utf-8"))
+
+
+def what_was_found(folder: Path) -> list[tuple]:
+    """Everything but times."""
+    return [
+        (c["strategy"], c["by_seed"], c["accuracy"], c["equals_best"], c["size"])
+        for c in sorted(figures(folder)["candidates"], key=lambda c: c["strategy"])
+    ]
+
+
+@pytest.fixture(scope="module")
+def compared(image_folder, tmp_path_factory) -> Path:
+    """A comparison on `image_folder`. Read only."""
+    folder = tmp_path_factory.mktemp("compared") / "all"
+    transferkit.compare(image_folder, folder, **SMALL, **ALL)
+    return folder
+
+
+def test_compare__leaves_ordinary_runs_on_one_split(compared, image_folder):
+    runs = sorted((compared / "runs").iterdir())
+
+    assert sorted(path.name for path in compared.iterdir()) == [
+        *("compare-options.json", "compare.csv", "compare.html", "compare.json"),
+        *("runs", "split.csv"),
+    ]
+    assert [run.name for run in runs] == [
+        f"{name}-test_resnet-seed{seed}" for name in ("full", "knn", "partial") for seed in (0, 1)
+    ]
+    assert {(run / "split.csv").read_text() for run in runs} == {
+        (compared / "split.csv").read_text()
+    }
+    assert not list(compared.rglob("report.html"))
+    prediction = transferkit.predict(image_folder / "red/0.png", model=str(runs[0]))[0]
+    assert prediction.label in ("blue", "green", "red")
+
+
+def test_compare__figures_agree_with_the_runs(compared):
+    told = figures(compared)
+    with (compared / "compare.csv").open(newline="") as lines:
+        table = list(csv.DictReader(lines))
+
+    assert [row["strategy"] for row in table] == [c["strategy"] for c in told["candidates"]]
+    accuracies = [c["accuracy"]["value"] for c in told["candidates"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    for candidate in told["candidates"]:
+        metrics = [
+            json.loads((compared / "runs" / r["run"] / "metrics.json").read_text())
+            for r in told["runs"]
+            if r["strategy"] == candidate["strategy"]
+        ]
+        assert candidate["by_seed"] == [m["val"]["accuracy"] for m in metrics]
+        assert candidate["trainable_parameters"] == metrics[0]["trainable_parameters"]
+    best, *others = told["candidates"]
+    assert best["difference"] is None
+    assert all(c["difference"]["value"] <= 0 for c in others)
+    assert told["advice"].startswith("Take ")
+
+
+def test_compare__seeds_are_different_runs(compared):
+    first, second = (
+        load_file(compared / f"runs/partial-test_resnet-seed{seed}/model/model.safetensors")
+        for seed in (0, 1)
+    )
+
+    assert not (first["fc.weight"] == second["fc.weight"]).all()
+
+
+def test_compare__curves_end_at_the_seconds_of_the_table(compared):
+    for candidate in figures(compared)["candidates"]:
+        last = candidate["curve"][-1]
+        assert last["seconds"] == pytest.approx(candidate["seconds"])
+        assert last["epoch"] == candidate["epochs"]
+
+
+@pytest.mark.parametrize("stop_at", [1, 4])
+def test_compare__stopped_and_resumed_finds_the_same(compared, image_folder, tmp_path, stop_at):
+    folder, reporter = tmp_path / "stopped", Listening(stop_at)
+    with pytest.raises(KeyboardInterrupt):
+        compare(CompareOptions(image_folder, folder, **SMALL, **ALL), reporter)
+    assert reporter.said[-1] == (
+        f"what is done is kept; go on with: transferkit compare {image_folder} -o {folder} --resume"
+    )
+    assert "--resume" not in "".join(reporter.said[:-1])
+    finished = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/metrics.json")}
+    compare(CompareOptions(image_folder, folder, resume=True, cache="memory"))
+
+    assert what_was_found(folder) == what_was_found(compared)
+    assert finished
+    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
+
+
+def test_compare__resumed_with_more_seeds_keeps_those_it_has(compared, image_folder, tmp_path):
+    folder = tmp_path / "more"
+    small = SMALL | {"backbone": "test_resnet", "strategy": ("knn", "ridge")}
+    transferkit.compare(image_folder, folder, **small, seeds=1)
+    transferkit.compare(image_folder, folder, seeds=2, resume=True, cache="memory")
+
+    assert [r["seed"] for r in figures(folder)["runs"]] == [0, 0, 1, 1]
+
+
+def test_stop_run__goes_on_exactly_where_it_paused(image_folder, tmp_path):
+    """The state is kept at the end of the epoch, also where checkpoints would pass it over."""
+
+    class Pausing(SilentReporter):
+        def epoch(self, row, epochs, best):
+            if row.epoch == 1:
+                raise StopRun("paused")
+
+    from transferkit.recipes.finetune import finetune
+    from transferkit.recipes.finetune_options import FinetuneOptions
+
+    small = {**SMALL, "backbone": "test_resnet", "strategy": "full", "epochs": 3, "report": False}
+    with pytest.raises(StopRun):
+        finetune(FinetuneOptions(image_folder, tmp_path / "paused", **small), Pausing())
+    finetune(FinetuneOptions(image_folder, tmp_path / "paused", resume=True, report=False))
+    finetune(FinetuneOptions(image_folder, tmp_path / "straight", **small))
+
+    states = [load_file(tmp_path / run / "model/model.safetensors") for run in
+              ("paused", "straight")]  # fmt: skip
+    assert all((states[0][name] == states[1][name]).all() for name in states[1])
+
+
+def fail_full(monkeypatch):
+    """Let every run of the strategy full diverge."""
+    carry_out = compare_runs.finetune
+
+    def fails(options, reporter=None):
+        if options.strategy == "full" and not options.dry_run:
+            raise DivergedError("the training loss became nan in epoch 1")
+        return carry_out(options, *([reporter] if reporter else []))
+
+    monkeypatch.setattr(compare_runs, "finetune", fails)
+
+
+def test_compare__one_that_fails_is_told_and_the_others_go_on(
+    image_folder, tmp_path, monkeypatch, cli
+):
+    fail_full(monkeypatch)
+    folder = tmp_path / "failing"
+    ran = cli(
+        *("compare", image_folder, "-o", folder, "-b", "test_resnet", "--weights", "none"),
+        *("--image-size", 32, "--epochs", 1, "--seeds", 2, "-s", "knn", "-s", "full"),
+    )
+    table = {row["strategy"]: row for row in csv.DictReader(StringIO(ran.out))}
+
+    assert ran.code == 3
+    assert table["full"]["accuracy"] == ""
+    assert table["full"]["note"] == (
+        "seed 0 failed: the training loss became nan in epoch 1; 1 more runs did not come to "
+        "their end"
+    )
+    assert float(table["knn"]["accuracy"]) > 0
+    assert "go on with: transferkit compare" in ran.err
+    monkeypatch.undo()
+    monkeypatch.setattr("transferkit.devices.has_fast_bf16", lambda device: False)
+    again = cli("compare", image_folder, "-o", folder, "--resume", "-q")
+    assert again.code == 0
+    assert again.err == ""
+    assert all(row["accuracy"] for row in csv.DictReader(StringIO(again.out)))
+
+
+def test_compare__what_cannot_be_carried_out_is_said_before_anything_is_replaced(
+    compared, image_folder
+):
+    before = (compared / "compare.json").read_text()
+    with pytest.raises(WeightsError, match=r"lost\.safetensors"):
+        transferkit.compare(
+            image_folder, compared, overwrite=True, backbone="test_resnet",
+            weights="lost.safetensors",
+        )  # fmt: skip
+
+    assert (compared / "compare.json").read_text() == before
+
+
+def test_compare__folders_are_not_replaced_unasked(compared, run_folder, image_folder):
+    with pytest.raises(OutputError, match="is there already and not empty"):
+        transferkit.compare(image_folder, compared, **SMALL)
+    with pytest.raises(OutputError, match=r"holds no compare-options\.json"):
+        transferkit.compare(image_folder, run_folder, overwrite=True, **SMALL)
+    with pytest.raises(OutputError, match="nothing to go on with"):
+        transferkit.compare(image_folder, run_folder, resume=True)
+
+
+def test_compare__resumed_with_other_options_or_images_is_refused(tmp_path):
+    data, folder = make_classes(tmp_path / "data", 5), tmp_path / "out"
+    small = SMALL | {"backbone": "test_resnet", "strategy": "knn", "seeds": 1}
+    transferkit.compare(data, folder, **small)
+    with pytest.raises(OptionError, match=r"--epochs: got 7, and the run in .* began with 10"):
+        transferkit.compare(data, folder, resume=True, epochs=7)
+    save_picture(data / "red/new.png", (200, 50, 40), seed=77)
+    with pytest.raises(DataError, match="the images are others than when the comparison"):
+        transferkit.compare(data, folder, resume=True)
+
+
+def test_compare__a_folder_for_validation_is_the_split(image_folder, tmp_path):
+    val = make_classes(tmp_path / "val", 2)
+    for name in ("blue", "green", "red"):
+        for path in (val / name).iterdir():
+            save_picture(path, (90, 90, 90), seed=sum(map(ord, f"{name}{path.name}")))
+    small = SMALL | {"backbone": "test_resnet", "strategy": ("knn", "ridge"), "seeds": 1}
+    found = transferkit.compare(image_folder, tmp_path / "out", val=val, **small)
+
+    assert found.images == (24, 6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"strategy": "svn"}, "--strategy: got 'svn', expected .*; did you mean svm?"),
+        ({"strategy": "partial:last"}, "--unfreeze: got 'last'"),
+        ({"strategy": ("svm", "svm")}, "svm on resnet18 is there twice"),
+        ({"backbone": ("nano", "nano")}, r"partial on nano \(pretrained\) is there twice"),
+        ({"backbone": ("a", "b", "c"), "weights": ("none", "none")}, "got 2 for 3 backbones"),
+        ({"seeds": 0}, "--seeds: got 0, expected 1 or more and at most 100"),
+        ({"budget": 0}, "--budget: got 0"),
+        ({"resume": True}, "name it with --output"),
+        ({"resume": True, "overwrite": True, "output": "x"}, "choose one"),
+        ({"val": "v", "split": "s"}, "leave out --val"),
+    ],
+)
+def test_options__say_what_cannot_be(given, message):
+    with pytest.raises(OptionError, match=message):
+        CompareOptions("data", **given)
+
+
+def test_candidates__are_all_pairs_and_say_their_weights_where_names_do_not():
+    options = CompareOptions(
+        "data", strategy=("svm", "partial:last:1"), backbone=("nano", "nano"),
+        weights=("pretrained", "none"),
+    )  # fmt: skip
+
+    assert [candidate.name for candidate in options.candidates] == [
+        "svm on nano (pretrained)",
+        "partial:last:1 on nano (pretrained)",
+        "svm on nano (none)",
+        "partial:last:1 on nano (none)",
+    ]
+    assert options.run_options(options.candidates[3], seed=5).unfreeze == "last:1"
+    assert options.candidates[1].folder_name == "partial-last-1-nano-(pretrained)"
+
+
+def test_table__is_readable_in_a_narrow_terminal(compared, image_folder):
+    found = transferkit.compare(image_folder, compared, resume=True, cache="memory")
+    for width in (80, 120):
+        console = Console(file=StringIO(), force_terminal=True, width=width, color_system=None)
+        _print_table(found, console)
+        _print_end(found, console)
+        text = console.file.getvalue()
+        table = text[: text.rindex("┘")]
+        assert max(map(len, table.splitlines())) <= width
+        assert "the best" in text
+        assert found.advice in text
