@@ -188,8 +188,8 @@ def test_compare__one_that_fails_is_told_and_the_others_go_on(
     assert ran.code == 3
     assert table["full"]["accuracy"] == ""
     assert table["full"]["note"] == (
-        "seed 0 failed: the training loss became nan in epoch 1; 1 more runs did not come to "
-        "their end"
+        "seed 0 failed: the training loss became nan in epoch 1; 1 other seed did not come to "
+        "its end"
     )
     assert float(table["knn"]["accuracy"]) > 0
     assert "go on with: transferkit compare" in ran.err

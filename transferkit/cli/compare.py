@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from transferkit.recipes.comparison import Comparison, ComparisonRow
     from transferkit.repeated import Estimate
 
+_WIDE = 110
+"""Columns of a terminal from which on a row of the table is a line."""
+
 
 @takes(CompareOptions)
 def compare(options: CompareOptions) -> None:
@@ -46,19 +49,21 @@ def compare(options: CompareOptions) -> None:
 
 def _print_table(found: "Comparison", console: Console) -> None:
     several = len({row.candidate.network for row in found.rows}) > 1
+    # A narrow terminal has the interval below its figure.
+    between = " " if console.width >= _WIDE else "\n"
     table = Table("strategy", *(["backbone"] if several else []))
     for column in ("accuracy", "against the best", "time", "trained", "MB"):
         table.add_column(column, justify="right")
     for row in found.rows:
         network = [escape(row.candidate.network)] if several else []
-        table.add_row(escape(row.candidate.strategy), *network, *_cells(row))
+        table.add_row(escape(row.candidate.strategy), *network, *_cells(row, between))
     console.print(table)
     for row in found.rows:
         if row.note:
             console.print(f"{escape(row.candidate.name)}: {escape(row.note)}", soft_wrap=True)
 
 
-def _cells(row: "ComparisonRow") -> tuple[str, ...]:
+def _cells(row: "ComparisonRow", between: str) -> tuple[str, ...]:
     if row.accuracy is None:
         so_far = "" if row.so_far is None else f"{row.so_far:.3f} so far"
         return so_far, "did not finish", "", "", ""
@@ -66,9 +71,9 @@ def _cells(row: "ComparisonRow") -> tuple[str, ...]:
     assert row.size is not None
     against = "the best"
     if row.difference is not None:
-        against = _estimate(row.difference, "+") + (" =" if row.equals_best else "  ")
+        against = _estimate(row.difference, between, "+") + " =" * row.equals_best
     return (
-        _estimate(row.accuracy),
+        _estimate(row.accuracy, between),
         against,
         f"{row.seconds:.1f} s",
         f"{row.trainable_parameters:,}",
@@ -76,11 +81,11 @@ def _cells(row: "ComparisonRow") -> tuple[str, ...]:
     )
 
 
-def _estimate(estimate: "Estimate", sign: str = "") -> str:
+def _estimate(estimate: "Estimate", between: str, sign: str = "") -> str:
     value, low, high = (
         f"{number:{sign}.3f}" for number in (estimate.value, estimate.low, estimate.high)
     )
-    return f"{value} ({low} to {high})"
+    return f"{value}{between}({low} to {high})"
 
 
 def _print_end(found: "Comparison", console: Console) -> None:

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from transferkit.recipes.comparison import ComparisonRow
 from transferkit.repeated import Estimate
 
+_HARDLY_LONGER = 1.25
+"""So many times as long is no reason to take another; times of short runs vary as much."""
+
 
 def advise(rows: Sequence[ComparisonRow], baseline: float) -> str:
     """What to take, and why, in one sentence.
 
     - Where none came to its end: that.
     - Where the best is not better than the most frequent class: that nothing was learnt.
-    - Of those that cannot be told apart from the best the quickest is to be taken.
-    - Where that is the best alone: by how much it is better than the next, and at what cost.
+    - Where the best can be told apart from all others: by how much it is better than the next, and
+      at what cost.
+    - Of those that cannot be told apart from the best the quickest is to be taken, unless the best
+      takes hardly longer.
 
     Args:
         rows: The best first, see `comparison_rows`.
@@ -40,10 +45,10 @@ def advise(rows: Sequence[ComparisonRow], baseline: float) -> str:
     quickest = min(equals, key=lambda row: row.seconds or 0.0)
     if len(equals) == 1:
         return f"Take {best.candidate.name}: {_better_by(best, ranked[1])}{rest}."
-    if quickest is best:
+    if (best.seconds or 0.0) <= _HARDLY_LONGER * (quickest.seconds or 0.0):
         return (
-            f"Take {best.candidate.name}: it is the best and the quickest of the {len(equals)} "
-            f"that cannot be told apart{rest}."
+            f"Take {best.candidate.name}: it is the best, and none of the {len(equals)} that cannot "
+            f"be told apart is much quicker{rest}."
         )
     return (
         f"Take {quickest.candidate.name}: the best, {best.candidate.name}, is not better beyond "

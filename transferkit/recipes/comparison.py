@@ -200,7 +200,16 @@ def _note(runs: Sequence[CandidateRun]) -> str:
     what = {RunState.WAITING: "did not begin", RunState.FAILED: "failed"}.get(
         first.state, f"stopped after epoch {len(first.history)}"
     )
-    more = f"; {len(open_ones) - 1} more runs did not come to their end" * (len(open_ones) > 1)
+    others = len(open_ones) - 1
+    more = (
+        ""
+        if not others
+        else (
+            "; 1 other seed did not come to its end"
+            if others == 1
+            else f"; {others} other seeds did not come to their end"
+        )
+    )
     return f"seed {first.seed} {what}: {first.reason or 'not asked for yet'}{more}"
 
 
