@@ -47,8 +47,8 @@ def advise(rows: Sequence[ComparisonRow], baseline: float) -> str:
         return f"Take {best.candidate.name}: {_better_by(best, ranked[1])}{rest}."
     if (best.seconds or 0.0) <= _HARDLY_LONGER * (quickest.seconds or 0.0):
         return (
-            f"Take {best.candidate.name}: it is the best, and none of the {len(equals)} that cannot "
-            f"be told apart is much quicker{rest}."
+            f"Take {best.candidate.name}: it is the best, and none of the {len(equals)} that "
+            f"cannot be told apart is much quicker{rest}."
         )
     return (
         f"Take {quickest.candidate.name}: the best, {best.candidate.name}, is not better beyond "

@@ -78,16 +78,21 @@ def _runs(runner: Runner) -> list[CandidateRun]:
 
 def _tell(runs: Sequence[CandidateRun], dataset: Dataset, reporter: Reporter) -> None:
     reporter.left_out(dataset.index.left_out)
-    counts = {run.candidate for run in runs}, {run.seed for run in runs}
-    candidates, seeds = (len(different) for different in counts)
-    done = sum(not run.is_open for run in runs)
-    seconds = sum(run.estimate for run in runs if run.is_open)
-    reporter.notice(
-        f"{len(runs)} runs, {candidates} candidates with {seeds} seeds"
-        + (f", {done} of them done" if done else "")
-        + f": {len(dataset.rows('train'))} training and {len(dataset.rows('val'))} validation "
-        f"images; what is trained takes about {max(seconds / 60, 0.1):.1f} min"
+    counts = (
+        _count(len({run.candidate for run in runs}), "candidate"),
+        _count(len({run.seed for run in runs}), "seed"),
+        f"{len(dataset.rows('train'))} training and {len(dataset.rows('val'))} validation images",
     )
+    told = f"{counts[0]} with {counts[1]}, {counts[2]}"
+    if done := sum(not run.is_open for run in runs):
+        told += f"; {done} of {len(runs)} runs are done"
+    if seconds := sum(run.estimate for run in runs if run.is_open):
+        told += f"; what is trained takes about {max(seconds / 60, 0.1):.1f} min"
+    reporter.notice(told)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _conclude(
