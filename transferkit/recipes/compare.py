@@ -68,12 +68,11 @@ def compare(options: CompareOptions, reporter: Reporter = SILENT) -> Comparison:
 def _runs(runner: Runner) -> list[CandidateRun]:
     """All runs, seed by seed; of a comparison that is resumed as they were left."""
     options = runner.options
-    runs = [
+    return [
         runner.run_of(candidate, seed)
         for seed in range(options.seed, options.seed + options.seeds)
         for candidate in options.candidates
     ]
-    return runs
 
 
 def _tell(runs: Sequence[CandidateRun], dataset: Dataset, reporter: Reporter) -> None:
