@@ -112,7 +112,7 @@ def test_finetune__options_tell_everything_that_was_resolved(run_folder):
     assert options["output"] == str(run_folder)
     assert set(FinetuneOptions.__dataclass_fields__) < set(options)
     of_features = ["pool", "patches", "classifier"]
-    assert [k for k, v in options.items() if v is None] == [*of_features, "val", "split"]
+    assert [k for k, v in options.items() if v is None] == ["val", "split", *of_features]
     assert options["layer_decay"] == 1
     assert options["learning_rates"]["head"] == options["learning_rates"]["stem"] == 3e-3
     assert options["bn"] == "train"
