@@ -2,9 +2,9 @@
 
 import pytest
 
-from transferkit.recipes.advice import advise
 from transferkit.recipes.compare_options import Candidate
-from transferkit.recipes.comparison import ComparisonRow
+from transferkit.recipes.comparing.advice import advise
+from transferkit.recipes.comparing.rows import ComparisonRow
 from transferkit.repeated import Estimate
 
 

@@ -14,7 +14,7 @@ import transferkit
 from transferkit.cli.compare import _print_end, _print_table
 from transferkit.errors import DataError, DivergedError, OptionError, OutputError, WeightsError
 from transferkit.interruption import StopRun
-from transferkit.recipes import compare_runs
+from transferkit.recipes.comparing import runs
 from transferkit.recipes.compare import compare
 from transferkit.recipes.compare_options import CompareOptions
 from transferkit.reporting import SilentReporter
@@ -164,14 +164,14 @@ def test_stop_run__goes_on_exactly_where_it_paused(image_folder, tmp_path):
 
 def fail_full(monkeypatch):
     """Let every run of the strategy full diverge."""
-    carry_out = compare_runs.finetune
+    carry_out = runs.finetune
 
     def fails(options, reporter=None):
         if options.strategy == "full" and not options.dry_run:
             raise DivergedError("the training loss became nan in epoch 1")
         return carry_out(options, *([reporter] if reporter else []))
 
-    monkeypatch.setattr(compare_runs, "finetune", fails)
+    monkeypatch.setattr(runs, "finetune", fails)
 
 
 def test_compare__one_that_fails_is_told_and_the_others_go_on(

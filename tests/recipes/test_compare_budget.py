@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from transferkit.recipes.compare_budget import carry_out_all, rungs
 from transferkit.recipes.compare_options import Candidate
-from transferkit.recipes.compare_runs import CandidateRun, RunState
+from transferkit.recipes.comparing.budget import carry_out_all, rungs
+from transferkit.recipes.comparing.runs import CandidateRun, RunState
 from transferkit.reporting import SILENT, EpochRow
 
 EPOCHS = 8

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from transferkit.recipes.compare_options import Candidate
-from transferkit.recipes.compare_page import write_comparison_page
-from transferkit.recipes.comparison import Comparison, ComparisonRow, CurvePoint
+from transferkit.recipes.comparing.page import write_comparison_page
+from transferkit.recipes.comparing.rows import Comparison, ComparisonRow, CurvePoint
 from transferkit.repeated import Estimate
 
 SCRIPT = "<script>alert(1)</script>"

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from transferkit.data.dataset import Dataset
 from transferkit.metrics import majority_baseline
-from transferkit.recipes.advice import advise
-from transferkit.recipes.compare_budget import carry_out_all
-from transferkit.recipes.compare_files import write_comparison
-from transferkit.recipes.compare_folder import (
+from transferkit.recipes.compare_options import CompareOptions
+from transferkit.recipes.comparing.advice import advise
+from transferkit.recipes.comparing.budget import carry_out_all
+from transferkit.recipes.comparing.files import write_comparison
+from transferkit.recipes.comparing.folder import (
     COMPARISON,
     require_same_data,
     resumed_comparison,
     write_beginning,
 )
-from transferkit.recipes.compare_options import CompareOptions
-from transferkit.recipes.compare_runs import CandidateRun, Runner, RunState
-from transferkit.recipes.comparison import Comparison, comparison_rows
+from transferkit.recipes.comparing.rows import Comparison, comparison_rows
+from transferkit.recipes.comparing.runs import CandidateRun, Runner, RunState
 from transferkit.recipes.dataset import read_dataset
 from transferkit.recipes.run_folder import SPLIT, choose_folder, claimed
 from transferkit.reporting import SILENT, Reporter

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.recipes.compare_options import Candidate
-from transferkit.recipes.compare_runs import CandidateRun, RunState
+from transferkit.recipes.comparing.runs import CandidateRun, RunState
 from transferkit.recipes.stopwatch import FROZEN
 from transferkit.repeated import Estimate, accuracy, difference
 from transferkit.reporting import LeftOut

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 from transferkit.files import write_json
-from transferkit.recipes.compare_folder import FIGURES, TABLE
 from transferkit.recipes.compare_options import CompareOptions
-from transferkit.recipes.compare_page import write_comparison_page
-from transferkit.recipes.compare_runs import CandidateRun
-from transferkit.recipes.comparison import Comparison, ComparisonRow
+from transferkit.recipes.comparing.folder import FIGURES, TABLE
+from transferkit.recipes.comparing.page import write_comparison_page
+from transferkit.recipes.comparing.rows import Comparison, ComparisonRow
+from transferkit.recipes.comparing.runs import CandidateRun
 from transferkit.repeated import LEVEL, METHOD, Estimate
 from transferkit.tables import write_csv
 

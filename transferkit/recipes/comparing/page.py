@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from transferkit.recipes.compare_folder import PAGE
-from transferkit.recipes.comparison import Comparison, ComparisonRow
+from transferkit.recipes.comparing.folder import PAGE
+from transferkit.recipes.comparing.rows import Comparison, ComparisonRow
 from transferkit.repeated import METHOD
 from transferkit.report.charts import COLOURS, Chart, Series, line_chart
 from transferkit.report.page import render, write_page

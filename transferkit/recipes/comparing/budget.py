@@ -10,7 +10,7 @@ never be stopped, and the order would decide about the rest.
 import math
 from collections.abc import Sequence
 
-from transferkit.recipes.compare_runs import CandidateRun, Runner, RunState
+from transferkit.recipes.comparing.runs import CandidateRun, Runner, RunState
 
 _RUNGS = (4, 2, 1)
 """Candidates are judged after these parts of all epochs: a quarter, a half, all."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from transferkit.recipes.comparison import ComparisonRow
+from transferkit.recipes.comparing.rows import ComparisonRow
 from transferkit.repeated import Estimate
 
 _HARDLY_LONGER = 1.25

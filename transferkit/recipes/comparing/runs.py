@@ -18,8 +18,8 @@ from transferkit.data.dataset import Dataset
 from transferkit.errors import BundleError, OutputError, TransferKitError
 from transferkit.interruption import StopRun
 from transferkit.memory import is_out_of_memory
-from transferkit.recipes.compare_folder import RUNS, failed_before
 from transferkit.recipes.compare_options import Candidate, CompareOptions
+from transferkit.recipes.comparing.folder import RUNS, failed_before
 from transferkit.recipes.finetune import finetune
 from transferkit.recipes.finetune_options import FinetuneOptions
 from transferkit.recipes.run_folder import METRICS, MODEL, OPTIONS, SPLIT

@@ -1,0 +1,1 @@
+"""What a comparison consists of; `recipes/compare.py` puts it together."""
