@@ -14,9 +14,9 @@ import transferkit
 from transferkit.cli.compare import _print_end, _print_table
 from transferkit.errors import DataError, DivergedError, OptionError, OutputError, WeightsError
 from transferkit.interruption import StopRun
-from transferkit.recipes.comparing import runs
 from transferkit.recipes.compare import compare
 from transferkit.recipes.compare_options import CompareOptions
+from transferkit.recipes.comparing import runs
 from transferkit.reporting import SilentReporter
 
 SMALL = {"weights": "none", "image_size": 32, "batch_size": 8, "cache": "memory"}
