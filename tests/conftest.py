@@ -126,7 +126,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium, where the machine has one."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
         pytest.skip("there is no chromium to open pages with")
     playwright = pytest.importorskip("playwright.sync_api")

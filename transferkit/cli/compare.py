@@ -83,7 +83,7 @@ def _cells(row: "ComparisonRow", between: str) -> tuple[str, ...]:
 
 def _estimate(estimate: "Estimate", between: str, sign: str = "") -> str:
     value, low, high = (
-        f"{number:{sign}.3f}" for number in (estimate.value, estimate.low, estimate.high)
+        f"{number:{sign}z.3f}" for number in (estimate.value, estimate.low, estimate.high)
     )
     return f"{value}{between}({low} to {high})"
 

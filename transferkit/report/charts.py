@@ -27,7 +27,7 @@ _STAND_INS = {_INK: "currentColor", _SOFT: "var(--soft)", _LINE: "var(--line)",
 _SIZE = (4.75, 3.0)
 """Inches; at 72 points an inch about as many points as the page has pixels for it."""
 
-_ROOM = {"left": 0.135, "right": 0.96, "bottom": 0.155, "top": 0.98}
+_ROOM = {"left": 0.165, "right": 0.96, "bottom": 0.155, "top": 0.98}
 """What the axes take of the drawing, which is the same for all: measuring text takes as long as
 drawing does."""
 
@@ -127,11 +127,7 @@ def line_chart(
         if log_y:
             _spread(axes, [value for one in series for value in one.y if value > 0])
         if share:
-            axes.yaxis.set_major_formatter(
-                PercentFormatter(
-                    1.0,
-                )
-            )
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         if whole_x:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _mark(axes, spans)

@@ -46,9 +46,15 @@ def advise(rows: Sequence[ComparisonRow], baseline: float) -> str:
     if len(equals) == 1:
         return f"Take {best.candidate.name}: {_better_by(best, ranked[1])}{rest}."
     if (best.seconds or 0.0) <= _HARDLY_LONGER * (quickest.seconds or 0.0):
+        slowest = max(equals, key=lambda row: row.seconds or 0.0)
+        if (slowest.seconds or 0.0) <= _HARDLY_LONGER * (best.seconds or 0.0):
+            return (
+                f"Take {best.candidate.name}: it is the best, and what cannot be told apart from "
+                f"it takes about as long{rest}."
+            )
         return (
-            f"Take {best.candidate.name}: it is the best, and none of the {len(equals)} that "
-            f"cannot be told apart is much quicker{rest}."
+            f"Take {best.candidate.name}: it is the best, and {slowest.candidate.name}, which "
+            f"cannot be told apart from it, takes {_times(slowest, best)} as long{rest}."
         )
     return (
         f"Take {quickest.candidate.name}: the best, {best.candidate.name}, is not better beyond "
@@ -74,7 +80,7 @@ def _turned(estimate: Estimate | None) -> Estimate:
 
 
 def _by(estimate: Estimate) -> str:
-    return f"{estimate.value:+.3f}, {estimate.low:+.3f} to {estimate.high:+.3f}"
+    return f"{estimate.value:+z.3f}, {estimate.low:+z.3f} to {estimate.high:+z.3f}"
 
 
 def _times(slow: ComparisonRow, quick: ComparisonRow) -> str:

@@ -55,7 +55,7 @@ def table_row(row: ComparisonRow) -> list[str]:
 def _three(estimate: Estimate | None) -> list[str]:
     if estimate is None:
         return ["", "", ""]
-    return [f"{value:.4f}" for value in (estimate.value, estimate.low, estimate.high)]
+    return [f"{value:z.4f}" for value in (estimate.value, estimate.low, estimate.high)]
 
 
 def _figures(
