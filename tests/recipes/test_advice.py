@@ -60,8 +60,8 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
         ),
         (
             [row("svm", 0.92, seconds=12), row("linear", 0.91, 0.01, seconds=10)],
-            "Take svm on nano: it is the best, and what cannot be told apart from it takes about as "
-            "long.",
+            "Take svm on nano: it is the best, and what cannot be told apart from it takes about "
+            "as long.",
         ),
         (
             # What is quick and weak is no reason to take it.
