@@ -50,25 +50,33 @@ def test_list_layers__sizes_and_parameters_by_formula_are_those_of_a_real_pass(n
         own = dict(network.module.get_submodule(row.name).named_parameters())
         assert row.biases == sum(p.numel() for n, p in own.items() if n.endswith("bias"))
         assert row.parameters == sum(p.numel() for p in own.values())
-    check_sums(network, rows)
+    listed, actual = sums(network, rows)
+    assert listed == actual
+    assert is_without_repeats(rows)
 
 
 def test_list_layers__hold_each_parameter_of_a_transformer_once():
     network = network_of("vit_tiny_patch16_224", 96)
 
-    check_sums(network, list_layers(network))
+    rows = list_layers(network)
+
+    listed, actual = sums(network, rows)
+    assert listed == actual
+    assert is_without_repeats(rows)
 
 
-def check_sums(network, rows) -> None:
-    total = sum(p.numel() for p in network.module.parameters())
-    biases = sum(p.numel() for n, p in network.module.named_parameters() if n.endswith("bias"))
+def sums(network, rows) -> tuple[list[int], list[int]]:
+    """Parameters in all layers and in all stages, and biases, as listed and as the network has."""
+    own = {name: p.numel() for name, p in network.module.named_parameters()}
     counted = [row for row in rows if row.role in (Role.LAYER, Role.PARAMETER)]
     stages = [row for row in rows if row.role is Role.STAGE][2:]
+    listed = [sum(row.parameters for row in part) for part in (counted, stages)]
+    total, biases = sum(own.values()), sum(n for name, n in own.items() if name.endswith("bias"))
+    return [*listed, sum(row.biases for row in counted)], [total, total, biases]
 
-    assert sum(row.parameters for row in counted) == total
-    assert sum(row.biases for row in counted) == biases
-    assert sum(row.parameters for row in stages) == total
-    assert len({(row.name, row.role is Role.STAGE) for row in rows}) == len(rows)
+
+def is_without_repeats(rows) -> bool:
+    return len({(row.name, row.role is Role.STAGE) for row in rows}) == len(rows)
 
 
 def test_list_layers__googlenets_pools_in_ceil_mode():
@@ -112,10 +120,13 @@ def test_list_layers__a_wrong_size_or_count_is_told():
 
 def test_list_layers__without_a_formula_is_listed_and_not_said_to_agree():
     network = network_of("torchvision:vit_b_32", 64)
+    listed_rows = list_layers(network)
+    listed, actual = sums(network, listed_rows)
     rows = rows_of(network)
-    check_sums(network, list_layers(network))
     attention = rows["encoder.layers.encoder_layer_0.self_attention"]
 
+    assert listed == actual
+    assert is_without_repeats(listed_rows)
     assert (attention.role, attention.agrees) == (Role.LAYER, None)
     assert attention.output == (5, 768)
     assert attention.parameters == 4 * (768 * 768 + 768)
@@ -203,7 +214,8 @@ DEEP = [
 ]
 
 
-def check_by_gradients(name: str, layers: list[str]) -> None:
+def told_and_reached(name: str, layers: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """The receptive fields of layers, as listed and as gradients have them."""
     network = network_of(name, 96)
     rows = rows_of(network)
     prepare_for_gradients(network.module)
@@ -211,15 +223,19 @@ def check_by_gradients(name: str, layers: list[str]) -> None:
     strides = max(rows[layer].effective_stride for layer in layers)
     height, width = max(told.values()) + 3 * strides, 80 if "alexnet" in name else 32
 
-    assert rows_reached(network, layers, height, width) == told
+    return told, rows_reached(network, layers, height, width)
 
 
 @pytest.mark.parametrize(("name", "layers"), QUICK, ids=[name for name, _ in QUICK])
 def test_receptive_field__is_what_gradients_reach(name, layers):
-    check_by_gradients(name, layers)
+    told, reached = told_and_reached(name, layers)
+
+    assert told == reached
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "layers"), DEEP, ids=[name for name, _ in DEEP])
 def test_receptive_field__is_what_gradients_reach_at_the_end_of_deep_networks(name, layers):
-    check_by_gradients(name, layers)
+    told, reached = told_and_reached(name, layers)
+
+    assert told == reached
