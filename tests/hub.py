@@ -1,7 +1,7 @@
 """A stand-in for the model hub: real files over HTTP, with the headers that its client reads."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,14 +11,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def serve_hub(
-    files: dict[str, bytes], *, truncate: bool = False, wrong_digest: bool = False
+    files: dict[str, bytes], *, truncated: Collection[str] = (), damaged: Collection[str] = ()
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve `files` ("owner/name/file" -> content); yields the address and the requests seen.
 
     Args:
         files: What the hub has.
-        truncate: Whether to close every download half way.
-        wrong_digest: Whether to announce another digest than the content's.
+        truncated: Those whose downloads are closed half way.
+        damaged: Those that are announced with another digest than the content's; what leaves this
+            is served as it is from then on.
     """
     seen: list[str] = []
 
@@ -27,25 +28,23 @@ def serve_hub(
 
         def _answer(self, body: bool) -> None:
             seen.append(f"{self.command} {self.path}")
-            content = files.get(
-                self.path.lstrip("/")
-                .replace("/resolve/main/", "/")
-                .replace(f"/resolve/{COMMIT}/", "/")
-            )
+            name = self.path.lstrip("/")
+            name = name.replace("/resolve/main/", "/").replace(f"/resolve/{COMMIT}/", "/")
+            content = files.get(name)
             if content is None:
                 self.send_response(404)
                 self.send_header("X-Error-Code", "EntryNotFound")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            digest = "0" * 64 if wrong_digest else hashlib.sha256(content).hexdigest()
+            digest = "0" * 64 if name in damaged else hashlib.sha256(content).hexdigest()
             self.send_response(200)
             self.send_header("ETag", f'"{digest}"')
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if body:
-                self.wfile.write(content[: len(content) // 2] if truncate else content)
+                self.wfile.write(content[: len(content) // 2] if name in truncated else content)
                 self.close_connection = True
 
         def do_HEAD(self) -> None:
