@@ -98,10 +98,12 @@ def run_folder(image_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def cli(capsys, monkeypatch) -> Callable[..., Ran]:
-    """Call the command line as the console script does."""
+    """Call the command line as the console script does, into a pipe of no known width."""
 
     def call(*words: object) -> Ran:
         monkeypatch.setattr("sys.argv", ["transferkit", *map(str, words)])
+        # Python's readline, where something imports it, tells the environment 80.
+        monkeypatch.delenv("COLUMNS", raising=False)
         settings.quiet = False
         try:
             main()

@@ -298,6 +298,16 @@ def test_predict__table_shows_names_inertly(cli, run_folder, image_folder, tmp_p
     assert "[bold]x[red].png" in ran.out
 
 
+def test_predict__table_has_a_line_for_each_of_the_next_classes(cli, run_folder, image_folder):
+    ran = cli("predict", image_folder / "red/0.png", "-m", run_folder, "--format", "table")
+    rows = [[cell.strip() for cell in line.split("│")] for line in ran.out.splitlines()]
+    told = [row[4] for row in rows if len(row) == 6 and row[4]]
+
+    assert [re.sub(r"[\d.]+$", "P", cell) for cell in told] in (
+        ["blue P", "green P"], ["green P", "blue P"],
+    )  # fmt: skip
+
+
 def test_predict__with_a_backbone_names_imagenet_categories(cli, image_folder):
     ran = cli("predict", image_folder / "red/0.png", "-b", "test_resnet", "--weights", "none",
               "--format", "csv", "--top-k", 2)  # fmt: skip
@@ -340,7 +350,11 @@ def test_finetune__exits_with_3_when_an_image_cannot_be_read(cli, tmp_path):
     assert (tmp_path / "run/model/config.json").is_file()
 
 
-def test_names__that_are_hostile_are_shown_inertly_and_come_back_whole(cli, run_folder, tmp_path):
+def test_names__that_are_hostile_are_shown_inertly_and_come_back_whole(
+    cli, run_folder, tmp_path, monkeypatch
+):
+    # The table folds long paths anywhere.
+    monkeypatch.chdir(tmp_path)
     names = [
         b"esc\x1b[31m.png",
         b"line\nbreak.png",
@@ -357,7 +371,7 @@ def test_names__that_are_hostile_are_shown_inertly_and_come_back_whole(cli, run_
             cli("predict", tmp_path / "in", "-m", run_folder, "-o", tmp_path / f"p.{suffix}").code
             == 3
         )
-    table = cli("predict", tmp_path / "in", "-m", run_folder, "--format", "table").out
+    table = cli("predict", "in", "-m", run_folder, "--format", "table").out
     lines = (tmp_path / "p.jsonl").read_text("utf-8").splitlines()
 
     told = {os.path.basename(os.fsencode(json.loads(line)["path"])) for line in lines}

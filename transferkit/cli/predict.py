@@ -93,9 +93,8 @@ def _table(predictions: Iterable[Prediction]) -> Table:
         if prediction.error is not None:
             table.add_row(escape(prediction.path), f"[red]error: {escape(prediction.error)}[/]")
             continue
-        others = "\n".join(f"{label} {p:.2f}" for label, p in prediction.top[1:3])
+        others = "\n".join(f"{escape(label)} {p:.2f}" for label, p in prediction.top[1:3])
         label = prediction.label or "(below --min-confidence)"
-        table.add_row(
-            escape(prediction.path), escape(label), f"{prediction.confidence:.3f}", escape(others)
-        )
+        image, confidence = escape(prediction.path), f"{prediction.confidence:.3f}"
+        table.add_row(image, escape(label), confidence, others)
     return table
