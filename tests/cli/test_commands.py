@@ -9,11 +9,15 @@ import resource
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from conftest import TINY, make_classes, save_picture
 
-COMMANDS = ["finetune", "extract-features", "predict", "evaluate", "backbones", "inspect"]
+COMMANDS = [
+    *("finetune", "extract-features", "predict", "evaluate", "explain", "report", "compare"),
+    *("backbones", "inspect", "cache"),
+]
 
 
 def test_version(cli):
@@ -28,6 +32,18 @@ def test_help__has_an_example(cli, command):
 
     assert ran.code == 0
     assert f"Example: transferkit {command} " in ran.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help__breaks_lines_where_the_terminal_ends(cli, monkeypatch, command):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 40)
+    prose = cli(command, "--help").out.partition("╭")[0]
+    lines = [line.strip() for line in prose.splitlines()]
+    broken = [(line, after) for line, after in pairwise(lines) if line and after]
+
+    assert broken
+    for line, after in broken:
+        assert len(line) + len(" " + after.split()[0]) > 40 - len("  "), line
 
 
 def test_finetune__in_a_pipe_is_plain_lines_and_a_command_that_predicts(

@@ -6,6 +6,7 @@ The only place that prints or exits. Importing it loads none of the heavy librar
 import logging
 import sys
 import warnings
+from inspect import cleandoc
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -28,6 +29,13 @@ from transferkit.devices import keep_freed_memory
 from transferkit.interruption import raise_on_sigterm
 from transferkit.startup import begin
 
+
+def _unfolded(docstring: str | None) -> str:
+    """Its paragraphs, a line each: typer keeps line breaks, and terminals have their own width."""
+    paragraphs = cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+
 app = typer.Typer(
     name="transferkit",
     help="Transfer learning on a folder of images: train, measure, predict.",
@@ -39,7 +47,7 @@ for command in (
     *(finetune, extract_features, predict, evaluate, explain, report, compare),
     *(backbones, inspect, cache),
 ):
-    app.command(command.__name__.replace("_", "-"))(command)
+    app.command(command.__name__.replace("_", "-"), help=_unfolded(command.__doc__))(command)
 
 
 def _print_version(asked: bool) -> None:
