@@ -1,9 +1,10 @@
-"""Writing files whole: a reader sees the finished file or none.
+"""Writing files whole: a reader sees the finished file or none; and what a file's digest is.
 
 Everything a run leaves is written under a temporary name beside its final one, flushed to the
 device, then renamed.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -102,6 +103,12 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 def utf8_text(text: str) -> str:
     r"""`text` with what UTF-8 cannot hold written as escapes such as `\udcff`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

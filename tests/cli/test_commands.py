@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from conftest import TINY, make_classes, save_picture
@@ -395,6 +396,34 @@ def test_names__that_are_hostile_are_shown_inertly_and_come_back_whole(
     assert "\x1b" not in table
     assert r"esc\x1b[31m" in table
     assert "[bold]x[red].png" in table
+
+
+def test_evaluate__counts_what_the_model_was_trained_on(cli, run_folder, image_folder, tmp_path):
+    with (run_folder / "split.csv").open() as file:
+        splits = {row["path"]: row["split"] for row in csv.DictReader(file)}
+    trained = [path for path, split in splits.items() if split == "train"]
+    held_out = [path for path, split in splits.items() if split == "val"]
+    for number, path in enumerate([*trained[:2], *held_out]):
+        copy = tmp_path / "data" / Path(path).parent / f"renamed{number}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image_folder / path, copy)
+    (copy.parent / "broken.png").write_bytes(b"broken")
+    told = f"2 of {2 + len(held_out)} images are among those that the model was trained on"
+
+    for model in (run_folder, run_folder / "model"):
+        assert told in cli("evaluate", tmp_path / "data", "-m", model).err
+
+    for copy in (tmp_path / "data").rglob("renamed[01].png"):
+        copy.unlink()
+    assert "trained on" not in cli("evaluate", tmp_path / "data", "-m", run_folder).err
+
+
+def test_evaluate__of_a_model_alone_says_nothing_of_its_training(
+    cli, run_folder, image_folder, tmp_path
+):
+    shutil.copytree(run_folder / "model", tmp_path / "moved")
+
+    assert cli("evaluate", image_folder, "-m", tmp_path / "moved").err == ""
 
 
 def test_evaluate__is_json_in_a_pipe_and_a_file_on_request(cli, run_folder, image_folder, tmp_path):

@@ -82,7 +82,7 @@ def test_finetune__keeps_the_best_epoch(run_folder):
 
 
 def test_finetune__split_names_every_image_with_its_digest(run_folder, image_folder):
-    from transferkit.models.weights import file_digest
+    from transferkit.files import file_digest
 
     rows = read_csv(run_folder / "split.csv")
 

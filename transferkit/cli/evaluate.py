@@ -18,7 +18,7 @@ def evaluate(options: EvaluateOptions) -> None:
     """Measure a trained model on a labelled folder.
 
     A table in a terminal, JSON in a pipe. Of a dataset with train/, val/ and test/ the test part
-    is measured.
+    is measured. Images that the model was trained on are counted in a notice.
 
     Example: transferkit evaluate new_photos -m runs/photos-resnet18-partial
     """

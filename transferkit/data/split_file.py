@@ -61,6 +61,15 @@ def recorded_digests(file: Path) -> dict[str, str]:
     return {record["path"]: record["sha256"] for record in _records(file)}
 
 
+def trained_digests(file: Path) -> frozenset[str]:
+    """SHA-256 of every image that a split file has in training.
+
+    Raises:
+        DataError: When the file cannot be read.
+    """
+    return frozenset(r["sha256"] for r in _records(file) if r["split"] == "train")
+
+
 def _records(file: Path) -> list[dict[str, str]]:
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:

@@ -13,6 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from transferkit.errors import WeightsError
+from transferkit.files import file_digest
 from transferkit.models.network import Network
 
 State = dict[str, Tensor]
@@ -21,12 +22,6 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _WRAPPED_PREFIXES = ("module.", "_orig_mod.", "model.")
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
