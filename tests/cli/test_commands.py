@@ -426,6 +426,20 @@ def test_evaluate__of_a_model_alone_says_nothing_of_its_training(
     assert cli("evaluate", image_folder, "-m", tmp_path / "moved").err == ""
 
 
+def test_evaluate__keeps_its_figures_when_images_go_meanwhile(
+    cli, run_folder, image_folder, monkeypatch
+):
+    def gone(file):
+        raise FileNotFoundError(file)
+
+    monkeypatch.setattr("transferkit.recipes.evaluate.file_digest", gone)
+
+    ran = cli("evaluate", image_folder, "-m", run_folder)
+
+    assert json.loads(ran.out)["n"] == 24
+    assert ran.err.startswith("24 images were measured and cannot be read any more")
+
+
 def test_evaluate__is_json_in_a_pipe_and_a_file_on_request(cli, run_folder, image_folder, tmp_path):
     piped = cli("evaluate", image_folder, "-m", run_folder)
     written = cli("evaluate", image_folder, "-m", run_folder, "-o", tmp_path / "m.json")

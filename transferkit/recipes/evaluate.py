@@ -76,10 +76,18 @@ def _tell_of_trained(index: ImageIndex, trained: frozenset[str], reporter: Repor
     if not trained:
         return
     with reporter.progress("comparing with what it was trained on", len(index)) as progress:
-        shared = 0
-        for file in index.files:
-            shared += file_digest(file) in trained
+        shared, gone = 0, []
+        for path, file in zip(index.paths, index.files, strict=True):
+            try:
+                shared += file_digest(file) in trained
+            except OSError:  # It is measured already; that is not to be lost.
+                gone.append(path)
             progress.advance(1)
+    if gone:
+        reporter.notice(
+            f"{len(gone)} images were measured and cannot be read any more, to see whether the "
+            f"model was trained on them: {name_some(gone)}"
+        )
     if shared:
         reporter.notice(
             f"{shared} of {len(index)} images are among those that the model was trained on, so "
