@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from views import MEAN, STD, Views
 
 from transferkit.files import whole_file, write_json
-from transferkit.models.weights import tensors_digest
+from transferkit.models.digests import tensors_digest
 
 _WARM_UP = 0.05
 _WEIGHT_DECAY = 0.05

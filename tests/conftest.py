@@ -17,14 +17,14 @@ from PIL import Image
 
 from transferkit.cli import main
 from transferkit.cli.state import settings
-from transferkit.recipes.job import Job
+from transferkit.recipes.finetuning.run import FinetuneRun
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 TINY = ("-b", "test_resnet", "--weights", "none", "--image-size", "32")
 """Command line words for a backbone of 0.5 million parameters that needs no download."""
 
 
-DRAWS_REPORT = Job.draws_report
+DRAWS_REPORT = FinetuneRun.draws_report
 
 
 class Ran(NamedTuple):
@@ -58,7 +58,7 @@ def everywhere_the_same(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSFERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("transferkit.devices.has_fast_bf16", lambda device: False)
-        patch.setattr(Job, "draws_report", False)
+        patch.setattr(FinetuneRun, "draws_report", False)
         yield
 
 
@@ -66,7 +66,7 @@ def everywhere_the_same(tmp_path_factory):
 def pages():
     """Runs draw their pages, as they do for everyone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Job, "draws_report", DRAWS_REPORT)
+        patch.setattr(FinetuneRun, "draws_report", DRAWS_REPORT)
         yield
 
 

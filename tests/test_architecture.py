@@ -13,10 +13,10 @@ import typer.main
 import transferkit
 from transferkit.cli import app
 from transferkit.models.phases import Strategy
-from transferkit.recipes import options as option_classes
-from transferkit.recipes.compare_options import CompareOptions
-from transferkit.recipes.declaration import Options, flag_of
-from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.options import commands as option_classes
+from transferkit.options.compare import CompareOptions
+from transferkit.options.declaration import Options, flag_of
+from transferkit.options.finetune import FinetuneOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
@@ -27,8 +27,9 @@ HEAVY = (
 
 LAYERS = [
     {"errors", "reporting", "files", "devices", "interruption", "memory", "startup"},
-    {"cache", "classifiers", "data", "models", "metrics", "repeated", "tables"},
-    {"training", "inference", "frozen", "bundle", "attribution", "report"},
+    {"row_cache", "classifiers", "data", "models", "metrics", "intervals", "tables"},
+    {"training", "inference", "frozen", "bundle", "attribution", "report", "run"},
+    {"options"},
     {"recipes"},
     {"api", "cli", "sklearn"},
 ]

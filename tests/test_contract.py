@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transferkit.models.backbones import create_network
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.phases import Strategy, plan_phases
+from transferkit.models.sources import create_network
 from transferkit.models.stages import HEAD
 from transferkit.training.optimizer import create_optimizer
 

@@ -17,8 +17,8 @@ import torch
 from hub import serve_hub
 
 import transferkit
-from transferkit.models.backbones import create_network
-from transferkit.models.weights import tensors_digest
+from transferkit.models.sources import create_network
+from transferkit.models.digests import tensors_digest
 
 REPOSITORY = "timm/test_resnet.r160_in1k"
 CONFIG = {
@@ -33,9 +33,9 @@ import json, sys
 from transferkit.startup import defer_compiler
 defer_compiler()  # as the command line does
 from transferkit import TransferKitError
-from transferkit.models.backbones import create_network
+from transferkit.models.sources import create_network
 from transferkit.models.catalogue import list_backbones
-from transferkit.models.weights import tensors_digest
+from transferkit.models.digests import tensors_digest
 answers = []
 for name in sys.argv[1:]:
     try:

@@ -6,7 +6,7 @@ from torch import nn
 
 import transferkit
 from transferkit.errors import TransferKitError
-from transferkit.memory import Pieces, is_out_of_memory
+from transferkit.memory import MicroBatches, is_out_of_memory
 from transferkit.training.loss import Criterion
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 8}
@@ -18,7 +18,7 @@ def full() -> RuntimeError:
 
 def test_pieces__halve_until_it_fits_and_stay_there():
     said, tried = [], []
-    pieces = Pieces(said.append)
+    pieces = MicroBatches(said.append)
 
     def attempt(size):
         tried.append(size)
@@ -40,9 +40,9 @@ def test_pieces__say_when_one_image_is_too_much_and_let_other_errors_be():
         raise full()
 
     with pytest.raises(TransferKitError, match=r"out of memory with one image at a time"):
-        Pieces().run(4, attempt, lambda: None)
+        MicroBatches().run(4, attempt, lambda: None)
     with pytest.raises(RuntimeError, match="other"):
-        Pieces().run(4, lambda size: (_ for _ in ()).throw(RuntimeError("other")), lambda: None)
+        MicroBatches().run(4, lambda size: (_ for _ in ()).throw(RuntimeError("other")), lambda: None)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
 
 

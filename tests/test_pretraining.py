@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from transferkit.models.weights import tensors_digest
+from transferkit.models.digests import tensors_digest
 
 SCRIPTS = Path(__file__).parents[1] / "pretraining"
 

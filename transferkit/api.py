@@ -5,19 +5,7 @@ from functools import wraps
 from inspect import signature
 from typing import ParamSpec, TypeVar
 
-from transferkit.recipes.backbones import backbones as _backbones
-from transferkit.recipes.compare import compare as _compare
-from transferkit.recipes.compare_options import CompareOptions
-from transferkit.recipes.evaluate import evaluate as _evaluate
-from transferkit.recipes.explain import Explanation
-from transferkit.recipes.explain import explain as _explain
-from transferkit.recipes.extract_features import Extraction, to_finetune
-from transferkit.recipes.extract_features import extract_features as _extract_features
-from transferkit.recipes.finetune import finetune as _finetune
-from transferkit.recipes.finetune_options import FinetuneOptions
-from transferkit.recipes.inspect import inspect as _inspect
-from transferkit.recipes.job import FinetuneResult
-from transferkit.recipes.options import (
+from transferkit.options.commands import (
     BackbonesOptions,
     EvaluateOptions,
     ExplainOptions,
@@ -26,6 +14,18 @@ from transferkit.recipes.options import (
     PredictOptions,
     ReportOptions,
 )
+from transferkit.options.compare import CompareOptions
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.backbones import backbones as _backbones
+from transferkit.recipes.compare import compare as _compare
+from transferkit.recipes.evaluate import evaluate as _evaluate
+from transferkit.recipes.explain import Explanation
+from transferkit.recipes.explain import explain as _explain
+from transferkit.recipes.extract_features import Extraction, to_finetune
+from transferkit.recipes.extract_features import extract_features as _extract_features
+from transferkit.recipes.finetune import finetune as _finetune
+from transferkit.recipes.finetuning.run import FinetuneResult
+from transferkit.recipes.inspect import inspect as _inspect
 from transferkit.recipes.predict import predict as _predict
 from transferkit.recipes.report import report as _report
 from transferkit.tables.predictions import Prediction

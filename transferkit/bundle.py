@@ -23,17 +23,17 @@ from transferkit.devices import Precision
 from transferkit.errors import BundleError, TransferKitError
 from transferkit.files import whole_folder, write_json
 from transferkit.inference import (
+    ComputeSettings,
     Outputs,
-    Pass,
     collect,
     features,
     probabilities,
     require_readable,
 )
-from transferkit.models.backbones import create_network
-from transferkit.models.features import FeatureExtractor, Pool
+from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.origin import HUB_PREFIX, LOCAL_PREFIX
+from transferkit.models.sources import create_network
 from transferkit.models.weights import hub_file
 
 CONFIG = "config.json"
@@ -155,12 +155,14 @@ class ModelBundle:
             return FeatureExtractor(self.network)
         return FeatureExtractor(self.network, self.head.layers, self.head.pool)
 
-    def probabilities(self, pictures: Sequence[Picture], how: Pass) -> Iterator[Outputs]:
+    def probabilities(
+        self, pictures: Sequence[Picture], compute: ComputeSettings
+    ) -> Iterator[Outputs]:
         """Class probabilities of `pictures`, batch by batch in order."""
         if self.head is None:
-            yield from probabilities(self.network, pictures, how)
+            yield from probabilities(self.network, pictures, compute)
             return
-        for part in features(self.extractor, pictures, how):
+        for part in features(self.extractor, pictures, compute):
             values = self.head.predict_proba(part.values, len(self.class_names))
             yield replace(part, values=values)
 
@@ -210,8 +212,8 @@ class ModelBundle:
         Raises:
             DataError: When a file cannot be read as a picture.
         """
-        how = Pass(self.network.device, Precision.FP32, batch_size=32, workers=1)
-        parts = self.probabilities(pictures, how)
+        compute = ComputeSettings(self.network.device, Precision.FP32, batch_size=32, workers=1)
+        parts = self.probabilities(pictures, compute)
         table = collect(parts, len(pictures), len(self.class_names), lambda count: None)
         require_readable(pictures, table)
         return table.values

@@ -8,17 +8,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from transferkit.cache import CacheEntry, Rows, make_room
+from transferkit.data.augment import Augment
+from transferkit.data.dataset import Dataset
 from transferkit.data.images import VERSION
 from transferkit.data.loader import Batch
 from transferkit.data.transforms import normalize
 from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache
 from transferkit.errors import OutputError
-from transferkit.memory import Pieces
+from transferkit.inference import ComputeSettings, fast_extractor, fast_module
+from transferkit.memory import MicroBatches
+from transferkit.models.digests import tensors_digest
+from transferkit.models.feature_extractor import FeatureExtractor
+from transferkit.models.network import Network
+from transferkit.models.splitting import Split
 from transferkit.reporting import Reporter
+from transferkit.row_cache import CacheEntry, Rows, make_room
 
 _PIECE_BYTES, _PIECE_SECONDS = 2**28, 60.0
 """How much of rows, or for how long, is held before it is written."""
@@ -78,7 +85,7 @@ class FrozenRows:
         limit: Bytes that all cached rows on disk may take together.
         check: Told of the (position, reason) of pictures that cannot be read; raises.
         reporter: Told of the progress.
-        pieces: How much of a batch fits in memory.
+        micro_batches: How much of a batch fits in memory.
     """
 
     layers: FrozenLayers
@@ -87,7 +94,7 @@ class FrozenRows:
     limit: int
     check: Callable[[Iterable[tuple[int, str]]], None]
     reporter: Reporter
-    pieces: Pieces = field(default_factory=Pieces)
+    micro_batches: MicroBatches = field(default_factory=MicroBatches)
     _known: dict[int, Rows] = field(default_factory=dict)
 
     def numbered(
@@ -114,7 +121,7 @@ class FrozenRows:
         for batch in batches:
             self.check(batch.failures)
             pixels = normalize(batch.pixels.to(self.layers.device), self.views.preprocessing)
-            yield batch.rows, _laid_out(self.pieces.compute(self.layers.compute, pixels))
+            yield batch.rows, _laid_out(self.micro_batches.compute(self.layers.compute, pixels))
 
     def complete(self, view: int, order: NDArray[np.int64]) -> None:
         """Compute what is not known yet of a view of the pictures at some positions."""
@@ -191,3 +198,75 @@ def _as_array(values: Tensor) -> NDArray[Any]:
     plain = values.view(torch.int16) if values.dtype is torch.bfloat16 else values
     array: NDArray[Any] = plain.numpy()
     return array
+
+
+def frozen_prefix(network: Network, parts: Split, compute: ComputeSettings) -> FrozenLayers:
+    """The part of a network before everything that is trained."""
+    module, dtype = fast_module(parts.prefix, network.blank_image(), compute)
+    identity = _identity(network, parts.prefix, compute) | {
+        "what": f"{network.name}, what is frozen",
+        "code": parts.prefix.code,
+    }
+    return FrozenLayers(
+        _without_gradient(module, compute, dtype), compute.device, parts.shape, dtype, identity
+    )
+
+
+def frozen_features(extractor: FeatureExtractor, compute: ComputeSettings) -> FrozenLayers:
+    """Features at some layers, float32."""
+    network, fast = extractor.network, fast_extractor(extractor, compute)
+    identity = _identity(network, network.module, compute) | {
+        "what": f"{network.name}, {', '.join(extractor.layers)} pooled by {extractor.pool}",
+        "layers": list(extractor.layers),
+        "pool": str(extractor.pool),
+    }
+    forward = _without_gradient(fast, compute, fast.network.dtype)
+    return FrozenLayers(
+        lambda images: forward(images).float(),
+        compute.device,
+        extractor.shape,
+        torch.float32,
+        identity,
+    )
+
+
+def plain_views(dataset: Dataset, network: Network, compute: ComputeSettings) -> Views:
+    """A dataset's pictures as validation and prediction see them."""
+    return Views(
+        files=dataset.index.files,
+        names=dataset.sha256,
+        preprocessing=network.preprocessing,
+        augment=Augment.NONE,
+        seed=0,
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        allow_truncated=compute.allow_truncated,
+    )
+
+
+def images_themselves(network: Network) -> FrozenLayers:
+    """No layers at all: what a network reads that is trained from its first layer on."""
+    size = network.preprocessing.input_size
+    return FrozenLayers(lambda images: images, network.device, size, torch.float32, {})
+
+
+def _without_gradient(
+    forward: Callable[[Tensor], Tensor], compute: ComputeSettings, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    # Not in inference mode: what comes out enters layers that are trained.
+    @torch.no_grad()
+    def apply(images: Tensor) -> Tensor:
+        with compute.autocast_for(dtype):
+            return forward(images.to(dtype)).to(dtype)
+
+    return apply
+
+
+def _identity(network: Network, module: nn.Module, compute: ComputeSettings) -> dict[str, Any]:
+    return {
+        "backbone": network.name,
+        "model_args": dict(network.model_args),
+        "weights": tensors_digest(module.state_dict()),
+        "precision": str(compute.precision),
+        "device": compute.device.type,
+    }

@@ -17,8 +17,8 @@ from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.devices import Precision, autocast
 from transferkit.errors import DataError
-from transferkit.memory import Pieces
-from transferkit.models.features import FeatureExtractor
+from transferkit.memory import MicroBatches
+from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.fusing import inference_copy
 from transferkit.models.network import Network
 
@@ -89,7 +89,7 @@ def require_readable(pictures: Sequence[Picture], table: Collected) -> None:
 
 
 @dataclass(frozen=True)
-class Pass:
+class ComputeSettings:
     """How a pass over files is run.
 
     Attributes:
@@ -98,7 +98,7 @@ class Pass:
         batch_size: Images a batch.
         workers: Threads that decode.
         allow_truncated: Whether JPEGs are read whose end is missing.
-        pieces: How much of a batch fits in memory.
+        micro_batches: How much of a batch fits in memory.
     """
 
     device: torch.device
@@ -106,7 +106,7 @@ class Pass:
     batch_size: int
     workers: int
     allow_truncated: bool = False
-    pieces: Pieces = field(default_factory=Pieces, compare=False)
+    micro_batches: MicroBatches = field(default_factory=MicroBatches, compare=False)
 
     def autocast_for(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """The context that layers with weights of a type compute in; none where they are cast."""
@@ -114,36 +114,38 @@ class Pass:
         return nullcontext() if is_cast else autocast(self.device, self.precision)
 
 
-def probabilities(network: Network, pictures: Sequence[Picture], how: Pass) -> Iterator[Outputs]:
+def probabilities(
+    network: Network, pictures: Sequence[Picture], compute: ComputeSettings
+) -> Iterator[Outputs]:
     """Class probabilities, softmax of the logits, float32, batch by batch in order."""
-    module, dtype = fast_module(network.module, network.blank_image(), how)
+    module, dtype = fast_module(network.module, network.blank_image(), compute)
 
-    def compute(images: Tensor) -> Tensor:
+    def forward(images: Tensor) -> Tensor:
         logits: Tensor = module(images)
         return logits.float().softmax(dim=1)
 
-    return _run(network.preprocessing, dtype, pictures, how, compute)
+    return _run(network.preprocessing, dtype, pictures, compute, forward)
 
 
 def features(
-    extractor: FeatureExtractor, pictures: Sequence[Picture], how: Pass
+    extractor: FeatureExtractor, pictures: Sequence[Picture], compute: ComputeSettings
 ) -> Iterator[Outputs]:
     """Features, float32, batch by batch in order."""
-    fast = fast_extractor(extractor, how)
-    return _run(fast.network.preprocessing, fast.network.dtype, pictures, how, fast)
+    fast = fast_extractor(extractor, compute)
+    return _run(fast.network.preprocessing, fast.network.dtype, pictures, compute, fast)
 
 
-def fast_extractor(extractor: FeatureExtractor, how: Pass) -> FeatureExtractor:
+def fast_extractor(extractor: FeatureExtractor, compute: ComputeSettings) -> FeatureExtractor:
     """An extractor of the same features, whose network is as `fast_module` gives it."""
     network = extractor.network
-    module, _ = fast_module(network.module, network.blank_image(), how, extractor.inner_modules)
+    module, _ = fast_module(network.module, network.blank_image(), compute, extractor.inner_modules)
     if module is network.module:
         return extractor
     return replace(extractor, network=replace(network, module=module))
 
 
 def fast_module(
-    module: nn.Module, image: Tensor, how: Pass, keep: Collection[str] = ()
+    module: nn.Module, image: Tensor, compute: ComputeSettings, keep: Collection[str] = ()
 ) -> tuple[nn.Module, torch.dtype]:
     """What computes a module without gradient in the precision of a pass.
 
@@ -154,14 +156,14 @@ def fast_module(
     Args:
         module: Put into eval mode.
         image: One that it can read.
-        how: Its precision decides.
+        compute: Its precision decides.
         keep: Names of modules whose own output or input is wanted.
 
     Returns:
         The module, and the type of its weights and of the pictures it takes.
     """
     module.eval()
-    if how.precision is not Precision.BF16:
+    if compute.precision is not Precision.BF16:
         return module, torch.float32
     copy = inference_copy(module, torch.bfloat16, keep)
     try:
@@ -176,20 +178,20 @@ def _run(
     preprocessing: Preprocessing,
     dtype: torch.dtype,
     pictures: Sequence[Picture],
-    how: Pass,
-    compute: Callable[[Tensor], Tensor],
+    compute: ComputeSettings,
+    forward: Callable[[Tensor], Tensor],
 ) -> Iterator[Outputs]:
     transform = eval_transform(preprocessing)
     for batch in iterate_batches(
         pictures,
         transform,
-        batch_size=how.batch_size,
-        workers=how.workers,
-        allow_truncated=how.allow_truncated,
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        allow_truncated=compute.allow_truncated,
     ):  # fmt: skip
         values = torch.empty((0, 0))
         if len(batch.rows):
-            images = normalize(batch.pixels.to(how.device), preprocessing)
-            with torch.inference_mode(), how.autocast_for(dtype):
-                values = how.pieces.compute(compute, images.to(dtype)).float().cpu()
+            images = normalize(batch.pixels.to(compute.device), preprocessing)
+            with torch.inference_mode(), compute.autocast_for(dtype):
+                values = compute.micro_batches.compute(forward, images.to(dtype)).float().cpu()
         yield Outputs(batch.rows, values.numpy(), batch.failures)

@@ -11,10 +11,6 @@ class Terminated(KeyboardInterrupt):
     """The process was asked to end by SIGTERM, as schedulers of clusters do before they kill."""
 
 
-class StopRun(Exception):
-    """Raised by a reporter that is told of an epoch: the run is to stop there, its state kept."""
-
-
 def raise_on_sigterm() -> None:
     """Let SIGTERM end the main thread like Ctrl-C does, so that whatever has begun is tidied."""
 

@@ -13,7 +13,7 @@ _TOLD = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch's errors say, where they have no type of their own."""
 
 
-class Pieces:
+class MicroBatches:
     """How many images are computed at once: a whole batch, until memory does not suffice.
 
     Args:

@@ -1,11 +1,12 @@
 """How good predictions are: pure functions of labels and probabilities."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from transferkit.intervals import wilson_interval
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.floating[Any]]
@@ -124,25 +125,6 @@ def per_class(
             "n": true,
         }
     return table
-
-
-def wilson_interval(correct: int, count: int) -> dict[str, Any]:
-    """The 95 % interval of an accuracy, as JSON values: Wilson, JASA 1927.
-
-    It says how far the same model's accuracy on other images of the kind may be, and nothing of
-    other seeds or training images.
-
-    Args:
-        correct: Rows that were right.
-        count: Rows in all, 1 or more.
-    """
-    z = 1.959964
-    share, spread = correct / count, z * z / count
-    centre = share + spread / 2
-    reach = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    # What rounding leaves outside 0..1 is cut off.
-    low, high = ((centre + side * reach) / (1 + spread) for side in (-1, 1))
-    return {"low": max(low, 0.0), "high": min(high, 1.0), "level": 0.95, "method": "wilson"}
 
 
 def summarize(

@@ -6,7 +6,7 @@ reporter that draws with rich; `SILENT` says nothing.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -79,7 +79,7 @@ class Plan:
     left_out: tuple[LeftOut, ...]
     stages: tuple[StageRow, ...]
     phases: tuple[PhaseRow, ...]
-    seconds: tuple[tuple[str, float], ...] = field(default=(), compare=False)
+    seconds: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,10 @@ class Reporter(Protocol):
         """The plan, once, before training."""
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
-        """A finished epoch of `epochs`; `best` when it is the best so far.
+        """A finished epoch of `epochs`; `best` when it is the best so far."""
 
-        Raises:
-            StopRun: To stop the run here, so that it can go on later.
-        """
+    def resumable(self, command: str) -> None:
+        """The run is being interrupted, and `command` resumes it."""
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Progress]:
@@ -151,6 +150,9 @@ class SilentReporter:
         """Say nothing."""
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
+        """Say nothing."""
+
+    def resumable(self, command: str) -> None:
         """Say nothing."""
 
     @contextmanager

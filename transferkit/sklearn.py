@@ -20,10 +20,10 @@ from transferkit.data.images import Picture
 from transferkit.errors import DataError, OptionError
 from transferkit.inference import collect, features, require_readable
 from transferkit.models import PRETRAINED
-from transferkit.models.features import POOLED, FeatureExtractor
-from transferkit.recipes.compute import create_pass
-from transferkit.recipes.features import create_extractor
-from transferkit.recipes.shared_options import FeatureOptions
+from transferkit.models.feature_extractor import POOLED, FeatureExtractor
+from transferkit.options.shared import FeatureOptions
+from transferkit.recipes.shared.backbone import create_extractor
+from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporting import SILENT
 
 __all__ = ["BackboneFeatures"]
@@ -109,8 +109,8 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         pictures = _pictures(X)
-        how = create_pass(self._options(), self.extractor_.network, SILENT)
-        parts = features(self.extractor_, pictures, how)
+        compute = resolve_compute(self._options(), self.extractor_.network, SILENT)
+        parts = features(self.extractor_, pictures, compute)
         table = collect(parts, len(pictures), self.n_features_out_, lambda count: None)
         require_readable(pictures, table)
         return table.values

@@ -14,8 +14,8 @@ import transferkit
 from transferkit.cli.compare import _print_end, _print_table
 from transferkit.errors import DataError, DivergedError, OptionError, OutputError, WeightsError
 from transferkit.interruption import StopRun
+from transferkit.options.compare import CompareOptions
 from transferkit.recipes.compare import compare
-from transferkit.recipes.compare_options import CompareOptions
 from transferkit.recipes.comparing import runs
 from transferkit.reporting import SilentReporter
 
@@ -148,8 +148,8 @@ def test_stop_run__goes_on_exactly_where_it_paused(image_folder, tmp_path):
             if row.epoch == 1:
                 raise StopRun("paused")
 
+    from transferkit.options.finetune import FinetuneOptions
     from transferkit.recipes.finetune import finetune
-    from transferkit.recipes.finetune_options import FinetuneOptions
 
     small = {**SMALL, "backbone": "test_resnet", "strategy": "full", "epochs": 3, "report": False}
     with pytest.raises(StopRun):

@@ -12,8 +12,8 @@ from conftest import TINY, make_classes
 
 import transferkit
 from transferkit.errors import DataError, OptionError, OutputError, UnknownNameError
+from transferkit.options.commands import ExtractFeaturesOptions
 from transferkit.recipes.extract_features import extract_features
-from transferkit.recipes.options import ExtractFeaturesOptions
 from transferkit.reporting import LeftOut, SilentReporter
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32}

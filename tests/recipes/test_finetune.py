@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import transferkit
 from transferkit.errors import DataError, OptionError, TransferKitError
-from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.options.finetune import FinetuneOptions
 from transferkit.reporting import EpochRow, LeftOut
 
 SMALL = {
@@ -175,7 +175,7 @@ def test_bundle__loads_in_timm_to_bit_equal_logits(result):
 
 def test_finetune__partial_leaves_the_frozen_stages_as_they_were(result):
     torch.manual_seed(3)
-    from transferkit.models.backbones import create_network
+    from transferkit.models.sources import create_network
 
     fresh = create_network("test_resnet", weights="none", num_classes=3, image_size=32)
     before = fresh.module.state_dict()
@@ -314,7 +314,7 @@ def test_finetune__says_when_validation_images_stand_in_training(image_folder, t
 
 def test_finetune__says_which_image_changed_under_its_hands(tmp_path, monkeypatch):
     data = make_classes(tmp_path / "data", 4)
-    from transferkit.recipes import dataset as recipe
+    from transferkit.recipes.finetuning import read_dataset as recipe
 
     checked = recipe.assign_splits
     monkeypatch.setattr(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import transferkit
 from transferkit.errors import DataError, OptionError, OutputError
-from transferkit.models.backbones import create_network
+from transferkit.models.sources import create_network
 from transferkit.report.exhibits import draw_kernels, draw_maps, strongest_channels
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 import transferkit
 from transferkit.errors import BundleError, OutputError
 from transferkit.metrics import summarize
+from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetune import finetune
-from transferkit.recipes.finetune_options import FinetuneOptions
-from transferkit.recipes.run_record import read_run
-from transferkit.recipes.shown_images import Album
+from transferkit.report.evidence import Album
 from transferkit.reporting import SilentReporter
+from transferkit.run.record import read_run
 from transferkit.tables.probabilities import read_probabilities
 
 SMALL = {

@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transferkit.attribution import Method
-from transferkit.attribution.views import LayerView, find_stage_views, find_views, seen_through
+from transferkit.attribution.opened_layers import (
+    LayerView,
+    find_stage_views,
+    find_views,
+    seen_through,
+)
 from transferkit.bundle import ModelBundle
 from transferkit.errors import OptionError
-from transferkit.models.features import find_points
+from transferkit.models.feature_extractor import find_points
 
 _STEPS = 32
 _AT_ONCE = 8

@@ -5,7 +5,7 @@ from rich.table import Table
 from transferkit.cli.console import standard_output
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
-from transferkit.recipes.options import BackbonesOptions
+from transferkit.options.commands import BackbonesOptions
 
 
 @takes(BackbonesOptions)

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from transferkit.cli.console import escape, print_rows, standard_output
 from transferkit.cli.parameters import takes
-from transferkit.recipes.options import CacheOptions
+from transferkit.options.commands import CacheOptions
 
 
 @takes(CacheOptions)
@@ -16,8 +16,8 @@ def cache(options: CacheOptions) -> None:
 
     Example: transferkit cache --clear
     """
-    from transferkit.cache import cache_folder
     from transferkit.recipes.cache import cache as recipe
+    from transferkit.row_cache import cache_folder
 
     entries = recipe(options)
     total = sum(entry.size for entry in entries)

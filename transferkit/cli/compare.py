@@ -10,11 +10,11 @@ from transferkit.cli.console import escape, print_rows, standard_error, standard
 from transferkit.cli.exits import SOME_LEFT_OUT, exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
-from transferkit.recipes.compare_options import CompareOptions
+from transferkit.options.compare import CompareOptions
 
 if TYPE_CHECKING:
+    from transferkit.intervals import Estimate
     from transferkit.recipes.comparing.rows import Comparison, ComparisonRow
-    from transferkit.repeated import Estimate
 
 _WIDE = 110
 """Columns of a terminal from which on a row of the table is a line."""
@@ -31,7 +31,7 @@ def compare(options: CompareOptions) -> None:
     Example: transferkit compare photos -s partial -s full -s svm -b resnet18 -b convnext_tiny
     """
     from transferkit.recipes.compare import compare as recipe
-    from transferkit.recipes.comparing.files import COLUMNS, table_row
+    from transferkit.recipes.comparing.comparison_files import COLUMNS, table_row
 
     found = recipe(options, settings.reporter())
     console = standard_output()
@@ -89,7 +89,7 @@ def _estimate(estimate: "Estimate", between: str, sign: str = "") -> str:
 
 
 def _print_end(found: "Comparison", console: Console) -> None:
-    from transferkit.recipes.comparing.folder import PAGE
+    from transferkit.recipes.comparing.comparison_folder import PAGE
 
     _, val = found.images
     told = (

@@ -9,7 +9,7 @@ from transferkit.cli.exits import exit_for_unreadable, write_result
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.files import json_text
-from transferkit.recipes.options import EvaluateOptions
+from transferkit.options.commands import EvaluateOptions
 from transferkit.reporting import LeftOut
 
 

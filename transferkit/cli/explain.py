@@ -8,7 +8,7 @@ from transferkit.cli.console import inert
 from transferkit.cli.exits import SOME_LEFT_OUT, write_result
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
-from transferkit.recipes.options import ExplainOptions
+from transferkit.options.commands import ExplainOptions
 
 
 @takes(ExplainOptions)

@@ -4,7 +4,7 @@ from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.finetune import show_result
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
-from transferkit.recipes.options import ExtractFeaturesOptions
+from transferkit.options.commands import ExtractFeaturesOptions
 
 
 @takes(ExtractFeaturesOptions)

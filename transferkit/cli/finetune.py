@@ -15,7 +15,7 @@ from transferkit.cli.console import (
 from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
-from transferkit.recipes.finetune_options import FinetuneOptions
+from transferkit.options.finetune import FinetuneOptions
 
 
 @takes(FinetuneOptions)
@@ -28,7 +28,7 @@ def finetune(options: FinetuneOptions) -> None:
     Example: transferkit finetune photos -b resnet18 --strategy partial --unfreeze last:1
     """
     from transferkit.recipes.finetune import finetune as recipe
-    from transferkit.recipes.run_folder import RANGE_TEST_PLOT
+    from transferkit.run.folder import RANGE_TEST_PLOT
 
     result = recipe(options, settings.reporter())
     console = standard_output()
@@ -43,7 +43,7 @@ def finetune(options: FinetuneOptions) -> None:
 
 def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
     """Say how good a run is, where it is and how to predict with it."""
-    from transferkit.recipes.run_folder import REPORT_PAGE
+    from transferkit.run.folder import REPORT_PAGE
 
     val, baseline = metrics["val"], metrics["majority_baseline"]
     console = standard_output()

@@ -13,11 +13,11 @@ from transferkit.cli.console import escape, inert, standard_output
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
 from transferkit.errors import name_some
-from transferkit.recipes.options import InspectOptions
+from transferkit.options.commands import InspectOptions
 from transferkit.tables import csv_writer
 
 if TYPE_CHECKING:
-    from transferkit.models.layer_table import LayerRow
+    from transferkit.models.anatomy.layer_table import LayerRow
     from transferkit.recipes.inspect import Inspection
 
 _WINDOW = ("kernel", "stride", "padding")

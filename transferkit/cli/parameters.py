@@ -2,14 +2,13 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from transferkit.cli.exits import exit_codes
 from transferkit.cli.state import settings
-from transferkit.recipes.declaration import Options
+from transferkit.options.declaration import DeclaredOption, Options, declared_options
 
 _O = TypeVar("_O", bound=Options)
 
@@ -36,31 +35,35 @@ def takes(options: type[_O]) -> Callable[[Callable[[_O], None]], Callable[..., N
     return decorate
 
 
-def _in_help_order(options: type[Options]) -> list[Field[Any]]:
-    # Inherited fields stand first in a dataclass, but matter least to someone who reads --help.
-    own = [entry for entry in fields(options) if entry.name in options.__annotations__]
-    return own + [entry for entry in fields(options) if entry not in own]
+def _in_help_order(options: type[Options]) -> list[DeclaredOption]:
+    # Inherited fields come first in a dataclass, but matter least to someone who reads --help.
+    declared = declared_options(options)
+    own = [entry for entry in declared if entry.name in options.__annotations__]
+    return own + [entry for entry in declared if entry not in own]
 
 
-def _parameter(entry: Field[Any]) -> inspect.Parameter:
-    told = entry.metadata
-    kind: Any = list[str] if entry.type == tuple[str, ...] else entry.type
-    if told["parse"]:
-        kind = str  # what the parser reads; it gives the field's type
-    metavar = told["metavar"] or (entry.name.upper() if told["argument"] else None)
-    shared = {"help": told["help"], "metavar": metavar, "parser": told["parse"]}
-    if told["argument"]:
-        info = typer.Argument(show_default=entry.default is not MISSING, **shared)
+def _parameter(declared: DeclaredOption) -> inspect.Parameter:
+    option = declared.option
+    kind: Any = list[str] if declared.type == tuple[str, ...] else declared.type
+    if option.parse:
+        kind = str  # what the parser reads; it returns the field's type
+    metavar = option.metavar or (declared.name.upper() if option.argument else None)
+    shared: dict[str, Any] = {"help": option.help, "metavar": metavar, "parser": option.parse}
+    info: Any
+    if option.argument:
+        info = typer.Argument(show_default=not declared.is_required, **shared)
     else:
-        flags = told["flags"] or (f"--{entry.name.replace('_', '-')}",)
         info = typer.Option(
-            *flags, show_default=told["show_default"], rich_help_panel=told["panel"], **shared
+            *declared.flags,
+            show_default=option.show_default,
+            rich_help_panel=option.panel,
+            **shared,
         )
-    default = inspect.Parameter.empty if entry.default is MISSING else entry.default
-    if told["parse"] and default is not None:
+    default = inspect.Parameter.empty if declared.is_required else declared.default
+    if option.parse and default is not None:
         default = str(default)  # typer sends defaults through the parser too
     return inspect.Parameter(
-        entry.name,
+        declared.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
         annotation=Annotated[kind, info],

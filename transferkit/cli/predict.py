@@ -14,7 +14,7 @@ from transferkit.cli.state import settings
 from transferkit.data.walk import SUFFIXES
 from transferkit.errors import OptionError
 from transferkit.files import require_place
-from transferkit.recipes.options import PredictOptions
+from transferkit.options.commands import PredictOptions
 from transferkit.tables import format_of
 from transferkit.tables.predictions import (
     Prediction,

@@ -5,7 +5,7 @@ import sys
 from transferkit.cli.console import inert
 from transferkit.cli.parameters import takes
 from transferkit.cli.state import settings
-from transferkit.recipes.options import ReportOptions
+from transferkit.options.commands import ReportOptions
 
 
 @takes(ReportOptions)

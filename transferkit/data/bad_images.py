@@ -1,11 +1,17 @@
 """What becomes of images that cannot be read; needs no other library to be imported."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transferkit.errors import DataError, name_some
 from transferkit.reporting import LeftOut
+
+if TYPE_CHECKING:
+    from transferkit.data.index import ImageIndex
 
 
 class OnBadImage(StrEnum):
@@ -27,3 +33,24 @@ def require_allowed(root: Path, left_out: Iterable[LeftOut], on_bad_image: OnBad
             f"{root}: {len(bad)} images cannot be used: {name_some(bad)}; mend or remove them, or "
             "leave them out with --on-bad-image skip"
         )
+
+
+def readable_part(
+    index: ImageIndex, reasons: Mapping[int, str], on_bad_image: OnBadImage
+) -> ImageIndex:
+    """The images that a pass over `index` could read; the others are among its `left_out`.
+
+    Args:
+        index: The images.
+        reasons: Position -> why it could not be read.
+        on_bad_image: What becomes of the others.
+
+    Raises:
+        DataError: When none could be read, or all must be.
+    """
+    if len(reasons) == len(index):
+        raise DataError(f"{index.root}: none of its {len(index)} images can be read")
+    unreadable = (LeftOut(index.paths[row], why, unreadable=True) for row, why in reasons.items())
+    readable = index.without(tuple(unreadable))
+    require_allowed(index.root, readable.left_out, on_bad_image)
+    return readable

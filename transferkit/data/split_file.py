@@ -5,12 +5,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from transferkit.data.dataset import Dataset
 from transferkit.data.index import ImageIndex
 from transferkit.data.split import Split
 from transferkit.errors import DataError, name_some
+from transferkit.tables import write_csv
 
 COLUMNS = ("path", "label", "split", "sha256", "group")
 NAME = "split.csv"
+
+
+def write_split(folder: Path, dataset: Dataset) -> None:
+    """Write split.csv, as `--split` replays it.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    index = dataset.index
+    labels = (index.class_names[label] for label in index.labels)
+    rows = zip(index.paths, labels, dataset.splits, dataset.sha256, dataset.groups(), strict=True)
+    write_csv(folder / NAME, COLUMNS, rows)
 
 
 def recorded_splits(file: Path, index: ImageIndex, digests: Sequence[str]) -> dict[int, Split]:

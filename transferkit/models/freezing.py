@@ -1,4 +1,4 @@
-"""What is trainable: a set of stages, named once for all architectures and then applied.
+"""Apply what is trainable to a network, and name all that must then stay as it is.
 
 A frozen stage gets no gradient, no optimizer state and no weight decay, and stays in eval mode, so
 that its BatchNorm statistics and dropout stand still. Needs no torch to be imported.
@@ -6,18 +6,12 @@ that its BatchNorm statistics and dropout stand still. Needs no torch to be impo
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from transferkit.errors import OptionError
-
 if TYPE_CHECKING:
     from torch import nn
-
-    from transferkit.models.stages import Stage
 
 
 class BatchNorm(StrEnum):
@@ -31,88 +25,6 @@ class BatchNorm(StrEnum):
     AUTO = "auto"
     EVAL = "eval"
     TRAIN = "train"
-
-
-_FORMS = "head, last:N, from:STAGE, re:REGEX or all"
-
-
-def trainable_stages(stages: Sequence[Stage], unfreeze: str) -> tuple[Stage, ...]:
-    """The stages that receive updates, in the network's order, each with its trainable part.
-
-    Args:
-        stages: Stem to last, then the head, which is always trainable.
-        unfreeze: `head`; `last:N` for the N last backbone stages; `from:STAGE` for that stage and
-            all after it; `re:REGEX` for the parameters in whose names the pattern is found; `all`.
-
-    Raises:
-        OptionError: When `unfreeze` is not of these forms or names nothing there is.
-    """
-    check_unfreeze(unfreeze)
-    form, _, value = unfreeze.partition(":")
-    *backbone, head = stages
-    return (*_CHOOSERS[form](value, backbone), head)
-
-
-def check_unfreeze(unfreeze: str) -> None:
-    """Check the form of an `--unfreeze` value.
-
-    Raises:
-        OptionError: When it is none of the known forms.
-    """
-    if not re.fullmatch(r"head|all|last:[1-9]\d*|from:\w+|re:.+", unfreeze):
-        raise OptionError(f"--unfreeze: got {unfreeze!r}, expected {_FORMS}")
-    if unfreeze.startswith("re:"):
-        try:
-            re.compile(unfreeze.removeprefix("re:"))
-        except re.error as error:
-            raise OptionError(
-                f"--unfreeze: got {unfreeze!r}, which is no regular expression ({error})"
-            ) from error
-
-
-def _last(value: str, backbone: Sequence[Stage]) -> Sequence[Stage]:
-    if int(value) > len(backbone):
-        raise OptionError(
-            f"--unfreeze: got last:{value}, but the backbone has {len(backbone)} stages "
-            f"({_names(backbone)}); expected last:1 to last:{len(backbone)}"
-        )
-    return backbone[-int(value) :]
-
-
-def _from(value: str, backbone: Sequence[Stage]) -> Sequence[Stage]:
-    names = [stage.name for stage in backbone]
-    if value not in names:
-        raise OptionError(
-            f"--unfreeze: got from:{value}, but the backbone's stages are {_names(backbone)}"
-        )
-    return backbone[names.index(value) :]
-
-
-def _matching(value: str, backbone: Sequence[Stage]) -> Sequence[Stage]:
-    narrowed = [
-        replace(stage, parameters=tuple(p for p in stage.parameters if re.search(value, p)))
-        for stage in backbone
-    ]
-    found = [stage for stage in narrowed if stage.parameters]
-    if not found:
-        modules = "; ".join(f"{stage.name}: {', '.join(stage.modules[:3])}" for stage in backbone)
-        raise OptionError(
-            f"--unfreeze: re:{value} is found in no parameter of the backbone's stages ({modules})"
-        )
-    return found
-
-
-def _names(stages: Sequence[Stage]) -> str:
-    return ", ".join(stage.name for stage in stages)
-
-
-_CHOOSERS: dict[str, Callable[[str, Sequence[Stage]], Sequence[Stage]]] = {
-    "head": lambda _, __: (),
-    "last": _last,
-    "from": _from,
-    "re": _matching,
-    "all": lambda _, backbone: backbone,
-}
 
 
 def freeze(module: nn.Module, trainable: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import OptionError
+from transferkit.models.digests import tensors_digest
 from transferkit.models.stages import Stage
 
 
@@ -131,6 +132,12 @@ class Network:
     def layout(self) -> Layout:
         """How its maps and tokens are laid out."""
         return self.source.layout(self.module)
+
+    def backbone_digest(self) -> str:
+        """Return the SHA-256 of all tensors but the head's."""
+        in_head = tuple(f"{head}." for head in self.heads)
+        state = self.module.state_dict()
+        return tensors_digest({k: v for k, v in state.items() if not k.startswith(in_head)})
 
     def blank_image(self) -> Tensor:
         """One picture of zeros, (1, 3, H, W)."""

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from timm.layers import get_notrace_functions
@@ -46,30 +45,18 @@ class _Tracer(fx.Tracer):
         return len(inside) < 2
 
 
-_known: WeakKeyDictionary[Network, dict[frozenset[str], Split | None]] = WeakKeyDictionary()
-
-
 def split(network: Network, trained: Collection[str]) -> Split | None:
     """Cut a network before everything that depends on a trained parameter.
 
     Args:
-        network: Frozen as it is going to be trained, see `freeze` and `train_mode`. It is cut once
-            for the same parameters.
+        network: Frozen as it is going to be trained, see `freeze` and `train_mode`.
         trained: Names of the parameters that receive updates.
 
     Returns:
         The parts, or None where the network cannot be traced, nothing frozen comes first, or more
         than one tensor crosses the cut.
     """
-    of_network = _known.setdefault(network, {})
-    key = frozenset(trained)
-    if key not in of_network:
-        of_network[key] = _split(network, key)
-    return of_network[key]
-
-
-def _split(network: Network, trained: frozenset[str]) -> Split | None:
-    module = network.module
+    module, trained = network.module, frozenset(trained)
     try:
         graph = _Tracer(trained).trace(module, concrete_args=defaults(module))
         halves = _cut(graph, trained, module)
@@ -141,7 +128,10 @@ def _holds(node: fx.Node, trained: frozenset[str], module: nn.Module) -> bool:
 @torch.no_grad()
 def _checked(network: Network, prefix: fx.GraphModule, suffix: fx.GraphModule) -> Split | None:
     """The parts, when together they do what the network does, for any number of pictures."""
-    image = torch.rand(1, *network.preprocessing.input_size, device=network.device)
+    # A generator of its own: checking must not change what training draws.
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, *network.preprocessing.input_size, generator=generator)
+    image = image.to(network.device)
     images = torch.cat([image, image.flip(-1), image.flip(-2)])
     crossing = prefix(images)
     if not isinstance(crossing, Tensor) or crossing.ndim < 2 or len(crossing) != len(images):

@@ -1,6 +1,5 @@
 """Pretrained weights: fetch them, read them without executing anything, fit them to a network."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,6 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _WRAPPED_PREFIXES = ("module.", "_orig_mod.", "model.")
-
-
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of named tensors, hexadecimal: of names and values, in order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        raw = tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(raw.numpy().data)
-    return digest.hexdigest()
 
 
 def read_weights(path: Path) -> State:

@@ -1,8 +1,8 @@
 """What is cached on disk: list it, clear it."""
 
-from transferkit.cache import EntrySummary, list_entries, remove_entries
 from transferkit.errors import UnknownNameError
-from transferkit.recipes.options import CacheOptions
+from transferkit.options.commands import CacheOptions
+from transferkit.row_cache import EntrySummary, list_entries, remove_entries
 
 
 def cache(options: CacheOptions) -> list[EntrySummary]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from transferkit.data.dataset import Dataset
 from transferkit.metrics import majority_baseline
-from transferkit.recipes.compare_options import CompareOptions
+from transferkit.options.compare import CompareOptions
 from transferkit.recipes.comparing.advice import advise
 from transferkit.recipes.comparing.budget import carry_out_all
-from transferkit.recipes.comparing.files import write_comparison
-from transferkit.recipes.comparing.folder import (
+from transferkit.recipes.comparing.comparison_files import write_comparison
+from transferkit.recipes.comparing.comparison_folder import (
     COMPARISON,
     require_same_data,
     resumed_comparison,
@@ -20,9 +20,9 @@ from transferkit.recipes.comparing.folder import (
 )
 from transferkit.recipes.comparing.rows import Comparison, comparison_rows
 from transferkit.recipes.comparing.runs import CandidateRun, Runner, RunState
-from transferkit.recipes.dataset import read_dataset
-from transferkit.recipes.run_folder import SPLIT, choose_folder, claimed
+from transferkit.recipes.finetuning.read_dataset import read_dataset
 from transferkit.reporting import SILENT, Reporter
+from transferkit.run.folder import SPLIT, choose_folder, claimed
 
 
 def compare(options: CompareOptions, reporter: Reporter = SILENT) -> Comparison:

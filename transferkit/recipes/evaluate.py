@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.bundle import ModelBundle
+from transferkit.data.bad_images import readable_part
 from transferkit.data.index import ImageIndex, scan
 from transferkit.data.split_file import trained_digests
 from transferkit.errors import DataError, name_some
 from transferkit.files import file_digest, require_place, write_json
 from transferkit.inference import collect
 from transferkit.metrics import summarize
-from transferkit.recipes.compute import create_pass, readable_part
-from transferkit.recipes.options import EvaluateOptions
-from transferkit.recipes.run_folder import MODEL, SPLIT
+from transferkit.options.commands import EvaluateOptions
+from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporting import SILENT, Reporter
+from transferkit.run.folder import MODEL, SPLIT
 
 
 def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -42,9 +43,9 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     bundle = ModelBundle.load(options.model)
     trained = _trained_digests(options.model)
     labels = _model_labels(index, bundle.class_names)
-    how = create_pass(options, bundle.network, reporter)
+    compute = resolve_compute(options, bundle.network, reporter)
     with reporter.progress("evaluating", len(index)) as progress:
-        parts = bundle.probabilities(index.files, how)
+        parts = bundle.probabilities(index.files, compute)
         table = collect(parts, len(index), len(bundle.class_names), progress.advance)
     readable = readable_part(index, table.reasons, options.on_bad_image)
     metrics = summarize(labels[table.readable], table.values[table.readable], bundle.class_names)

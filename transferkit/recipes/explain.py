@@ -19,10 +19,10 @@ from transferkit.data.transforms import eval_transform, normalize
 from transferkit.devices import Precision
 from transferkit.errors import UnknownNameError, name_some
 from transferkit.files import require_place
-from transferkit.inference import Pass
-from transferkit.recipes.compute import create_pass
-from transferkit.recipes.inputs import expand_inputs, load_model
-from transferkit.recipes.options import ExplainOptions
+from transferkit.inference import ComputeSettings
+from transferkit.options.commands import ExplainOptions
+from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.recipes.shared.inputs import expand_inputs, load_model
 from transferkit.report.overlay import overlay
 from transferkit.report.panels import Panel, draw_panels, enlarged
 from transferkit.reporting import SILENT, Reporter
@@ -71,10 +71,10 @@ def explain(
     require_place(options.output / "place")
     bundle = load_model(options)
     chosen = _positions(options.classes, bundle.class_names)
-    how = replace(create_pass(options, bundle.network, reporter), precision=Precision.FP32)
+    compute = replace(resolve_compute(options, bundle.network, reporter), precision=Precision.FP32)
     explainer = Explainer(bundle, options.method, options.layer)
     with reporter.progress("explaining", len(paths)) as progress:
-        for row, seen in _seen(paths, explainer, how):
+        for row, seen in _seen(paths, explainer, compute):
             if isinstance(seen, str):
                 yield Explanation(paths[row], None, (), seen)
             else:
@@ -104,21 +104,21 @@ class _Seen:
 
 
 def _seen(
-    paths: Sequence[str], explainer: Explainer, how: Pass
+    paths: Sequence[str], explainer: Explainer, compute: ComputeSettings
 ) -> Iterator[tuple[int, _Seen | str]]:
     """Every picture in order, or why it cannot be read."""
     preprocessing = explainer.bundle.network.preprocessing
     for batch in iterate_batches(
         paths,
         eval_transform(preprocessing),
-        batch_size=how.batch_size,
-        workers=how.workers,
-        allow_truncated=how.allow_truncated,
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        allow_truncated=compute.allow_truncated,
     ):
         found: dict[int, _Seen | str] = dict(batch.failures)
         if len(batch.rows):
-            images = normalize(batch.pixels.to(how.device), preprocessing)
-            said = how.pieces.compute(explainer.probabilities, images).cpu().numpy()
+            images = normalize(batch.pixels.to(compute.device), preprocessing)
+            said = compute.micro_batches.compute(explainer.probabilities, images).cpu().numpy()
             for i, row in enumerate(batch.rows.tolist()):
                 pixels = batch.pixels[i].permute(1, 2, 0).numpy()
                 found[row] = _Seen(pixels, images[i], said[i])

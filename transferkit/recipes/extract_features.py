@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from transferkit.bundle import ModelBundle, model_name
+from transferkit.data.bad_images import readable_part
 from transferkit.data.index import ImageIndex, scan
 from transferkit.errors import DataError, OptionError, OutputError
 from transferkit.files import require_place
 from transferkit.inference import features
-from transferkit.models.features import FeatureExtractor
+from transferkit.models.digests import tensors_digest
+from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.phases import Strategy
-from transferkit.models.weights import tensors_digest
-from transferkit.recipes.compute import create_pass, readable_part
-from transferkit.recipes.features import create_extractor, extractor_of
-from transferkit.recipes.finetune_options import FinetuneOptions
-from transferkit.recipes.options import ExtractFeaturesOptions
-from transferkit.recipes.shared_options import DEFAULT_BACKBONE, ClassifierOptions
+from transferkit.options.commands import ExtractFeaturesOptions
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.shared import DEFAULT_BACKBONE, ClassifierOptions
+from transferkit.recipes.shared.backbone import create_extractor, extractor_of
+from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporting import SILENT, LeftOut, Reporter
 from transferkit.tables import format_of
-from transferkit.tables.features import FeatureFormat, FeatureTable, write_features
+from transferkit.tables.feature_table import FeatureFormat, FeatureTable, write_features
 from transferkit.tables.spool import Spool
 
 PARTIAL = ".partial"
@@ -152,14 +153,14 @@ def _compute(
     reporter: Reporter,
 ) -> Spool:
     """The features of all files, on disk; those of an earlier run are kept with --resume."""
-    how = create_pass(options, extractor.network, reporter)
-    identity = _identity(index, extractor) | {"precision": how.precision}
+    compute = resolve_compute(options, extractor.network, reporter)
+    identity = _identity(index, extractor) | {"precision": compute.precision}
     spool = Spool.open(_partial(options), identity, extractor.shape, resume=options.resume)
     start = spool.done
     try:
         with reporter.progress("extracting", len(index)) as progress:
             progress.advance(start)
-            for part in features(extractor, index.files[start:], how):
+            for part in features(extractor, index.files[start:], compute):
                 spool.add(part.values, {start + row: why for row, why in part.failures})
                 progress.advance(len(part.rows) + len(part.failures))
     except KeyboardInterrupt:

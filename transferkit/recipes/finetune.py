@@ -6,53 +6,86 @@ Imports none of the heavy libraries before it is called, and then while the imag
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from transferkit.models.phases import Strategy
-from transferkit.recipes.dataset import DatasetReading
-from transferkit.recipes.finetune_options import FinetuneOptions
-from transferkit.recipes.job import FinetuneResult, Job
-from transferkit.recipes.resuming import resumed_options
-from transferkit.recipes.run_folder import choose_run
-from transferkit.recipes.stopwatch import CHECKING, START_UP, Stopwatch
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.read_dataset import DatasetReading
+from transferkit.recipes.finetuning.resuming import resumed_options
+from transferkit.recipes.finetuning.run import FinetuneResult, FinetuneRun, ShouldStop
 from transferkit.reporting import SILENT, Reporter
+from transferkit.run.folder import choose_folder
+from transferkit.run.stopwatch import CHECKING, START_UP, Stopwatch
+
+if TYPE_CHECKING:
+    from transferkit.data.dataset import Dataset
+    from transferkit.models.network import Network
+
+_Prepare = Callable[[FinetuneOptions, "Dataset", Reporter], "tuple[Network, Any]"]
+_CarryOut = Callable[[FinetuneRun[Any]], FinetuneResult]
 
 
-def finetune(options: FinetuneOptions, reporter: Reporter = SILENT) -> FinetuneResult:
+def finetune(
+    options: FinetuneOptions,
+    reporter: Reporter = SILENT,
+    *,
+    should_stop: ShouldStop = lambda row: False,
+) -> FinetuneResult:
     """Train as the options say and write the run's folder.
+
+    Args:
+        options: What to train on what, and where to leave it.
+        reporter: Receives everything that the run has to say.
+        should_stop: Asked after every epoch but the last; True saves the state and pauses the
+            run, whose result then has no metrics.
 
     Raises:
         DataError: When the dataset cannot be used.
         WeightsError: When the backbone's weights cannot be had or do not fit.
         UnknownNameError: When there is no such backbone or optimizer.
         OptionError: When an option cannot work with this backbone or machine.
-        OutputError: When the run's folder is there already or cannot be written.
-        TransferKitError: When the loss is no number, or a frozen tensor changed.
+        OutputError: When the run's folder exists already or cannot be written.
+        TransferKitError: When the loss is no longer finite, or a frozen tensor changed.
     """
-    watch = Stopwatch()
+    stopwatch = Stopwatch()
     if options.resume:
         options = resumed_options(options)
-    run = None if options.dry_run else choose_run(options)
+    folder = None if options.dry_run else choose_run(options)
     with DatasetReading(options, reporter) as reading:
-        with watch.part(START_UP):
-            carry_out = _import(options)
-        with watch.part(CHECKING):
+        with stopwatch.part(START_UP):
+            prepare, carry_out = _import_strategy(options)
+        with stopwatch.part(CHECKING):
             dataset = reading.result()
-    return carry_out(Job(options, dataset, run, reporter, watch))
+    network, settings = prepare(options, dataset, reporter)
+    run = FinetuneRun(options, dataset, network, settings, folder, reporter, stopwatch, should_stop)
+    return carry_out(run)
 
 
-def _import(options: FinetuneOptions) -> Callable[[Job], FinetuneResult]:
-    """What carries the strategy out, with only what it needs imported.
+def _import_strategy(options: FinetuneOptions) -> tuple[_Prepare, _CarryOut]:
+    """Return the steps of the strategy, with only what they need imported.
 
     Raises:
         UnknownNameError: When there is no such optimizer.
-        OptionError: When it cannot be used here.
+        OptionError: When the optimizer cannot be used here.
     """
     if options.strategy is Strategy.FEATURES:
-        from transferkit.recipes.fit_features import finetune_features
+        from transferkit.recipes.finetuning.fit_classifier import fit_on_features, prepare_features
 
-        return finetune_features
-    from transferkit.recipes.fit_network import finetune_network
+        return prepare_features, fit_on_features
+    from transferkit.recipes.finetuning.train_network import prepare_training, train_network
     from transferkit.training.optimizer import require_optimizer
 
     require_optimizer(options.optimizer)
-    return finetune_network
+    return prepare_training, train_network
+
+
+def choose_run(options: FinetuneOptions) -> Path:
+    """Choose the run's folder; nothing is made or removed yet.
+
+    Raises:
+        OutputError: When it holds files that may not be replaced, or that are no run, or another
+            process writes there.
+    """
+    backbone = options.backbone.rsplit("/", 1)[-1].replace(":", "-")
+    return choose_folder(options, f"{options.data.resolve().name}-{backbone}-{options.strategy}")

@@ -15,13 +15,13 @@ from transferkit.data.images import ImageError, read_image
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.errors import DataError, OptionError
 from transferkit.models import EDGES8, NO_WEIGHTS
-from transferkit.models.backbones import create_network
+from transferkit.models.anatomy.layer_table import LayerRow, Role, list_layers
 from transferkit.models.building import without_drawing
-from transferkit.models.features import POOLED, PRELOGITS, FeatureExtractor
-from transferkit.models.layer_table import LayerRow, Role, list_layers
+from transferkit.models.feature_extractor import POOLED, PRELOGITS, FeatureExtractor
 from transferkit.models.network import Network
+from transferkit.models.sources import create_network
 from transferkit.models.stages import HEAD
-from transferkit.recipes.options import InspectOptions
+from transferkit.options.commands import InspectOptions
 from transferkit.report.exhibits import draw_kernels, draw_maps
 
 _LONGEST_STEM = 40

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferkit.recipes.compute import create_pass
-from transferkit.recipes.inputs import expand_inputs, load_model
-from transferkit.recipes.options import PredictOptions
+from transferkit.options.commands import PredictOptions
+from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.recipes.shared.inputs import expand_inputs, load_model
 from transferkit.reporting import SILENT, Reporter
 from transferkit.tables.predictions import Prediction
 
@@ -30,9 +30,9 @@ def predict(
     """
     paths = expand_inputs(options.inputs, listed)
     bundle = load_model(options)
-    how = create_pass(options, bundle.network, reporter)
+    compute = resolve_compute(options, bundle.network, reporter)
     with reporter.progress("predicting", len(paths)) as progress:
-        for part in bundle.probabilities(paths, how):
+        for part in bundle.probabilities(paths, compute):
             failed = dict(part.failures)
             found = (
                 dict(zip(part.rows.tolist(), part.values, strict=True)) if len(part.rows) else {}

@@ -24,11 +24,11 @@ from transferkit.files import whole_file, write_json
 from transferkit.interruption import deferred_stop
 from transferkit.models.weights import copy_tensors
 from transferkit.reporting import EpochRow
-from transferkit.training.progress import EpochSoFar, Fit, changing_tensors
+from transferkit.training.progress import EpochProgress, TrainingProgress, changing_tensors
 from transferkit.training.setup import TrainingSetup
 
 _STATE, _TENSORS = "state.json", ".safetensors"
-_VERSION = 1
+_VERSION = 2
 _WORTH = 20
 """How many times as long as writing took, training goes on until the next epoch is written."""
 
@@ -50,24 +50,24 @@ class Checkpoints:
         self._check_stop: Callable[[Callable[[], None]], None] = lambda before: None
 
     @contextmanager
-    def deferring_stop(self, setup: TrainingSetup, fit: Fit) -> Iterator[None]:
+    def deferring_stop(self, setup: TrainingSetup, fit: TrainingProgress) -> Iterator[None]:
         """Within the block Ctrl-C and SIGTERM wait for the end of the step."""
         with deferred_stop() as self._check_stop:
             yield
             self._check_stop(lambda: self.save(setup, fit))
 
-    def after_step(self, setup: TrainingSetup, fit: Fit) -> None:
+    def after_step(self, setup: TrainingSetup, fit: TrainingProgress) -> None:
         """Write one if it is time to, or if the run is to stop; raises then."""
         if time.monotonic() - self._written >= self._every:
             self.save(setup, fit)
         self._check_stop(lambda: self.save(setup, fit))
 
-    def after_epoch(self, setup: TrainingSetup, fit: Fit) -> None:
+    def after_epoch(self, setup: TrainingSetup, fit: TrainingProgress) -> None:
         """Write one unless that would take too much of the time."""
         if time.monotonic() - self._written >= _WORTH * self._cost:
             self.save(setup, fit)
 
-    def save(self, setup: TrainingSetup, fit: Fit) -> None:
+    def save(self, setup: TrainingSetup, fit: TrainingProgress) -> None:
         """Write one."""
         started = time.monotonic()
         if fit.epoch and not torch.isfinite(fit.epoch.loss_sum):
@@ -76,7 +76,7 @@ class Checkpoints:
         self._written = time.monotonic()
         self._cost = self._written - started
 
-    def load(self, setup: TrainingSetup) -> Fit | None:
+    def load(self, setup: TrainingSetup) -> TrainingProgress | None:
         """See `load_checkpoint`."""
         return load_checkpoint(self._folder, setup)
 
@@ -85,7 +85,7 @@ class Checkpoints:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def save_checkpoint(folder: Path, setup: TrainingSetup, fit: Fit) -> None:
+def save_checkpoint(folder: Path, setup: TrainingSetup, fit: TrainingProgress) -> None:
     """Write the state of a run, in place of the one before.
 
     Args:
@@ -113,7 +113,7 @@ def save_checkpoint(folder: Path, setup: TrainingSetup, fit: Fit) -> None:
         "optimizer": _pack(setup.optimizer.state_dict(), "optimizer", tensors),
         "scaler": setup.scaler.state_dict(),
         "steps": setup.schedule.done,
-        "pieces": setup.pieces.largest,
+        "micro_batch": setup.micro_batches.largest,
         "random": _pack(_random_state(setup.device), "random", tensors),
     }  # fmt: skip
     name = secrets.token_hex(6) + _TENSORS
@@ -131,7 +131,7 @@ def _keep_only(folder: Path, tensors: str) -> None:
             file.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, setup: TrainingSetup) -> Fit | None:
+def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | None:
     """Put a run's state back into what takes part in it.
 
     Args:
@@ -171,26 +171,28 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> Fit | None:
 
 _PLAIN = tuple(
     entry.name
-    for entry in fields(Fit)
-    if entry.name not in ("history", "best_state", "best_probabilities", "epoch")
+    for entry in fields(TrainingProgress)
+    if entry.name not in ("history", "best_state", "best_probabilities", "epoch", "is_paused")
 )
 
 
-def _restore(state: Mapping[str, Any], tensors: dict[str, Tensor], setup: TrainingSetup) -> Fit:
+def _restore(
+    state: Mapping[str, Any], tensors: dict[str, Tensor], setup: TrainingSetup
+) -> TrainingProgress:
     copy_tensors(_unpack(state["module"], tensors), setup.module)
     setup.optimizer.load_state_dict(_unpack(state["optimizer"], tensors))
     _lay_out_as_parameters(setup.optimizer)
     setup.scaler.load_state_dict(state["scaler"])
     setup.schedule.go_to(state["steps"])
-    setup.pieces.largest = state["pieces"]
+    setup.micro_batches.largest = state["micro_batch"]
     probabilities, epoch = (
         _unpack(state[name], tensors) for name in ("best_probabilities", "epoch")
     )
-    fit = Fit(
+    fit = TrainingProgress(
         history=[EpochRow(**row) for row in state["fit"]["history"]],
         best_state=_unpack(state["best"], tensors),
         best_probabilities=None if probabilities is None else probabilities.numpy(),
-        epoch=None if epoch is None else EpochSoFar(**epoch),
+        epoch=None if epoch is None else EpochProgress(**epoch),
         **{name: state["fit"][name] for name in _PLAIN},
     )
     _set_random_state(_unpack(state["random"], tensors), setup.device)

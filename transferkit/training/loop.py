@@ -1,4 +1,4 @@
-"""The training loop: phases of epochs of steps, an evaluation after each, the best epoch kept."""
+"""The training loop: phases of epochs of steps; each epoch is validated, and the best one kept."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,15 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from transferkit.errors import DivergedError
-from transferkit.interruption import StopRun
 from transferkit.models.freezing import freeze, frozen_names, train_mode
 from transferkit.models.phases import Phase
 from transferkit.models.weights import copy_tensors
 from transferkit.reporting import EpochRow, Reporter
 from transferkit.training.optimizer import applied_rates, restart_thawed
-from transferkit.training.progress import EpochSoFar, Fit, Keeper, KeepNothing, changing_tensors
+from transferkit.training.progress import (
+    EpochProgress,
+    ProgressSaver,
+    SavesNothing,
+    TrainingProgress,
+    changing_tensors,
+)
 from transferkit.training.proof import Digests, digests, require_unchanged
-from transferkit.training.setup import Feed, TrainingSetup
+from transferkit.training.setup import PhaseData, TrainingSetup, Validation
 from transferkit.training.step import training_step
 
 _SHOW_EVERY = 10
@@ -28,34 +33,36 @@ def fit(
     *,
     patience: int,
     reporter: Reporter,
-    so_far: Fit | None = None,
-    keeper: Keeper = KeepNothing(),  # noqa: B008 (it has no state)
-) -> Fit:
+    so_far: TrainingProgress | None = None,
+    saver: ProgressSaver = SavesNothing(),  # noqa: B008 (it has no state)
+    should_stop: Callable[[EpochRow], bool] = lambda row: False,
+) -> TrainingProgress:
     """Train the setup's module and leave it with the weights of its best epoch.
 
-    The best epoch has the highest validation accuracy, of equals the lowest validation loss.
+    The best epoch has the highest validation accuracy; ties go to the lower validation loss.
 
     Args:
         setup: What takes part.
         phases: Which stages are trained in which epochs.
-        patience: Stop after so many epochs of the last phase without a new best; 0 never does.
-        reporter: Told of every epoch.
-        so_far: What an interrupted call had reached; changed in place. What it did is not
+        patience: Stop after this many epochs of the last phase without a new best; 0 never does.
+        reporter: Receives every epoch.
+        so_far: How far an interrupted call had come; changed in place. What it did is not
             repeated, and the phase that follows is the one it would have been.
-        keeper: Told after each step and epoch, and when the run is stopped.
+        saver: Called after each step and epoch, and when the run is stopped.
+        should_stop: Asked after every epoch but the last; True saves the state and pauses the run.
 
     Raises:
-        StopRun: When the reporter raised it, with the state kept.
-        DivergedError: When the loss stops being a number.
+        DivergedError: When the loss is no longer finite.
         TransferKitError: When a frozen tensor changed.
     """
-    result = Fit() if so_far is None else so_far
-    run = _Run(setup, phases, result, patience, reporter, keeper)
+    result = TrainingProgress() if so_far is None else so_far
+    run = _Run(setup, phases, result, patience, reporter, saver, should_stop)
     known: Digests = {}
     for phase in phases:
         if len(result.history) + 1 < phase.epochs.stop and not run.is_over:
             known = run.run_phase(phase, known)
-    copy_tensors(result.best_state, setup.module)
+    if not result.is_paused:
+        copy_tensors(result.best_state, setup.module)
     return result
 
 
@@ -65,29 +72,35 @@ class _Run:
 
     setup: TrainingSetup
     phases: Sequence[Phase]
-    result: Fit
+    result: TrainingProgress
     patience: int
     reporter: Reporter
-    keeper: Keeper
+    saver: ProgressSaver
+    should_stop: Callable[[EpochRow], bool]
 
     @property
     def epochs(self) -> int:
         return self.phases[-1].epochs.stop - 1
 
     @property
-    def is_over(self) -> bool:
+    def has_converged(self) -> bool:
         """Whether the last epochs brought nothing better."""
         result, last = self.result, self.phases[-1]
         idle = len(result.history) - max(result.best + 1, last.epochs.start - 1)
         return bool(self.patience) and idle >= self.patience
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no further epoch is to be trained in this call."""
+        return self.has_converged or self.result.is_paused
+
     def run_phase(self, phase: Phase, known: Digests) -> Digests:
-        """Run what is left of a phase, and prove that it left alone what it froze.
+        """Run the rest of a phase, and prove that it changed nothing it froze.
 
         Args:
             phase: The phase.
-            known: What the phase before ended with, so that nothing is computed twice; each phase
-                freezes a part of what the one before did.
+            known: The digests that the phase before ended with, so that nothing is computed
+                twice; each phase freezes a part of what the one before did.
 
         Returns:
             The digests of the frozen tensors.
@@ -98,17 +111,15 @@ class _Run:
         freeze(setup.module, phase.parameters)
         train_mode(setup.module, setup.batch_norm)
         restart_thawed(setup.optimizer)
-        feed = setup.feed(phase)
+        data = setup.data_of(phase)
         for epoch in range(len(result.history) + 1, phase.epochs.stop):
-            self._run_epoch(feed, phase, epoch)
-            if is_last := self.is_over or epoch + 1 == phase.epochs.stop:
+            self._run_epoch(data, phase, epoch)
+            if self.has_converged or epoch + 1 == phase.epochs.stop:
                 before = self._prove(phase, frozen, before)
-            self.keeper.after_epoch(setup, result)
-            with self._saving():
-                self.reporter.epoch(result.history[-1], self.epochs, result.best == epoch - 1)
-            if is_last:
+            self._finish_epoch(epoch)
+            if self.is_over:
                 break
-        if self.is_over and len(result.history) < self.epochs:
+        if self.has_converged and len(result.history) < self.epochs:
             self.reporter.notice(f"stopped early: no better epoch for {self.patience} epochs")
         return before
 
@@ -118,23 +129,45 @@ class _Run:
         self.result.frozen[phase.name] = len(frozen)
         return after
 
-    def _run_epoch(self, feed: Feed, phase: Phase, epoch: int) -> None:
+    def _finish_epoch(self, epoch: int) -> None:
+        """Save and report a finished epoch, and pause the run where that is asked for."""
+        result, row = self.result, self.result.history[-1]
+        self.saver.after_epoch(self.setup, result)
+        with self._saving_if_interrupted():
+            self.reporter.epoch(row, self.epochs, result.best == epoch - 1)
+        if epoch < self.epochs and not self.has_converged and self.should_stop(row):
+            self.saver.save(self.setup, result)
+            result.is_paused = True
+
+    def _run_epoch(self, data: PhaseData, phase: Phase, epoch: int) -> None:
         setup, result = self.setup, self.result
-        so_far = result.epoch or EpochSoFar.begin(setup.device)
+        so_far = result.epoch or EpochProgress.begin(setup.device)
         result.epoch = so_far
         beginning = time.perf_counter()
         setup.module.eval()
-        with self._saving():
-            feed.prepare(epoch)
+        with self._saving_if_interrupted():
+            data.prepare(epoch)
         so_far.frozen_seconds += time.perf_counter() - beginning
         train_mode(setup.module, setup.batch_norm)
-        train = self._train(feed, epoch, so_far)
+        train = self._train(data, epoch, so_far)
         setup.module.eval()
         started = time.perf_counter()
-        with self._saving():
-            val = feed.validate()
+        with self._saving_if_interrupted():
+            val = data.validate()
         _require_finite("validation", val.loss, epoch)
-        evaluation_seconds = time.perf_counter() - started
+        self._add_epoch(phase, train, val, time.perf_counter() - started)
+
+    def _add_epoch(
+        self,
+        phase: Phase,
+        train: tuple[float, float],
+        val: Validation,
+        evaluation_seconds: float,
+    ) -> None:
+        """Add the epoch in progress to the history, and keep its weights if it is the best."""
+        setup, result, so_far = self.setup, self.result, self.result.epoch
+        assert so_far is not None
+        epoch = len(result.history) + 1
         result.images += setup.images_per_epoch
         result.frozen_seconds += so_far.frozen_seconds
         result.training_seconds += so_far.training_seconds
@@ -143,66 +176,66 @@ class _Run:
         row = EpochRow(epoch, phase.name, *train, val.loss, val.accuracy, *so_far.rates, seconds)
         result.history.append(row)
         result.epoch = None
-        if _better(row, result):
+        if _is_better(row, result):
             result.best = epoch - 1
             result.best_probabilities = val.probabilities
             result.best_state = changing_tensors(setup.module, setup.trained)
 
     @contextmanager
-    def _saving(self) -> Iterator[None]:
-        """What is stopped in the block, which changes no state, is kept."""
+    def _saving_if_interrupted(self) -> Iterator[None]:
+        """Save a checkpoint if the block, which changes no state, is interrupted."""
         try:
             yield
-        except (KeyboardInterrupt, StopRun):
-            self.keeper.save(self.setup, self.result)
+        except KeyboardInterrupt:
+            self.saver.save(self.setup, self.result)
             raise
 
-    def _train(self, feed: Feed, epoch: int, so_far: EpochSoFar) -> tuple[float, float]:
-        told = f"epoch {epoch}/{self.epochs}"
+    def _train(self, data: PhaseData, epoch: int, so_far: EpochProgress) -> tuple[float, float]:
+        description = f"epoch {epoch}/{self.epochs}"
         with (
-            self.keeper.deferring_stop(self.setup, self.result),
-            self.reporter.progress(told, self.setup.images_per_epoch) as progress,
+            self.saver.deferring_stop(self.setup, self.result),
+            self.reporter.progress(description, self.setup.images_per_epoch) as progress,
         ):
             progress.advance(so_far.images)
             return train_one_epoch(
                 self.setup,
-                feed,
+                data,
                 epoch,
                 so_far,
                 report=progress.advance,
-                after_step=lambda: self.keeper.after_step(self.setup, self.result),
+                after_step=lambda: self.saver.after_step(self.setup, self.result),
             )
 
 
 def train_one_epoch(
     setup: TrainingSetup,
-    feed: Feed,
+    data: PhaseData,
     epoch: int,
-    so_far: EpochSoFar,
+    so_far: EpochProgress,
     *,
     report: Callable[[int, str], None],
     after_step: Callable[[], None],
 ) -> tuple[float, float]:
-    """Run what is left of one pass over the training images.
+    """Run the rest of one pass over the training images.
 
     Args:
         setup: What takes part.
-        feed: Gives the batches.
+        data: Yields the batches.
         epoch: Its number, from 1.
-        so_far: Counts what is done; changed in place.
-        report: Told of the images of each step.
+        so_far: How far the epoch has come; changed in place.
+        report: Receives the number of images of each step.
         after_step: Called when a step is counted.
 
     Returns:
         Mean loss and accuracy over the epoch's images, as they were when each was seen.
 
     Raises:
-        DivergedError: When the loss is not a finite number.
+        DivergedError: When the loss is no longer finite.
     """
     shown, started = "", time.perf_counter()
-    for inputs, labels in feed.batches(epoch, so_far.steps):
+    for inputs, labels in data.batches(epoch, so_far.steps):
         so_far.rates = applied_rates(setup.optimizer)
-        loss, logits = training_step(setup, feed.trained, inputs, labels)
+        loss, logits = training_step(setup, data.trained, inputs, labels)
         so_far.images += len(labels)
         so_far.loss_sum += loss * len(labels)
         so_far.correct += (logits.argmax(dim=1) == labels).sum()
@@ -229,7 +262,7 @@ def _require_finite(which: str, loss: float, epoch: int) -> None:
         )
 
 
-def _better(row: EpochRow, result: Fit) -> bool:
+def _is_better(row: EpochRow, result: TrainingProgress) -> bool:
     if result.best < 0:
         return True
     best = result.history[result.best]

@@ -1,4 +1,4 @@
-"""How far a run has come, and who keeps that."""
+"""How far a run has come, and who saves that."""
 
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -15,16 +15,16 @@ from transferkit.training.setup import TrainingSetup
 
 
 @dataclass(eq=False)
-class EpochSoFar:
+class EpochProgress:
     """How far an epoch has come.
 
     Attributes:
         steps: Batches done.
         images: Images in them.
-        loss_sum: Of their losses, a scalar on the device.
-        correct: How many of the images were classified rightly, likewise.
+        loss_sum: Sum of their losses, a scalar on the device.
+        correct: How many of the images were classified correctly, a scalar on the device.
         frozen_seconds: Wall time of the frozen layers so far.
-        training_seconds: Of the steps.
+        training_seconds: Wall time of the steps.
         rates: The (head, backbone) learning rates of the last step.
     """
 
@@ -37,30 +37,33 @@ class EpochSoFar:
     rates: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def begin(cls, device: torch.device) -> "EpochSoFar":
-        """None of it."""
+    def begin(cls, device: torch.device) -> "EpochProgress":
+        """Return the progress of an epoch before its first step."""
         return cls(0, 0, torch.zeros((), device=device), torch.zeros((), device=device))
 
 
 @dataclass
-class Fit:
-    """How far training has come; with the states of module, optimizer and schedule it can go on.
+class TrainingProgress:
+    """How far training has come.
+
+    With the states of module, optimizer and schedule it is all that training needs to resume.
 
     Attributes:
-        history: One row an epoch.
+        history: One row per epoch.
         epoch: The epoch after them, where it has begun.
-        best: Position in `history` of the best epoch, -1 before the first.
-        best_state: What had changed by then, by name.
-        best_probabilities: (N, C) float32, what that epoch's module said of the validation images.
-        frozen: Phase -> how many tensors were frozen in it, and found unchanged after it.
+        best: Position in `history` of the best epoch; -1 before the first.
+        best_state: The tensors that had changed by then, by name.
+        best_probabilities: (N, C) float32 of the validation images, in that epoch.
+        frozen: Phase name -> how many tensors it froze and found unchanged at its end.
         images: Training images seen.
         frozen_seconds: Wall time of the frozen layers, where they are computed beforehand.
-        training_seconds: Of training.
-        evaluation_seconds: Of validation.
+        training_seconds: Wall time of training.
+        evaluation_seconds: Wall time of validation.
+        is_paused: Whether the run was asked to stop after its last row, to be resumed later.
     """
 
     history: list[EpochRow] = field(default_factory=list)
-    epoch: EpochSoFar | None = None
+    epoch: EpochProgress | None = None
     best: int = -1
     best_state: dict[str, Tensor] = field(default_factory=dict)
     best_probabilities: NDArray[np.float32] | None = None
@@ -69,6 +72,7 @@ class Fit:
     frozen_seconds: float = 0.0
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    is_paused: bool = False
 
     @property
     def seconds(self) -> float:
@@ -77,41 +81,45 @@ class Fit:
         return begun + self.frozen_seconds + self.training_seconds + self.evaluation_seconds
 
 
-class Keeper(Protocol):
-    """Keeps how far a run has come."""
+class ProgressSaver(Protocol):
+    """Saves how far a run has come."""
 
-    def deferring_stop(self, setup: TrainingSetup, fit: Fit) -> AbstractContextManager[None]:
-        """Within it `after_step` says when the run stops, or the block's end."""
+    def deferring_stop(
+        self, setup: TrainingSetup, progress: TrainingProgress
+    ) -> AbstractContextManager[None]:
+        """Defer Ctrl-C and SIGTERM to the next `after_step`, or to the end of the block."""
 
-    def after_step(self, setup: TrainingSetup, fit: Fit) -> None:
-        """A step is done, and counted in `fit.epoch`; raises when the run is to stop."""
+    def after_step(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Take note of a finished step; raise where a deferred signal stops the run."""
 
-    def after_epoch(self, setup: TrainingSetup, fit: Fit) -> None:
-        """An epoch is done; if it is its phase's last, what was frozen has been proved."""
+    def after_epoch(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Take note of a finished epoch; at the end of a phase, what it froze has been proved."""
 
-    def save(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Keep the present state: the run is being stopped."""
+    def save(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Save the present state, because the run is being stopped."""
 
 
-class KeepNothing:
-    """Keeps nothing and stops nothing."""
+class SavesNothing:
+    """Saves nothing and stops nothing."""
 
-    def deferring_stop(self, setup: TrainingSetup, fit: Fit) -> AbstractContextManager[None]:
-        """Nothing."""
+    def deferring_stop(
+        self, setup: TrainingSetup, progress: TrainingProgress
+    ) -> AbstractContextManager[None]:
+        """Defer nothing."""
         return nullcontext()
 
-    def after_step(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Nothing."""
+    def after_step(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Do nothing."""
 
-    def after_epoch(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Nothing."""
+    def after_epoch(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Do nothing."""
 
-    def save(self, setup: TrainingSetup, fit: Fit) -> None:
-        """Nothing."""
+    def save(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Do nothing."""
 
 
 def changing_tensors(module: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
-    """Copies of the parameters that are trained at some time, and of all buffers, by name."""
+    """Return copies of the parameters that some phase trains, and of all buffers, by name."""
     # What is frozen in every phase cannot have changed; BatchNorm's buffers of trained parts can.
     frozen = {name for name, _ in module.named_parameters()} - set(trained)
     return {k: v.detach().clone() for k, v in module.state_dict().items() if k not in frozen}

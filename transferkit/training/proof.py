@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from transferkit.errors import TransferKitError, name_some
-from transferkit.models.weights import tensors_digest
+from transferkit.models.digests import tensors_digest
 
 Digests = Mapping[str, str]
 """Name of a tensor to the SHA-256 of its values."""

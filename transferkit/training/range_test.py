@@ -16,7 +16,7 @@ from transferkit.errors import TransferKitError
 from transferkit.models.freezing import freeze, train_mode
 from transferkit.models.phases import Phase
 from transferkit.models.stages import HEAD
-from transferkit.training.setup import Feed, TrainingSetup
+from transferkit.training.setup import PhaseData, TrainingSetup
 from transferkit.training.step import training_step
 
 STEPS = 60
@@ -63,7 +63,7 @@ def find_learning_rate(
     with _random_state_kept(setup.device):
         freeze(setup.module, phase.parameters)
         train_mode(setup.module, setup.batch_norm)
-        rates, losses = _sweep(setup, setup.feed(phase), report)
+        rates, losses = _sweep(setup, setup.data_of(phase), report)
     return judge(rates, losses)
 
 
@@ -100,19 +100,19 @@ def judge(rates: list[float], losses: list[float]) -> RangeTest:
 
 
 def _sweep(
-    setup: TrainingSetup, feed: Feed, report: Callable[[int, str], None]
+    setup: TrainingSetup, data: PhaseData, report: Callable[[int, str], None]
 ) -> tuple[list[float], list[float]]:
     groups = setup.optimizer.param_groups
     head = next(group["lr"] for group in groups if group["stage"] == HEAD)
     shares = [group["lr"] / head for group in groups]
     rates, losses = [], []
-    batches = chain.from_iterable(map(feed.epoch, count(1)))
+    batches = chain.from_iterable(map(data.epoch, count(1)))
     for rate, (inputs, labels) in zip(
         np.geomspace(LOWEST, HIGHEST, STEPS), islice(batches, STEPS), strict=True
     ):
         for group, share in zip(groups, shares, strict=True):
             group["lr"] = float(rate) * share
-        loss, _ = training_step(setup, feed.trained, inputs, labels)
+        loss, _ = training_step(setup, data.trained, inputs, labels)
         rates.append(float(rate))
         losses.append(float(loss))
         report(len(labels), f"lr {rate:.1e} loss {losses[-1]:.3f}")

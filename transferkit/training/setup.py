@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from transferkit.devices import Precision
-from transferkit.memory import Pieces
+from transferkit.memory import MicroBatches
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.phases import Phase
 from transferkit.training.loss import Criterion
 from transferkit.training.schedule import Schedule
 
 Batches = Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
-"""Epoch and how many batches to leave out at first, to the others: what enters the trained part,
-(B, ...) float32, and (B,) int64 labels."""
+"""`batches(epoch, skip)` yields (inputs, labels) after the first `skip`: what enters the trained
+layers, (B, ...) float32, and (B,) int64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +37,14 @@ class Validation:
 
 
 @dataclass(frozen=True, eq=False)
-class Feed:
-    """What is trained in a phase, and on what.
+class PhaseData:
+    """The layers that a phase trains, and the data they read.
 
     Attributes:
-        trained: The part of the module behind what is frozen, or all of it: to logits (B, C).
-        prepare: Computes what an epoch reads and nothing has computed yet.
-        batches: Gives an epoch's batches from one on, on the device.
-        validate: Looks at the validation images.
+        trained: The layers behind the frozen ones, or the whole module: inputs to logits (B, C).
+        prepare: Computes the frozen layers' output for an epoch, where that is not known yet.
+        batches: Yields an epoch's batches, on the device.
+        validate: Measures the layers on the validation images.
     """
 
     trained: Callable[[Tensor], Tensor]
@@ -53,7 +53,7 @@ class Feed:
     validate: Callable[[], Validation]
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's batches, with what they need computed first."""
+        """Return an epoch's batches, after preparing what they read."""
         self.prepare(epoch)
         return self.batches(epoch, 0)
 
@@ -72,9 +72,9 @@ class TrainingSetup:
         schedule: Steps once a batch.
         criterion: The loss.
         batch_norm: `eval` or `train`, for the trainable stages.
-        feed: Gives what the trained part of the module reads, once it is frozen for a phase.
+        data_of: A phase to its layers and data, once the module is frozen for it.
         images_per_epoch: How many training images an epoch has.
-        pieces: How much of a batch fits in memory.
+        micro_batches: How much of a batch fits in memory.
     """
 
     module: nn.Module
@@ -86,6 +86,6 @@ class TrainingSetup:
     schedule: Schedule
     criterion: Criterion
     batch_norm: BatchNorm
-    feed: Callable[[Phase], Feed]
+    data_of: Callable[[Phase], PhaseData]
     images_per_epoch: int
-    pieces: Pieces = field(default_factory=Pieces)
+    micro_batches: MicroBatches = field(default_factory=MicroBatches)

@@ -31,7 +31,7 @@ def training_step(
         setup.optimizer.zero_grad()
         torch.set_rng_state(random)
 
-    loss, logits = setup.pieces.run(
+    loss, logits = setup.micro_batches.run(
         len(labels), lambda size: _add_gradients(setup, trained, inputs, labels, size), undo
     )
     setup.scaler.unscale_(setup.optimizer)

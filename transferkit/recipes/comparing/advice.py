@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from transferkit.intervals import Estimate
 from transferkit.recipes.comparing.rows import ComparisonRow
-from transferkit.repeated import Estimate
 
 _HARDLY_LONGER = 1.25
 """So many times as long is no reason to take another; times of short runs vary as much."""

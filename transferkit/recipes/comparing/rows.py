@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transferkit.recipes.compare_options import Candidate
+from transferkit.intervals import Estimate, accuracy, difference
+from transferkit.options.compare import Candidate
 from transferkit.recipes.comparing.runs import CandidateRun, RunState
-from transferkit.recipes.stopwatch import FROZEN
-from transferkit.repeated import Estimate, accuracy, difference
 from transferkit.reporting import LeftOut
+from transferkit.run.stopwatch import FROZEN
 
 
 @dataclass(frozen=True)

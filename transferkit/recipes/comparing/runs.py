@@ -1,7 +1,6 @@
-"""The runs of a comparison: each an ordinary run of `finetune`, begun, stopped, gone on with."""
+"""The runs of a comparison: ordinary runs of `finetune` that are begun, paused and resumed."""
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,15 +15,15 @@ from numpy.typing import NDArray
 
 from transferkit.data.dataset import Dataset
 from transferkit.errors import BundleError, OutputError, TransferKitError
-from transferkit.interruption import StopRun
 from transferkit.memory import is_out_of_memory
-from transferkit.recipes.compare_options import Candidate, CompareOptions
-from transferkit.recipes.comparing.folder import RUNS, failed_before
+from transferkit.options.compare import Candidate, CompareOptions
+from transferkit.options.declaration import OnResume, option_names
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.comparing.comparison_folder import RUNS, failed_before
 from transferkit.recipes.finetune import finetune
-from transferkit.recipes.finetune_options import FinetuneOptions
-from transferkit.recipes.run_folder import METRICS, MODEL, OPTIONS, SPLIT
-from transferkit.recipes.run_record import read_history, read_run
 from transferkit.reporting import EpochRow, LeftOut, Plan, Progress, Reporter
+from transferkit.run.folder import METRICS, MODEL, OPTIONS, SPLIT
+from transferkit.run.record import read_history, read_run
 
 
 class RunState(StrEnum):
@@ -88,15 +87,14 @@ class CandidateRun:
 
 
 class _RunReporter:
-    """Passes on what a run says, but for its plan, and stops it where it is told to."""
+    """Passes on what a run says, but for what is the same in every run or concerns it alone."""
 
-    def __init__(self, reporter: Reporter, until: int | None, deadline: float) -> None:
-        self._reporter, self._until, self._deadline = reporter, until, deadline
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
 
     def notice(self, message: str) -> None:
-        """Pass it on, but not how to go on with this run alone, said while it is stopped."""
-        if not isinstance(sys.exception(), KeyboardInterrupt):
-            self._reporter.notice(message)
+        """Pass it on."""
+        self._reporter.notice(message)
 
     def left_out(self, left_out: Sequence[LeftOut]) -> None:
         """Say nothing: it is the same in every run."""
@@ -105,14 +103,11 @@ class _RunReporter:
         """Say nothing: there are many runs."""
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
-        """Pass it on, and raise where the run is to stop; its last epoch is never a stop."""
+        """Pass it on."""
         self._reporter.epoch(row, epochs, best)
-        if row.epoch == epochs:
-            return
-        if time.monotonic() >= self._deadline:
-            raise StopRun("the budget was spent")
-        if self._until is not None and row.epoch >= self._until:
-            raise StopRun(f"paused after epoch {row.epoch}")
+
+    def resumable(self, command: str) -> None:
+        """Say nothing: the whole comparison is resumed, not one of its runs."""
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Progress]:
@@ -152,7 +147,7 @@ class Runner:
         if not self.options.resume or run.folder.name in failed_before(self.folder):
             return run
         run.history = _epochs_of(run)
-        if _can_go_on(run):
+        if _can_resume(run):
             run.state, run.reason = RunState.STOPPED, "it was stopped"
         self._read_end(run)
         return run
@@ -188,30 +183,41 @@ class Runner:
         Raises:
             OutputError: When nothing can be written.
         """
-        reporter = _RunReporter(self.reporter, until, self.deadline)
         run.reason = ""
         try:
-            finetune(self._options_now(run), reporter)
-            self._read_end(run)
+            result = finetune(
+                self._options_now(run),
+                _RunReporter(self.reporter),
+                should_stop=lambda row: self._should_stop(run, row, until),
+            )
+            if result.metrics:
+                self._read_end(run)
+            else:
+                run.state = RunState.STOPPED
         except OutputError:
             raise  # the others could not write either
-        except StopRun as stop:
-            run.state, run.reason = RunState.STOPPED, str(stop)
         except (TransferKitError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                 raise
             run.state = RunState.FAILED
-            run.reason = " ".join(str(error).split()) or "memory did not suffice"
+            run.reason = " ".join(str(error).split()) or "not enough memory"
         if run.state is not RunState.FINISHED:
             run.history = _epochs_of(run)
 
+    def _should_stop(self, run: CandidateRun, row: EpochRow, until: int | None) -> bool:
+        """Return whether a run pauses after an epoch; the reason is then noted in it."""
+        if self.seconds_left <= 0:
+            run.reason = "the budget was spent"
+        elif until is not None and row.epoch >= until:
+            run.reason = f"paused after epoch {row.epoch}"
+        return bool(run.reason)
+
     def _options_now(self, run: CandidateRun) -> FinetuneOptions:
-        if run.state is RunState.STOPPED and _can_go_on(run):
-            free = {name: getattr(self.options, name) for name in ("workers", "cache")}
-            limit = self.options.cache_limit
-            return FinetuneOptions(
-                self.options.data, run.folder, resume=True, report=False, cache_limit=limit, **free
-            )
+        if run.state is RunState.STOPPED and _can_resume(run):
+            shared = set(option_names(self.options)) & set(option_names(FinetuneOptions))
+            free = shared & set(option_names(FinetuneOptions, on_resume=OnResume.FREE))
+            now = {name: getattr(self.options, name) for name in free}
+            return FinetuneOptions(self.options.data, run.folder, resume=True, report=False, **now)
         # What a killed process left there, or an attempt that failed.
         shutil.rmtree(run.folder, ignore_errors=True)
         split = None if self.options.val else self.folder / SPLIT
@@ -232,7 +238,7 @@ class Runner:
         run.size = sum(f.stat().st_size for f in (run.folder / MODEL).rglob("*") if f.is_file())
 
 
-def _can_go_on(run: CandidateRun) -> bool:
+def _can_resume(run: CandidateRun) -> bool:
     begun = all((run.folder / name).is_file() for name in (OPTIONS, SPLIT))
     return run.candidate.is_trained and begun and not (run.folder / METRICS).exists()
 

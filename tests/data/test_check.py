@@ -1,0 +1,178 @@
+"""Images are read once, and what was found is remembered until they change."""
+
+import shutil
+import threading
+
+import pytest
+from conftest import make_classes, save_picture
+from PIL import Image
+
+import transferkit
+from transferkit.data import check
+from transferkit.data.index import scan
+from transferkit.data.walk import walk_images
+from transferkit.errors import DataError
+from transferkit.reporting import SILENT, SilentReporter
+from transferkit.row_cache import cache_folder
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make_classes(tmp_path / "data", 3)
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """Counts of files read and of pictures decoded."""
+    counts = {"read": 0, "decoded": 0}
+
+    def counted(name, function):
+        def call(*args, **kwargs):
+            counts[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(check, "read_bytes", counted("read", check.read_bytes))
+    monkeypatch.setattr(check, "decode_image", counted("decoded", check.decode_image))
+    # The files of a test are too young to be trusted.
+    monkeypatch.setattr(check, "_SETTLED_NS", 0)
+    return counts
+
+
+def look(root, **options):
+    return check.check_images(scan(root), workers=2, reporter=SILENT, **options)
+
+
+def test_check_images__reads_nothing_twice(data, looked_at):
+    first = look(data, remember=True)
+    assert looked_at == {"read": 9, "decoded": 9}
+    second = look(data, remember=True)
+
+    assert looked_at == {"read": 9, "decoded": 9}
+    assert second.sha256 == first.sha256
+    assert (second.signatures == first.signatures).all()
+
+
+def test_check_images__decodes_nothing_that_it_knows_by_content(data, looked_at):
+    first = look(data, remember=True)
+    for file in data.rglob("*.png"):
+        shutil.copy(file, file.with_name("renamed " + file.name))
+        file.unlink()
+    second = look(data, remember=True)
+
+    assert looked_at == {"read": 18, "decoded": 9}
+    assert second.sha256 == first.sha256
+
+
+def test_check_images__notices_a_file_that_changed(data, looked_at):
+    look(data, remember=True)
+    save_picture(data / "red/0.png", (9, 9, 9), seed=77)
+    (data / "red/1.png").write_bytes(b"broken now")
+    second = look(data, remember=True)
+
+    assert looked_at == {"read": 11, "decoded": 11}
+    assert [item.path for item in second.index.left_out] == ["red/1.png"]
+
+
+def test_check_images__trusts_no_state_that_could_still_change(data, looked_at, monkeypatch):
+    monkeypatch.setattr(check, "_SETTLED_NS", 3600 * 10**9)
+    look(data, remember=True)
+    look(data, remember=True)
+
+    assert looked_at == {"read": 18, "decoded": 9}
+
+
+def test_check_images__remembers_nothing_unless_it_may(data, looked_at):
+    look(data)
+    look(data)
+
+    assert looked_at == {"read": 18, "decoded": 18}
+    assert not cache_folder().exists()
+
+
+def test_check_images__keeps_what_it_has_seen_when_it_is_stopped(data, looked_at):
+    stop = threading.Event()
+
+    class StopsAfterFour(SilentReporter):
+        seen = 0
+
+        def progress(self, description, total):
+            return self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def advance(self, count, detail=""):
+            self.seen += count
+            if self.seen == 4:
+                stop.set()
+
+    with pytest.raises(check.Stopped):
+        check.check_images(
+            scan(data), workers=1, reporter=StopsAfterFour(), remember=True, stop=stop
+        )
+    before = looked_at["decoded"]
+    look(data, remember=True)
+
+    assert looked_at["decoded"] - before == 5
+
+
+def test_check_images__a_full_cache_costs_nothing_but_the_memory(data, monkeypatch):
+    said = []
+
+    class Recorder(SilentReporter):
+        def notice(self, message):
+            said.append(message)
+
+    monkeypatch.setenv("TRANSFERKIT_CACHE", "/proc/nowhere")
+    found = check.check_images(scan(data), workers=1, reporter=Recorder(), remember=True)
+
+    assert len(found.sha256) == 9
+    assert said[0].endswith("the next run will check all images again")
+
+
+def test_finetune__takes_truncated_jpegs_where_it_may(data, tmp_path):
+    save_picture(tmp_path / "whole.jpg", (250, 0, 0), seed=5, size=(64, 64))
+    cut = (tmp_path / "whole.jpg").read_bytes()[:900]
+    (data / "red/cut.jpg").write_bytes(cut)
+    options = {"backbone": "edges8", "epochs": 1}
+
+    strict = transferkit.finetune(data, tmp_path / "1", **options)
+    lenient = transferkit.finetune(data, tmp_path / "2", allow_truncated=True, **options)
+
+    assert (tmp_path / "1/skipped.csv").read_text().startswith("path,reason\nred/cut.jpg,")
+    assert (tmp_path / "2/skipped.csv").read_text() == "path,reason\n"
+    assert strict.plan.classes["red"] != lenient.plan.classes["red"]
+    with pytest.raises(DataError, match=r"1 images cannot be used: red/cut.jpg \(.*truncated"):
+        transferkit.finetune(data, tmp_path / "3", on_bad_image="fail", **options)
+    records = [
+        transferkit.predict([str(data / "red/cut.jpg")], model=str(tmp_path / "1"), **more)[0]
+        for more in ({}, {"allow_truncated": True})
+    ]
+    assert [record.error is None for record in records] == [False, True]
+
+
+def test_walk_images__passes_by_links_that_lead_to_themselves(tmp_path):
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "up").symlink_to(".")
+    Image.new("RGB", (3, 3)).save(tmp_path / "good.png")
+
+    found = {item.path.name: item.reason for item in walk_images(tmp_path, set())}
+
+    assert found == {"good.png": "", "self.jpg": "", "up": "a link to a folder already read"}
+
+
+def test_state__is_none_of_what_could_still_change_and_of_what_is_missing(data):
+    save_picture(data / "red/0.png", (1, 2, 3), seed=4)
+
+    assert check._state(data / "red/0.png") is None  # just made
+    assert check._state(data / "red/missing.png") is None

@@ -1,0 +1,90 @@
+"""edges8, the hand-made extractor: what it sees, and that patches tell a circle from a star."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from transferkit.errors import OptionError
+from transferkit.models.feature_extractor import FeatureExtractor
+from transferkit.models.sources import create_network
+from transferkit.sklearn import BackboneFeatures
+
+DIRECTIONS = 8
+
+
+def sums_of(brightness: np.ndarray, patches: int = 1) -> np.ndarray:
+    """(8,) or (8, patches, patches) sums of a picture of brightness 0..1."""
+    network = create_network("edges8", model_args={"patches": patches})
+    picture = torch.from_numpy(brightness).float().expand(1, 3, -1, -1)
+    with torch.no_grad():
+        return network.features(picture).view(DIRECTIONS, patches, patches).squeeze().numpy()
+
+
+def test_edges__a_ramp_has_its_slope_in_its_direction():
+    ramp = np.tile(np.arange(34) / 34, (34, 1))  # brighter to the right, by 1/34 a pixel
+    sums = sums_of(ramp)
+
+    # 32 x 32 derivatives; the one in direction k is the slope times the cosine of k eighths.
+    slope = [max(0.0, math.cos(2 * math.pi * k / DIRECTIONS)) for k in range(DIRECTIONS)]
+    np.testing.assert_allclose(sums, 32 * 32 / 34 * np.array(slope), rtol=1e-4, atol=1e-3)
+
+
+def test_edges__a_turned_picture_turns_its_directions():
+    picture = np.random.default_rng(0).random((40, 40))
+    sums, turned = sums_of(picture), sums_of(np.rot90(picture, -1).copy())
+
+    np.testing.assert_allclose(turned, np.roll(sums, 2), rtol=1e-4)
+
+
+def test_edges__patches_divide_the_sums():
+    picture = np.random.default_rng(1).random((42, 42))
+
+    np.testing.assert_allclose(
+        sums_of(picture, 4).sum(axis=(1, 2)), sums_of(picture), rtol=1e-4
+    )  # 40 x 40 derivatives in 4 x 4 patches
+
+
+CIRCLE = [1.0] * 96
+STAR = [1.0, 0.55] * 8
+"""Distances of the corners from the middle; the edges together look everywhere, as a circle's."""
+
+
+def outline(radii: list[float], perimeter: float, turn: float) -> list[tuple[float, float]]:
+    angles = [turn + 2 * math.pi * i / len(radii) for i in range(len(radii))]
+    around = [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
+    length = sum(math.dist(a, b) for a, b in zip(around, around[1:] + around[:1], strict=True))
+    return [(64 + x * perimeter / length, 64 + y * perimeter / length) for x, y in around]
+
+
+def drawn(radii: list[float], seed: int) -> np.ndarray:
+    """A dark shape of any turn and length of outline on white, (128, 128, 3) uint8."""
+    random = np.random.default_rng(seed)
+    corners = outline(radii, random.uniform(200, 300), random.uniform(0, 2 * math.pi))
+    image = Image.new("L", (512, 512), 255)
+    ImageDraw.Draw(image).polygon([(4 * x, 4 * y) for x, y in corners], fill=0)
+    return np.asarray(image.resize((128, 128), Image.Resampling.BOX).convert("RGB"))
+
+
+def test_edges__patches_tell_a_circle_from_a_star_and_sums_over_all_do_not():
+    pictures = [drawn(shape, seed) for seed in range(60) for shape in (CIRCLE, STAR)]
+    labels = np.array([0, 1] * 60)
+    accuracy = {}
+    for patches in (1, 4):
+        rows = BackboneFeatures("edges8", patches=patches, workers=1).fit_transform(pictures)
+        model = make_pipeline(StandardScaler(), SVC()).fit(rows[:80], labels[:80])
+        accuracy[patches] = model.score(rows[80:], labels[80:])
+
+    assert accuracy[4] > 0.95
+    assert accuracy[1] < 0.7
+
+
+def test_edges__takes_no_weights_and_has_no_categories():
+    with pytest.raises(OptionError, match="--weights: edges8 is made by formula"):
+        create_network("edges8", weights="none")
+    assert FeatureExtractor(create_network("edges8")).shape == (DIRECTIONS * 16,)

@@ -1,0 +1,91 @@
+"""The backbone that comes with the package: whole, small, read like any other, honest."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import transferkit
+from transferkit.models import NANO
+from transferkit.models.origin import embedded_folders
+from transferkit.models.sources import create_network
+from transferkit.models.digests import tensors_digest
+from transferkit.sklearn import BackboneFeatures
+
+FOLDER = embedded_folders()[NANO]
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Any connection that is tried is an error."""
+
+    def refuse(*_):
+        raise AssertionError("a connection was tried")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_nano__is_small_and_the_file_that_its_configuration_tells_of():
+    made = json.loads((FOLDER / "config.json").read_text("utf-8"))["pretraining"]
+    weights = load_file(FOLDER / "model.safetensors")
+    floating = [tensor for tensor in weights.values() if tensor.is_floating_point()]
+
+    assert made["digest"] == tensors_digest(weights)
+    assert made["steps"] == made["epochs"] * (made["programs"] // made["batch"]) > 0
+    assert {"script", "seed"} <= made.keys()
+    assert {tensor.dtype for tensor in floating} == {torch.float16}
+    assert all(tensor.isfinite().all() for tensor in floating)
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 6e6
+
+
+def test_nano__has_the_stages_of_any_backbone_and_needs_no_network(no_network):
+    network = create_network(NANO, num_classes=3)
+
+    assert [stage.name for stage in network.stages] == [
+        "stem", "stage1", "stage2", "stage3", "stage4", "head",
+    ]  # fmt: skip
+    assert 1e6 < sum(p.numel() for p in network.module.parameters()) < 3e6
+    assert network.module(network.blank_image()).shape == (1, 3)
+    assert network.dtype == torch.float32
+
+
+def test_nano__timm_reads_it_as_it_stands():
+    theirs = timm.create_model(f"local-dir:{FOLDER}", pretrained=True).eval()
+    ours = create_network(NANO)
+    pictures = torch.randn(2, *ours.preprocessing.input_size)
+
+    with torch.inference_mode():
+        assert torch.equal(theirs(pictures), ours.features(pictures))
+
+
+def test_nano__never_passes_for_pretrained_on_imagenet(image_folder, tmp_path, no_network):
+    result = transferkit.finetune(image_folder, tmp_path / "run", backbone=NANO, epochs=1)
+    settings = dict(result.plan.settings)
+
+    assert settings["weights"] == "pretrained on pictures made by formula, not on ImageNet"
+    assert transferkit.predict([image_folder], model=str(result.run))
+    with pytest.raises(transferkit.TransferKitError, match="it has no head"):
+        list(transferkit.predict([image_folder], backbone=NANO))
+
+
+def test_nano__sees_more_than_its_untrained_twin():
+    files = sorted((Path(__file__).parents[1] / "sample_data" / "cats").rglob("*.jpg"))
+    labels = [path.parent.name for path in files]
+
+    def accuracy(weights):
+        torch.manual_seed(0)
+        features = BackboneFeatures(NANO, weights=weights).fit_transform(files)
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+        return cross_val_score(probe, features, labels).mean()
+
+    assert accuracy("pretrained") > accuracy("none") + 0.1

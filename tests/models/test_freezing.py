@@ -1,0 +1,177 @@
+"""Freezing: the set that is named is the set that moves, BatchNorm and dropout included."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from transferkit.errors import OptionError, TransferKitError
+from transferkit.models.freezing import (
+    BatchNorm,
+    freeze,
+    frozen_names,
+    train_mode,
+    trainable_stages,
+)
+from transferkit.models.sources import create_network
+from transferkit.training.loss import ClassWeights, class_weights
+from transferkit.training.proof import digests, require_unchanged
+
+
+def network_of(name="test_resnet"):
+    torch.manual_seed(0)
+    return create_network(name, weights="none", num_classes=3)
+
+
+def prepared(network, unfreeze):
+    trainable = trainable_stages(network.stages, unfreeze)
+    freeze(network.module, {name for stage in trainable for name in stage.parameters})
+    return trainable
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "expected"),
+    [
+        ("head", ["head"]),
+        ("last:1", ["stage4", "head"]),
+        ("last:3", ["stage2", "stage3", "stage4", "head"]),
+        ("last:5", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
+        ("from:stage3", ["stage3", "stage4", "head"]),
+        ("from:stem", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
+        (r"re:^layer[24]\.", ["stage2", "stage4", "head"]),
+        (r"re:bn\d", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
+        ("all", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
+    ],
+)
+def test_trainable_stages__of_resnet(unfreeze, expected):
+    stages = trainable_stages(network_of().stages, unfreeze)
+
+    assert [stage.name for stage in stages] == expected
+
+
+@pytest.mark.parametrize(
+    "unfreeze", ["tail", "last", "last:0", "last:-1", "last:x", "", "from:", "re:"]
+)
+def test_trainable_stages__says_what_form_it_expects(unfreeze):
+    with pytest.raises(OptionError, match="expected head, last:N, from:STAGE"):
+        trainable_stages(network_of().stages, unfreeze)
+
+
+def test_trainable_stages__says_how_many_there_are():
+    with pytest.raises(OptionError) as error:
+        trainable_stages(network_of().stages, "last:99")
+
+    assert str(error.value) == (
+        "--unfreeze: got last:99, but the backbone has 5 stages "
+        "(stem, stage1, stage2, stage3, stage4); expected last:1 to last:5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "message"),
+    [
+        ("from:stage9", "but the backbone's stages are stem, stage1, stage2, stage3, stage4"),
+        ("re:layer9", r"re:layer9 is found in no parameter .* stage4: layer4\)"),
+        ("re:(", "which is no regular expression"),
+    ],
+)
+def test_trainable_stages__says_what_there_is_when_nothing_matches(unfreeze, message):
+    with pytest.raises(OptionError, match=message):
+        trainable_stages(network_of().stages, unfreeze)
+
+
+def test_trainable_stages__a_pattern_narrows_its_stages():
+    trainable = trainable_stages(network_of().stages, r"re:layer4.*bn\d.*bias")
+
+    assert [stage.name for stage in trainable] == ["stage4", "head"]
+    assert trainable[0].parameters == ("layer4.0.bn1.bias", "layer4.0.bn2.bias")
+
+
+def parameters_of(trainable):
+    return {name for stage in trainable for name in stage.parameters}
+
+
+def test_frozen_names__are_the_frozen_parameters_and_their_statistics():
+    network = network_of()
+    trainable = parameters_of(trainable_stages(network.stages, "last:1"))
+    frozen = set(frozen_names(network.module, trainable, BatchNorm.TRAIN))
+
+    assert "layer3.0.bn1.running_mean" in frozen
+    assert frozen == {
+        n for n in network.module.state_dict() if not n.startswith(("layer4.", "fc."))
+    }
+    held = set(frozen_names(network.module, trainable, BatchNorm.EVAL)) - frozen
+    assert held == {n for n, _ in network.module.named_buffers() if n.startswith("layer4.")}
+
+
+def test_frozen_names__hold_the_statistics_of_a_half_trained_norm():
+    network = network_of()
+    trainable = parameters_of(trainable_stages(network.stages, r"re:layer4.0.bn1.bias"))
+
+    frozen = frozen_names(network.module, trainable, BatchNorm.TRAIN)
+    assert "layer4.0.bn1.running_var" in frozen
+    assert "layer4.0.bn1.bias" not in frozen
+
+
+def test_frozen_names__let_a_norm_without_parameters_go_with_its_stage():
+    module = nn.Sequential(
+        nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False)), nn.BatchNorm1d(2)
+    )
+
+    assert frozen_names(module, {"0.0.weight", "0.0.bias"}, BatchNorm.TRAIN) == tuple(
+        f"1.{name}"
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    )
+
+
+def test_require_unchanged__names_what_moved():
+    network = network_of()
+    before = digests(network.module, network.module.state_dict())
+    require_unchanged(before, digests(network.module, network.module.state_dict()))
+    network.module.layer2[0].bn1.running_mean[0] += 1e-6
+
+    with pytest.raises(
+        TransferKitError, match=r"1 tensors changed .*: layer2\.0\.bn1\.running_mean;"
+    ):
+        require_unchanged(before, digests(network.module, network.module.state_dict()))
+
+
+def test_train_mode__leaves_dropout_of_frozen_stages_off():
+    network = network_of("torchvision:alexnet")
+    prepared(network, "head")
+    train_mode(network.module)
+    dropouts = [m for m in network.module.modules() if isinstance(m, nn.Dropout)]
+
+    assert len(dropouts) == 2
+    assert not any(dropout.training for dropout in dropouts)
+    assert network.module.classifier[6].training
+
+
+def test_train_mode__of_full_training_trains_everything():
+    network = network_of()
+    prepared(network, "all")
+    train_mode(network.module)
+
+    assert all(module.training for module in network.module.modules())
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_train_mode__eval_holds_statistics_still_and_nothing_else(name):
+    network = network_of(name)
+    prepared(network, "all")
+    train_mode(network.module, BatchNorm.EVAL)
+    modules = list(network.module.modules())
+    holding = [m for m in modules if any("running" in n for n, _ in m.named_buffers(recurse=False))]
+
+    assert holding
+    assert {id(m) for m in modules if not m.training} == {id(m) for m in holding}
+
+
+def test_class_weights__balanced_is_scikit_learns():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+
+    assert class_weights(ClassWeights.BALANCED, labels) == pytest.approx(expected)
+    assert class_weights(ClassWeights.NONE, labels) is None

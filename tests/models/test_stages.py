@@ -1,0 +1,60 @@
+"""Stages: what they are on some known architectures; `test_contract.py` looks at all families."""
+
+import pytest
+
+from transferkit.models.sources import create_network
+
+
+def stage_modules(name: str) -> dict[str, tuple[str, ...]]:
+    return {s.name: s.modules for s in create_network(name, weights="none").stages}
+
+
+def test_stages__of_resnet18():
+    assert stage_modules("resnet18") == {
+        "stem": ("conv1", "bn1"),
+        "stage1": ("layer1",),
+        "stage2": ("layer2",),
+        "stage3": ("layer3",),
+        "stage4": ("layer4",),
+        "head": ("fc",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "fully_connected", "head"),
+    [
+        ("vgg11", ("pre_logits",), ("head",)),
+        ("torchvision:vgg11", ("classifier.0", "classifier.3"), ("classifier.6",)),
+        ("torchvision:alexnet", ("classifier.1", "classifier.4"), ("classifier.6",)),
+    ],
+)
+def test_stages__the_pretrained_fully_connected_pair_is_the_last_stage(name, fully_connected, head):
+    *_, last, new = stage_modules(name).values()
+
+    assert last == fully_connected
+    assert new == head
+
+
+def test_stages__a_norm_before_the_head_goes_with_the_last_stage():
+    *_, last, new = stage_modules("convnext_atto").values()
+
+    assert last == ("stages.3", "head.norm")
+    assert new == ("head.fc",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "vgg11", "densenet121", "convnext_tiny", "swin_tiny_patch4_window7_224"],
+)
+def test_stages__are_the_same_in_both_libraries(name):
+    """So that last:2 is as many parameters whichever library built the network."""
+    theirs = name.removesuffix("iny_patch4_window7_224")
+    sizes = []
+    for full in (name, f"torchvision:{theirs}"):
+        network = create_network(full, weights="none", num_classes=5)
+        parameters = dict(network.module.named_parameters())
+        sizes.append([sum(parameters[p].numel() for p in s.parameters) for s in network.stages])
+
+    assert len(sizes[0]) == len(sizes[1])
+    # ConvNeXt's norm before the head and Swin's merging norms are placed a little differently.
+    assert sizes[0] == pytest.approx(sizes[1], rel=1e-3)

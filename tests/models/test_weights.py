@@ -1,0 +1,147 @@
+"""Weights files: read without running anything, fitted whole or refused by name."""
+
+import pickle
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from transferkit.errors import WeightsError
+from transferkit.models.sources import create_network
+from transferkit.models.digests import tensors_digest
+from transferkit.models.weights import read_weights, translate_layout
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    torch.manual_seed(1)
+    return create_network("test_resnet", weights="none")
+
+
+def backbone_of(network):
+    heads = tuple(f"{head}." for head in network.heads)
+    return {k: v for k, v in network.module.state_dict().items() if not k.startswith(heads)}
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_create_network__reads_both_kinds_of_file(resnet, tmp_path, suffix):
+    path = tmp_path / f"weights.{suffix}"
+    state = resnet.module.state_dict()
+    if suffix == "pth":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    else:
+        safetensors.torch.save_file(state, path)
+
+    network = create_network("test_resnet", weights=path, num_classes=3)
+
+    assert tensors_digest(backbone_of(network)) == tensors_digest(backbone_of(resnet))
+
+
+def test_create_network__takes_weights_whose_head_has_another_width(resnet, tmp_path):
+    torch.manual_seed(2)
+    narrow = create_network("test_resnet", weights="none", num_classes=37)
+    safetensors.torch.save_file(narrow.module.state_dict(), tmp_path / "w.safetensors")
+
+    network = create_network("test_resnet", weights=tmp_path / "w.safetensors", num_classes=3)
+
+    assert tensors_digest(backbone_of(network)) == tensors_digest(backbone_of(narrow))
+    with pytest.raises(WeightsError, match=r"2 of another shape: fc\.weight"):
+        create_network("test_resnet", weights=tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("torchvision:vgg11", "vgg11"),
+        ("torchvision:densenet121", "densenet121"),
+        ("torchvision:convnext_tiny", "convnext_tiny"),
+        ("convnext_tiny", "torchvision:convnext_tiny"),
+    ],
+)
+@torch.no_grad()
+def test_create_network__adapts_the_other_librarys_layout(theirs, ours, tmp_path):
+    images = torch.rand(1, 3, 224, 224)
+    source = create_network(theirs, weights="none")
+    safetensors.torch.save_file(source.module.state_dict(), tmp_path / "w.safetensors")
+
+    network = create_network(ours, weights=tmp_path / "w.safetensors")
+
+    torch.testing.assert_close(network.module(images), source.module(images), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_translate_layout__is_not_believed_when_the_features_differ():
+    """A pair that matches tensor by tensor, but computes something else, is refused."""
+    other = create_network("torchvision:resnet18", weights="none")
+    network = create_network("resnet18", weights="none")
+    network.module.layer1 = nn.Sequential(*reversed(network.module.layer1), nn.Tanh())
+
+    assert translate_layout(dict(other.module.state_dict()), other, network) is None
+
+
+def test_create_network__names_every_key_that_does_not_fit(resnet, tmp_path):
+    state = dict(resnet.module.state_dict())
+    state["surplus.weight"] = torch.zeros(1)
+    state["layer1.0.conv1.weight"] = torch.zeros(2, 2)
+    del state["conv1.0.weight"], state["bn1.num_batches_tracked"]
+    torch.save(state, tmp_path / "w.pth")
+
+    with pytest.raises(WeightsError) as error:
+        create_network("test_resnet", weights=tmp_path / "w.pth", num_classes=2)
+
+    expected = tuple(resnet.module.state_dict()["layer1.0.conv1.weight"].shape)
+    assert str(error.value) == (
+        f"{tmp_path}/w.pth: these weights are not test_resnet's: "
+        "1 missing: conv1.0.weight; 1 not in the network: surplus.weight; "
+        f"1 of another shape: layer1.0.conv1.weight (2, 2), expected {expected}. "
+        "Name the backbone that they belong to with --backbone"
+    )
+
+
+def test_create_network__refuses_another_architecture(resnet, tmp_path):
+    torch.save(resnet.module.state_dict(), tmp_path / "w.pth")
+
+    with pytest.raises(WeightsError, match=r"these weights are not test_vit's: .* missing: "):
+        create_network("test_vit", weights=tmp_path / "w.pth", num_classes=2)
+
+
+class Malice:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code in a weights file was run')",))
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.bin", "w.safetensors"])
+def test_read_weights__never_runs_a_pickle(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps({"conv1.weight": Malice()}))
+
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        read_weights(tmp_path / name)
+
+
+def test_read_weights__says_what_is_wrong_with_a_file(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    (tmp_path / "half.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+
+    with pytest.raises(WeightsError, match="no such weights file"):
+        read_weights(tmp_path / "nothing.pth")
+    with pytest.raises(WeightsError, match="holds no table of named tensors"):
+        read_weights(tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        read_weights(tmp_path / "half.safetensors")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18"])
+def test_create_network__real_weights_know_imagenet(shared, name):
+    """A picture of a tench is a tench."""
+    import transferkit
+
+    (prediction,) = transferkit.predict(
+        str(shared / "data/imagenet_sample/n01440764_tench.jpg"),
+        backbone=name,
+        weights=str(shared / "weights/resnet18.safetensors"),
+    )
+
+    assert prediction.label == "tench"

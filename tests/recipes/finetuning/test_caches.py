@@ -1,0 +1,145 @@
+"""Runs with a cache and without: the same curves; and what the plan says of it."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import transferkit
+from transferkit.devices import Cache
+from transferkit.errors import OptionError
+from transferkit.frozen import FrozenRows
+from transferkit.recipes.finetuning.caches import describe_size
+from transferkit.row_cache import list_entries
+
+SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 7}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
+
+
+def run(image_folder, place, **options):
+    return transferkit.finetune(image_folder, place, **{**SMALL, **options})
+
+
+def curve(result):
+    return [{**asdict(row), "seconds": 0} for row in result.history]
+
+
+STRATEGIES = {
+    "head": {"epochs": 3},
+    "last:1": {"epochs": 3, "unfreeze": "last:1"},
+    "fp32": {"epochs": 3, "unfreeze": "last:1", "precision": "fp32"},
+    "views": {"epochs": 3, "unfreeze": "last:1", "views": 2},
+    "new views": {"epochs": 2, "views": 0},
+    "gradual": {"epochs": 4, "strategy": "gradual", "freeze_epochs": 2, "views": 1},
+    "full": {"epochs": 2, "strategy": "full"},
+}
+
+
+@pytest.mark.parametrize("options", STRATEGIES.values(), ids=STRATEGIES)
+def test_finetune__cached_and_uncached_curves_are_bit_equal(image_folder, tmp_path, options):
+    options = {"precision": "bf16", **options}
+    off, memory, disk, again = (
+        run(image_folder, tmp_path / str(i), cache=cache, **options)
+        for i, cache in enumerate(("off", "memory", "disk", "disk"))
+    )
+
+    for other in (memory, disk, again):
+        assert curve(other) == curve(off)
+    states = [load_file(r.run / "model/model.safetensors") for r in (off, again)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_finetune__a_second_run_computes_no_frozen_layer(image_folder, tmp_path, monkeypatch):
+    first = run(image_folder, tmp_path / "1", epochs=2)
+    (entry,) = (entry for entry in list_entries() if "frozen" in entry.what)
+    monkeypatch.setattr(FrozenRows, "_computed", lambda *_: pytest.fail("computed again"))
+    second = run(image_folder, tmp_path / "2", epochs=2)
+
+    assert entry.rows == 24
+    assert curve(first) == curve(second)
+
+
+def test_features__are_shared_by_both_commands(image_folder, tmp_path, monkeypatch):
+    run(image_folder, tmp_path / "1", strategy="features", classifier="ridge")
+    monkeypatch.setattr(FrozenRows, "_computed", lambda *_: pytest.fail("computed again"))
+    second = transferkit.extract_features(
+        image_folder, tmp_path / "2", classifier="linear", **SMALL
+    )
+
+    assert second.metrics["classifier"]["kind"] == "linear"
+
+
+def told(result):
+    settings = dict(result.plan.settings)
+    return settings["cache"], settings["augmentation"]
+
+
+def test_plan__says_what_is_cached_and_what_of_it_is_varied(image_folder):
+    def plan(**options):
+        return told(run(image_folder, None, dry_run=True, **options))
+
+    assert plan()[0].startswith("frozen layers computed once")
+    assert "on disk" in plan()[0]
+    assert "in memory" in plan(cache="memory")[0]
+    assert plan(cache="off")[0] == "--cache off"
+    assert plan(strategy="full", freeze_epochs=1)[0] == (
+        "head: one epoch reads it once; all: nothing is frozen"
+    )
+    assert plan()[1].startswith("none while layers are frozen")
+    assert plan(views=3)[1] == "light, 3 views of each picture take turns"
+    assert plan(unfreeze="last:1")[1] == "light, 4 views of each picture take turns"
+    assert plan(augment="strong")[1] == "strong, a new view of each picture every epoch"
+    assert plan(strategy="full")[1] == "light, a new view of each picture every epoch"
+    assert plan(augment="none", strategy="full")[1] == "none"
+
+
+def test_plan__says_that_a_network_cannot_be_split(image_folder):
+    result = run(image_folder, None, dry_run=True, backbone="twins_svt_small", image_size=64)
+
+    assert told(result)[0] == "what is frozen of twins_svt_small cannot be split off"
+
+
+def test_cache__falls_back_where_there_is_no_room(image_folder, tmp_path, monkeypatch):
+    result = run(image_folder, None, dry_run=True, cache_limit=0)
+    assert "in memory" in told(result)[0]
+
+    with pytest.raises(OptionError, match=r"--cache disk: head needs .* room for 0.0 kB"):
+        run(image_folder, tmp_path / "run", cache="disk", cache_limit=0)
+    monkeypatch.setattr("transferkit.recipes.finetuning.caches.memory_budget", lambda: 0)
+    assert "it would take" in told(run(image_folder, None, dry_run=True, cache_limit=0))[0]
+
+
+def test_estimate__head_is_quicker_than_full(image_folder):
+    result = run(image_folder, None, dry_run=True, epochs=20)
+    seconds = dict(result.plan.seconds)
+
+    assert list(seconds) == ["this run", "head", "last:1", "full"]
+    assert 0 < seconds["head"] < seconds["full"]
+
+
+def test_estimate__leaves_the_random_state_alone(image_folder, tmp_path, monkeypatch):
+    with_it = run(image_folder, tmp_path / "1", epochs=1, strategy="full")
+    monkeypatch.setattr("transferkit.recipes.finetuning.train_network.estimate_seconds", lambda *_: ())
+    without = run(image_folder, tmp_path / "2", epochs=1, strategy="full")
+
+    assert curve(with_it) == curve(without)
+
+
+def test_metrics__say_where_the_time_went(image_folder, tmp_path):
+    time = run(image_folder, tmp_path / "run", epochs=2).metrics["time"]
+
+    assert list(time) == [
+        "start_up", "checking", "frozen_layers", "training", "evaluation", "report",
+        "other",
+    ]  # fmt: skip
+    assert all(time[part] > 0 for part in time if part not in ("start_up", "report"))
+
+
+def test_cache__is_the_same_word_everywhere():
+    assert [str(kind) for kind in Cache] == ["auto", "memory", "disk", "off"]
+    assert [describe_size(n) for n in (900, 2_500_000, 3e9)] == ["0.9 kB", "2.5 MB", "3.0 GB"]

@@ -1,0 +1,374 @@
+"""A run that was stopped, however that was, ends like the run that never was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import make_classes, save_picture
+from filelock import FileLock
+from safetensors.torch import load_file
+from transferkit.recipes.finetuning.feeding import _Reading
+
+import transferkit
+from transferkit.errors import (
+    BundleError,
+    DataError,
+    DivergedError,
+    OptionError,
+    OutputError,
+    WeightsError,
+)
+from transferkit.training import checkpoint
+from transferkit.training.loss import Criterion
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_written(monkeypatch):
+    """Ours are too short for it."""
+    monkeypatch.setattr(checkpoint, "_WORTH", 0)
+
+
+SMALL: dict[str, object] = {
+    "backbone": "test_resnet",
+    "weights": "none",
+    "image_size": 32,
+    "batch_size": 4,
+    "patience": 0,
+}
+DROPOUT = {"optimizer": "sgd", "backbone": "torchvision:mnasnet0_5"}
+STRATEGIES = {
+    "partial": {"epochs": 3, "unfreeze": "last:1"},
+    "full": {"epochs": 2, "strategy": "full", "augment": "strong", **DROPOUT},
+    "gradual": {"epochs": 3, "strategy": "gradual", "optimizer": "adan"},
+    "stopping early": {"epochs": 4, "strategy": "full", "patience": 1, "learning_rate": 0.5},
+}
+STEPS_AN_EPOCH = 5
+
+
+def left_by(run):
+    """Weights and everything in history and metrics but times."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name in ("seconds", "time", "images_per_second"):
+        del metrics[name]
+    history = [line.split(",")[:-1] for line in (run / "history.csv").read_text().splitlines()]
+    return load_file(run / "model/model.safetensors"), history, metrics
+
+
+def assert_alike(one, other):
+    weights, *rest = left_by(one)
+    expected, *expected_rest = left_by(other)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
+    assert rest == expected_rest
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(image_folder, tmp_path_factory):
+    """The run of a strategy that nothing disturbs; made when first asked for."""
+    place, made = tmp_path_factory.mktemp("uninterrupted"), set()
+
+    def run(name):
+        if name not in made:
+            transferkit.finetune(image_folder, place / name, **{**SMALL, **STRATEGIES[name]})
+            made.add(name)
+        return place / name
+
+    return run
+
+
+def stop_after(monkeypatch, steps, number=signal.SIGINT):
+    """Let a signal come while some step is computed, counted over the process."""
+    seen = []
+
+    def counted(self, setup, fit):
+        seen.append(fit)
+        if len(seen) == steps:
+            os.kill(os.getpid(), number)
+        original(self, setup, fit)
+
+    original = checkpoint.Checkpoints.after_step
+    monkeypatch.setattr(checkpoint.Checkpoints, "after_step", counted)
+
+
+def stopped_run(data, run, monkeypatch, steps=STEPS_AN_EPOCH + 3, **options):
+    with monkeypatch.context() as patched:
+        stop_after(patched, steps)
+        with pytest.raises(KeyboardInterrupt):
+            transferkit.finetune(data, run, **{**SMALL, **options})
+    assert not (run / "metrics.json").exists()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [(name, STEPS_AN_EPOCH + 3) for name in STRATEGIES] + [("partial", 2), ("gradual", 11)],
+)
+def test_resume__ends_like_the_run_that_was_never_stopped(
+    name, steps, uninterrupted, image_folder, tmp_path, monkeypatch
+):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, steps, **STRATEGIES[name])
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert_alike(run, uninterrupted(name))
+    time_spent = json.loads((run / "metrics.json").read_text())["time"]
+    assert min(time_spent.values()) >= 0
+    assert not (run / "checkpoint").exists()
+    assert not (run / ".lock").exists()
+
+
+def test_resume__goes_on_after_a_kill(image_folder, tmp_path, uninterrupted):
+    """A process of its own, ended without warning as soon as it has written a checkpoint."""
+    run = tmp_path / "run"
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    words += ["--epochs=3", "--unfreeze=last:1", "--checkpoint-minutes=1e-9", "--precision=fp32"]
+    words += [f"--output={run}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "transferkit", "-q", "finetune", str(image_folder), *words],
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (run / "checkpoint/state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert_alike(run, uninterrupted("partial"))
+
+
+def test_resume__wants_the_options_that_the_run_began_with(image_folder, tmp_path, monkeypatch):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, **STRATEGIES["partial"])
+    elsewhere = tmp_path / "elsewhere"
+
+    with pytest.raises(OptionError, match=r"--epochs: got 9, and the run in .* began with 3"):
+        transferkit.finetune(image_folder, run, resume=True, epochs=9)
+    with pytest.raises(OptionError, match=r"--resume: expected the run to go on with"):
+        transferkit.finetune(image_folder, resume=True)
+    with pytest.raises(OptionError, match=r"--overwrite begins a run, --resume goes on"):
+        transferkit.finetune(image_folder, run, resume=True, overwrite=True)
+    with pytest.raises(OutputError, match=r"nothing to go on with, it has no options.json"):
+        transferkit.finetune(image_folder, elsewhere, resume=True)
+    transferkit.finetune(image_folder, run, resume=True, epochs=3, workers=1)
+    with pytest.raises(OutputError, match=r"has come to its end already"):
+        transferkit.finetune(image_folder, run, resume=True)
+
+
+def test_resume__names_images_that_changed_since(tmp_path, monkeypatch):
+    data = make_classes(tmp_path / "data", 6)
+    run = stopped_run(data, tmp_path / "run", monkeypatch, epochs=4)
+    kept = (data / "red/0.png").read_bytes()
+
+    save_picture(data / "red/0.png", (1, 2, 3), seed=99)
+    with pytest.raises(DataError, match=r"1 of its images are changed in .*: red/0.png"):
+        transferkit.finetune(data, run, resume=True)
+    (data / "red/0.png").unlink()
+    with pytest.raises(DataError, match=r"1 of its images are missing in .*: red/0.png"):
+        transferkit.finetune(data, run, resume=True)
+    (data / "red/0.png").write_bytes(kept)
+    save_picture(data / "red/new.png", (1, 2, 3), seed=99)
+    with pytest.raises(DataError, match=r"1 images are new since the run began: red/new.png"):
+        transferkit.finetune(data, run, resume=True)
+    (data / "red/new.png").unlink()
+    transferkit.finetune(data, run, resume=True)
+
+
+def test_resume__refuses_other_weights_and_a_damaged_checkpoint(
+    image_folder, tmp_path, monkeypatch
+):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, epochs=4)
+    options = json.loads((run / "options.json").read_text())
+    (run / "options.json").write_text(json.dumps({**options, "weights_sha256": "0" * 64}))
+    with pytest.raises(WeightsError, match=r"began with other weights of test_resnet"):
+        transferkit.finetune(image_folder, run, resume=True)
+    (run / "options.json").write_text(json.dumps(options))
+
+    state = (run / "checkpoint/state.json").read_text()
+    for damaged in ("{", state.replace('"version": 1', '"version": 7'), "[]"):
+        (run / "checkpoint/state.json").write_text(damaged)
+        with pytest.raises(BundleError, match=r"state.json: .*begin anew with --overwrite"):
+            transferkit.finetune(image_folder, run, resume=True)
+    (run / "checkpoint/state.json").write_text(state)
+    (run / "options.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"options.json: is damaged"):
+        transferkit.finetune(image_folder, run, resume=True)
+
+
+def test_checkpoint__short_epochs_are_not_all_written(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_WORTH", 1e6)
+    saved = []
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda *_: saved.append(time.sleep(0.01)))
+
+    transferkit.finetune(image_folder, tmp_path / "run", epochs=4, **SMALL)
+
+    assert len(saved) == 1
+
+
+@pytest.mark.parametrize("part", ["prepare", "validate"])
+def test_resume__goes_on_where_it_was_stopped_between_epochs(
+    part, uninterrupted, image_folder, tmp_path, monkeypatch
+):
+    """In the frozen layers or in the validation, where nothing changes."""
+    run, called = tmp_path / "run", []
+    original = getattr(_Reading, part)
+
+    def stopped(self, *epoch):
+        called.append(1)
+        if len(called) == 2:
+            raise KeyboardInterrupt
+        return original(self, *epoch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Reading, part, stopped)
+        patched.setattr(checkpoint, "_WORTH", 1e6)
+        with pytest.raises(KeyboardInterrupt):
+            transferkit.finetune(image_folder, run, **SMALL, **STRATEGIES["partial"])
+    state = json.loads((run / "checkpoint/state.json").read_text())
+    assert len(state["fit"]["history"]) == 1
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert_alike(run, uninterrupted("partial"))
+
+
+def test_resume__clears_away_what_a_killed_process_had_not_finished(
+    image_folder, tmp_path, monkeypatch
+):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, epochs=3)
+    for name in (".transferkit-0123", "other.safetensors"):
+        (run / "checkpoint" / name).write_bytes(b"half")
+    left = []
+    monkeypatch.setattr(
+        checkpoint.Checkpoints,
+        "after_step",
+        lambda *_: left.extend(p.name for p in (run / "checkpoint").iterdir()),
+    )
+    monkeypatch.setattr(checkpoint, "_WORTH", 1e6)
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert {".transferkit-0123", "other.safetensors"}.isdisjoint(left)
+    assert "state.json" in left
+
+
+def test_resume__says_when_a_run_was_stopped_before_it_began(image_folder, tmp_path, monkeypatch):
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, epochs=3)
+    (run / "split.csv").unlink()
+
+    with pytest.raises(OutputError, match=r"stopped before it had written split\.csv"):
+        transferkit.finetune(image_folder, run, resume=True)
+
+
+def test_checkpoint__the_one_before_survives_a_full_device(
+    image_folder, tmp_path, monkeypatch, uninterrupted
+):
+    """The second epoch's tensors find no room; the first one's state is still there."""
+    run, written = tmp_path / "run", []
+    save = checkpoint.save_file
+
+    def full_at_last(tensors, path):
+        written.append(path)
+        if len(written) == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(tensors, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save_file", full_at_last)
+        with pytest.raises(OutputError, match=r"No space left on device \(\d+ MB are needed\)"):
+            transferkit.finetune(image_folder, run, **SMALL, **STRATEGIES["partial"])
+    assert len(list((run / "checkpoint").iterdir())) == 2
+
+    transferkit.finetune(image_folder, run, resume=True)
+
+    assert_alike(run, uninterrupted("partial"))
+
+
+def test_options_json__is_enough_to_run_it_again(uninterrupted, image_folder, tmp_path):
+    given = json.loads((uninterrupted("gradual") / "options.json").read_text())["given"]
+
+    transferkit.finetune(image_folder, tmp_path / "again", **given)
+
+    assert_alike(tmp_path / "again", uninterrupted("gradual"))
+
+
+def test_finetune__refuses_to_write_where_another_process_does(image_folder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    options = {**SMALL, "epochs": 1}
+    of_features = {"backbone": "edges8", "strategy": "features"}
+    with FileLock(run / ".lock"):
+        for given in (options, {**options, "overwrite": True}, of_features):
+            with pytest.raises(OutputError, match="another process is writing there"):
+                transferkit.finetune(image_folder, run, **given)
+
+    transferkit.finetune(image_folder, run, **options)
+    assert not (run / ".lock").exists()
+
+
+def diverging(monkeypatch, step):
+    """Let the loss be no number from some step on."""
+    seen = []
+    call = Criterion.__call__
+
+    def criterion(self, logits, labels):
+        seen.append(1)
+        loss = call(self, logits, labels)
+        return loss * float("nan") if len(seen) >= step else loss
+
+    monkeypatch.setattr(Criterion, "__call__", criterion)
+
+
+def test_finetune__keeps_the_best_model_when_the_loss_is_no_number_any_more(
+    image_folder, tmp_path, monkeypatch
+):
+    diverging(monkeypatch, 2 * STEPS_AN_EPOCH + 2)
+    run = tmp_path / "run"
+
+    with pytest.raises(DivergedError, match=r"became nan in epoch 3; try a lower --lr .* epoch"):
+        transferkit.finetune(image_folder, run, epochs=5, **SMALL)
+
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert "became nan in epoch 3" in metrics["stopped"]
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert transferkit.predict([str(image_folder / "red/0.png")], model=str(run))[0].label
+    state = json.loads((run / "checkpoint/state.json").read_text())
+    assert len(state["fit"]["history"]) == 2
+
+
+def test_finetune__has_no_model_to_keep_when_it_diverges_at_once(
+    image_folder, tmp_path, monkeypatch
+):
+    diverging(monkeypatch, 1)
+
+    with pytest.raises(DivergedError, match=r"became nan in epoch 1; try a lower --lr"):
+        transferkit.finetune(image_folder, tmp_path / "run", epochs=5, **SMALL)
+    assert not (tmp_path / "run/model").exists()
+
+
+def test_command__says_how_to_go_on_and_exits_with_the_signal(
+    cli, image_folder, tmp_path, monkeypatch
+):
+    run = tmp_path / "my run"
+    words = ("finetune", image_folder, "-o", run, "-b", "test_resnet", "--weights", "none")
+    words += ("--image-size", 32, "--batch-size", 4, "--epochs", 4, "--unfreeze", "last:1")
+    stop_after(monkeypatch, 3, signal.SIGTERM)
+
+    ran = cli(*words)
+
+    assert ran.code == 143
+    *_, told, last = ran.err.splitlines()
+    assert last == "terminated"
+    assert told == (
+        f"the state of training is in {run}; go on with: transferkit finetune {image_folder} "
+        f"-o '{run}' --resume"
+    )
+    resumed = cli("finetune", image_folder, "-o", run, "--resume")
+    assert resumed.code == 0
+    assert "goes on in epoch 1, after 12 images" in resumed.err

@@ -1,0 +1,107 @@
+"""Accuracies over seeds and images: known values, and what the intervals promise."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from transferkit.intervals import accuracy, difference
+from transferkit.metrics import wilson_interval
+
+Z = 1.959964
+
+
+def table(*rows: str) -> np.ndarray:
+    """A row a seed: 1 right, 0 wrong."""
+    return np.array([[letter == "1" for letter in row] for row in rows])
+
+
+def drawn(rng, *, seeds: int, images: int, spread: float) -> np.ndarray:
+    """Images of different difficulty, and seeds of different luck."""
+    ease = rng.normal(1.0, 1.0, images) + rng.normal(0, spread, seeds)[:, None]
+    return ease + rng.normal(0, 1.0, (seeds, images)) > 0
+
+
+@pytest.mark.parametrize("row", ["1101", "1111", "0000", "10" * 30])
+def test_accuracy__of_one_seed_is_wilsons(row):
+    found, known = accuracy(table(row)), wilson_interval(row.count("1"), len(row))
+
+    assert found.value == row.count("1") / len(row)
+    assert (found.low, found.high) == pytest.approx((known["low"], known["high"]))
+
+
+def test_accuracy__seeds_that_agree_add_nothing():
+    once, thrice = accuracy(table("110100")), accuracy(table(*["110100"] * 3))
+
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high))
+
+
+def test_accuracy__seeds_that_differ_widen():
+    # By hand: seeds at 1 and 0 on 4 images, whose means do not vary: a variance of (1/2) / 2 with
+    # 1 degree of freedom, for which Student's quantile is 12.706.
+    found = accuracy(table("1111", "0000"))
+    z, effective = 12.7062047, 0.25 / 0.25
+    spread = z * z / effective
+    reach = z * math.sqrt(0.25 / effective + spread / (4 * effective))
+
+    assert found.value == 0.5
+    assert found.low == pytest.approx((0.5 + spread / 2 - reach) / (1 + spread), abs=1e-6)
+
+
+def test_accuracy__covers_the_truth_over_images_and_seeds():
+    # 0.95 with 0.022 for chance; Wilson's for the mean alone, which knows no seeds, falls short.
+    rng = np.random.default_rng(0)
+    spread = 0.2
+    truth = NormalDist().cdf(1 / math.sqrt(2 + spread**2))
+    samples = [drawn(rng, seeds=3, images=300, spread=spread) for _ in range(400)]
+    found = [accuracy(sample) for sample in samples]
+    plain = [wilson_interval(round(s.mean() * 300), 300) for s in samples]
+
+    held = np.mean([one.low <= truth <= one.high for one in found])
+    assert 0.92 < held < 0.99
+    assert np.mean([one["low"] <= truth <= one["high"] for one in plain]) < held - 0.01
+
+
+def test_difference__of_one_seed_is_that_of_agresti_and_min():
+    """By their formula: of 50 images 10 right here only, 4 right there only."""
+    one = table("1" * 10 + "0" * 4 + "1" * 36)
+    other = table("0" * 10 + "1" * 4 + "1" * 36)
+    found = difference(one, other)
+    b, c, n = 10.5, 4.5, 52
+    reach = Z * math.sqrt(b + c - (b - c) ** 2 / n) / n
+
+    assert found.value == pytest.approx(6 / 50)
+    assert (found.low, found.high) == pytest.approx((6 / 52 - reach, 6 / 52 + reach))
+
+
+def test_difference__of_equals_is_0_and_has_a_width():
+    right = table("1" * 30, "1" * 30)
+    found = difference(right, right)
+
+    assert found.value == 0
+    assert found.low == pytest.approx(-found.high)
+    assert 0 < found.high < 0.1
+
+
+def test_difference__pairs_images():
+    """Always right where the other is and on six images more: certain, as accuracies are not."""
+    one, other = table("1" * 36 + "0" * 14), table("1" * 30 + "0" * 20)
+
+    assert difference(one, other).low > 0
+    assert accuracy(one).low < accuracy(other).high
+
+
+def test_difference__covers_the_truth_over_images_and_seeds():
+    rng = np.random.default_rng(1)
+    held = []
+    for _ in range(400):
+        ease = rng.normal(1.0, 1.0, 300)
+        one, other = (
+            ease + rng.normal(0, 0.2, 3)[:, None] + rng.normal(0, 1.0, (3, 300)) > 0
+            for _ in range(2)
+        )
+        found = difference(one, other)
+        held.append(found.low <= 0 <= found.high)
+
+    assert 0.92 < np.mean(held) < 0.99

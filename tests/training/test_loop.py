@@ -1,0 +1,134 @@
+"""The loop by itself: a run that goes on after an interruption is the uninterrupted one."""
+
+import copy
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from transferkit.devices import Precision, create_scaler
+from transferkit.models.freezing import BatchNorm
+from transferkit.models.phases import Strategy, plan_phases
+from transferkit.models.sources import create_network
+from transferkit.reporting import SILENT, SilentReporter
+from transferkit.training.loop import fit
+from transferkit.training.loss import Criterion
+from transferkit.training.optimizer import create_optimizer
+from transferkit.training.progress import TrainingProgress
+from transferkit.training.schedule import Scheduler, create_schedule
+from transferkit.training.setup import PhaseData, TrainingSetup, Validation
+
+EPOCHS = 6
+
+
+def network_and_phases():
+    torch.manual_seed(0)
+    network = create_network("test_resnet", weights="none", num_classes=3, image_size=32)
+    phases = plan_phases(
+        network.stages,
+        strategy=Strategy.GRADUAL,
+        unfreeze="head",
+        epochs=EPOCHS,
+        freeze_epochs=1,
+        thaw_every=1,
+    )
+    return network, phases
+
+
+def setup_of(network, phases):
+    rates = {stage.name: 1e-3 for stage in network.stages}
+    stages = phases[-1].trainable
+    optimizer = create_optimizer(
+        network.module, stages, name="adamw", rates=rates, weight_decay=0.1
+    )
+    schedule = create_schedule(optimizer, Scheduler.COSINE, steps=2 * EPOCHS)
+    device, module = torch.device("cpu"), network.module
+    labels = torch.tensor([0, 1, 2, 0])
+
+    def batches(epoch, start):
+        generator = torch.Generator().manual_seed(epoch)
+        for _ in range(2):
+            inputs = torch.rand(4, 3, 32, 32, generator=generator)
+            if (start := start - 1) < 0:
+                yield inputs, labels
+
+    def validate():
+        module.eval()
+        with torch.no_grad():
+            loss = nn.functional.cross_entropy(module(torch.ones(4, 3, 32, 32)), labels)
+        return Validation(float(loss), 0.5, np.zeros((4, 3), dtype=np.float32))
+
+    return TrainingSetup(
+        module=module,
+        trained=phases[-1].parameters,
+        device=device,
+        precision=Precision.FP32,
+        scaler=create_scaler(device, Precision.FP32),
+        optimizer=optimizer,
+        schedule=schedule,
+        criterion=Criterion(None, 0.0, device),
+        batch_norm=BatchNorm.TRAIN,
+        feed=lambda phase: PhaseData(module, lambda epoch: None, batches, validate),
+        images_per_epoch=8,
+    )
+
+
+class Interrupts(SilentReporter):
+    """Stops the run after some epochs and keeps what a checkpoint would hold."""
+
+    def __init__(self, after, setup, so_far):
+        self.after, self.setup, self.so_far = after, setup, so_far
+        self.kept = None
+
+    def epoch(self, row, epochs, best):
+        if row.epoch == self.after:
+            states = (self.setup.module, self.setup.optimizer)
+            self.kept = copy.deepcopy([part.state_dict() for part in states])
+            self.kept += [self.setup.schedule.done, copy.deepcopy(self.so_far)]
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    network, phases = network_and_phases()
+    result = fit(setup_of(network, phases), phases, patience=0, reporter=SILENT)
+    return network.module.state_dict(), result
+
+
+@pytest.mark.parametrize("after", range(1, EPOCHS))
+def test_fit__goes_on_to_the_same_weights_and_does_not_freeze_again(after, uninterrupted):
+    network, phases = network_and_phases()
+    setup, so_far = setup_of(network, phases), TrainingProgress()
+    reporter = Interrupts(after, setup, so_far)
+    with pytest.raises(KeyboardInterrupt):
+        fit(setup, phases, patience=0, reporter=reporter, so_far=so_far)
+    weights, optimizer_state, done, reached = reporter.kept
+
+    network, phases = network_and_phases()
+    setup = setup_of(network, phases)
+    setup.module.load_state_dict(weights)
+    setup.optimizer.load_state_dict(optimizer_state)
+    setup.schedule.go_to(done)
+    result = fit(setup, phases, patience=0, reporter=SILENT, so_far=reached)
+
+    state, expected = uninterrupted
+    assert all(torch.equal(state[name], v) for name, v in network.module.state_dict().items())
+    assert [row.phase for row in result.history] == [row.phase for row in expected.history]
+    assert [row.phase for row in result.history][after:] != ["head"] * (EPOCHS - after)
+    assert result.best == expected.best
+    for one, other in zip(result.history, expected.history, strict=True):
+        assert {**asdict(one), "seconds": 0} == {**asdict(other), "seconds": 0}
+    # What thawed before the interruption is still trained after it.
+    assert {n for n, p in network.module.named_parameters() if p.requires_grad} == (
+        phases[-1].parameters
+    )
+
+
+def test_fit__proves_every_phase(uninterrupted):
+    _, result = uninterrupted
+
+    assert list(result.frozen) == ["head", "last:1", "last:2", "last:3", "last:4", "all"]
+    assert result.frozen["all"] == 0
+    assert result.images == 8 * EPOCHS

@@ -1,0 +1,1 @@
+"""What a network consists of, layer by layer; only `inspect` uses it."""

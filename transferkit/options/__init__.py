@@ -1,0 +1,1 @@
+"""What commands can be told: every option declared once, and read back from a run."""

@@ -1,0 +1,353 @@
+"""Every option of every command: its default, its range, its help; said once.
+
+The command line is generated from these classes, the library takes them as they are. Those of
+`finetune` stand in `finetune_options.py`, what several commands have in `shared_options.py`. Needs
+no torch to be imported.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from transferkit.attribution import Method
+from transferkit.devices import Precision
+from transferkit.errors import OptionError
+from transferkit.models import PRETRAINED
+from transferkit.options.declaration import (
+    AppliesTo,
+    Option,
+    Options,
+    Range,
+    given_flags,
+    option_names,
+)
+from transferkit.options.shared import (
+    BACKBONE_HELP,
+    DATA,
+    DATA_HELP,
+    DEFAULT_BACKBONE,
+    DRAWINGS,
+    EXPLANATION,
+    MODEL,
+    MODEL_HELP,
+    OUTPUT,
+    WEIGHTS_HELP,
+    ClassifierOptions,
+    ComputeOptions,
+    FolderOptions,
+    InputOptions,
+)
+from transferkit.tables.predictions import PredictionFormat
+
+
+@dataclass(frozen=True)
+class ExtractFeaturesOptions(ClassifierOptions):
+    """Options of `transferkit extract-features`."""
+
+    data: Annotated[Path, Option(argument=True, help=DATA_HELP)]
+    output: Annotated[
+        Path,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            metavar="FILE|RUN",
+            help="File to write: .npz, .parquet, .csv or .safetensors; with --classifier the folder of "
+            "a run.",
+        ),
+    ]
+    overwrite: Annotated[
+        bool, Option(panel=OUTPUT, flags=("--overwrite",), help="Replace what is there.")
+    ] = False
+    resume: Annotated[
+        bool,
+        Option(panel=OUTPUT, flags=("--resume",), help="Go on with an interrupted extraction."),
+    ] = False
+    backbone: Annotated[
+        str | None,
+        Option(
+            panel=MODEL,
+            flags=("-b", "--backbone"),
+            help=BACKBONE_HELP,
+            show_default=DEFAULT_BACKBONE,
+        ),
+    ] = None
+    weights: Annotated[str, Option(panel=MODEL, help=WEIGHTS_HELP)] = PRETRAINED
+    model: Annotated[
+        str | None,
+        Option(
+            panel=MODEL,
+            flags=("-m", "--model"),
+            help=f"Instead of --backbone: {MODEL_HELP}",
+            metavar="RUN",
+            show_default=False,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model and (self.backbone or self.weights != PRETRAINED):
+            raise OptionError("--model brings its backbone and weights; leave out --backbone and "
+                              "--weights")  # fmt: skip
+        if self.classifier and self.resume:
+            raise OptionError("--resume goes on with a file of features; leave out --classifier")
+        if self.classifier is None and (
+            given := given_flags(self, option_names(self, applies_to=AppliesTo.FITTING))
+        ):
+            raise OptionError(f"{given[0]} is for a --classifier; name one, or leave it out")
+
+
+@dataclass(frozen=True)
+class PredictOptions(InputOptions):
+    """Options of `transferkit predict`."""
+
+    top_k: Annotated[
+        int, Option(panel=OUTPUT, help="How many classes each record lists.", within=Range(1, 1000))
+    ] = 5
+    min_confidence: Annotated[
+        float, Option(panel=OUTPUT, help="Below it a record has no label.", within=Range(0, 1))
+    ] = 0.0
+    format: Annotated[
+        PredictionFormat | None,
+        Option(
+            panel=OUTPUT,
+            help="How to write them.",
+            show_default="by the file's suffix; else table in a terminal, jsonl in a pipe",
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            help="File to write.",
+            metavar="FILE",
+            show_default="standard output",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ExplainOptions(InputOptions):
+    """Options of `transferkit explain`."""
+
+    output: Annotated[
+        Path,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            help="Folder for the pictures, one PNG an image; those of its name are replaced.",
+            metavar="FOLDER",
+        ),
+    ] = Path("explanations")
+    method: Annotated[
+        Method,
+        Option(
+            panel=EXPLANATION,
+            help="gradcam looks at a layer's map, integrated-gradients and saliency at the pixels; "
+            "occlusion hides a part at a time, takes longest, and works with every classifier.",
+        ),
+    ] = Method.GRAD_CAM
+    layer: Annotated[
+        str | None,
+        Option(
+            panel=EXPLANATION,
+            help="For gradcam: a stage or a module with a map or tokens. See: transferkit inspect "
+            "NAME.",
+            metavar="NAME",
+            show_default="the last stage whose map leads to the classes",
+        ),
+    ] = None
+    top_k: Annotated[
+        int,
+        Option(
+            panel=EXPLANATION, help="How many of the most probable classes.", within=Range(1, 20)
+        ),
+    ] = 3
+    classes: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=EXPLANATION,
+            flags=("--class",),
+            help="A class to explain, instead of the most probable ones; may be given more than once.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, str):
+            object.__setattr__(self, "classes", (self.classes,))
+        super().__post_init__()
+        if self.classes and given_flags(self, ("top_k",)):
+            raise OptionError("--top-k is for the most probable classes; leave it out with --class")
+        if self.precision not in (Precision.AUTO, Precision.FP32):
+            raise OptionError(
+                f"--precision: got {self.precision}, but gradients are led back in fp32; leave it "
+                "out"
+            )
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(FolderOptions):
+    """Options of `transferkit evaluate`."""
+
+    data: Annotated[Path, Option(argument=True, help=DATA_HELP)]
+    model: Annotated[
+        str, Option(panel=MODEL, flags=("-m", "--model"), help=MODEL_HELP, metavar="RUN")
+    ]
+    output: Annotated[
+        Path | None,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            help="JSON file for the metrics.",
+            metavar="FILE",
+            show_default="standard output",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ReportOptions(ComputeOptions):
+    """Options of `transferkit report`."""
+
+    run: Annotated[Path, Option(argument=True, help="Folder of a finished run.")]
+    data: Annotated[
+        Path | None,
+        Option(
+            panel=DATA,
+            help="Folder of the run's dataset, where it has moved.",
+            metavar="DIR",
+            show_default="where it was",
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            help="File to write.",
+            metavar="FILE",
+            show_default="RUN/report.html",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class CacheOptions(Options):
+    """Options of `transferkit cache`."""
+
+    entries: Annotated[
+        tuple[str, ...], Option(argument=True, help="Names of entries; all of them without a name.")
+    ] = ()
+    clear: Annotated[bool, Option(flags=("--clear",), help="Remove them.")] = False
+
+
+@dataclass(frozen=True)
+class BackbonesOptions(Options):
+    """Options of `transferkit backbones`."""
+
+    pattern: Annotated[
+        str, Option(argument=True, help="A part of the name, or a pattern with * and ?.")
+    ] = "*"
+    local: Annotated[
+        bool, Option(flags=("--local",), help="Only those whose weights are here.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class InspectOptions(Options):
+    """Options of `transferkit inspect`."""
+
+    backbone: Annotated[str | None, Option(argument=True, help=BACKBONE_HELP)] = None
+    model: Annotated[
+        str | None,
+        Option(
+            panel=MODEL,
+            flags=("-m", "--model"),
+            help=f"Instead of BACKBONE: {MODEL_HELP}",
+            metavar="RUN",
+            show_default=False,
+        ),
+    ] = None
+    weights: Annotated[
+        str, Option(panel=MODEL, help=f"For what is drawn; the table needs none: {WEIGHTS_HELP}")
+    ] = PRETRAINED
+    image_size: Annotated[
+        int | None,
+        Option(
+            help="Side of the pictures in pixels.", within=Range(1), show_default="the backbone's"
+        ),
+    ] = None
+    all_modules: Annotated[
+        bool,
+        Option(
+            flags=("--all",),
+            help="List containers and the activations within layers too, not only what computes.",
+        ),
+    ] = False
+    kernels: Annotated[
+        bool,
+        Option(
+            panel=DRAWINGS,
+            flags=("--kernels",),
+            help="Draw the kernels of the first convolution, instead of the table.",
+        ),
+    ] = False
+    activations: Annotated[
+        Path | None,
+        Option(
+            panel=DRAWINGS,
+            help="Draw feature maps of this picture, a file for each layer, instead of the table.",
+            metavar="IMAGE",
+            show_default=False,
+        ),
+    ] = None
+    layer: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=DRAWINGS,
+            flags=("--layer",),
+            help="With --activations: a layer to draw, as the table names it; may be repeated.",
+            metavar="NAME",
+            show_default="every stage",
+        ),
+    ] = ()
+    channels: Annotated[
+        int,
+        Option(
+            panel=DRAWINGS,
+            help="With --activations: how many channels of a layer, those that vary most.",
+            within=Range(1, 400),
+        ),
+    ] = 16
+    output: Annotated[
+        Path | None,
+        Option(
+            panel=DRAWINGS,
+            flags=("-o", "--output"),
+            help="Folder for the drawings.",
+            metavar="FOLDER",
+            show_default="inspect/NAME",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.backbone is None) == (self.model is None):
+            raise OptionError("expected one of BACKBONE and --model: transferkit inspect resnet18")
+        if self.model and self.weights != PRETRAINED:
+            raise OptionError("--model brings its weights; leave out --weights")
+        if self.activations is None and (given := given_flags(self, ("layer", "channels"))):
+            raise OptionError(f"{given[0]} is for --activations IMAGE; leave it out for the table")
+        if not self.draws and (given := given_flags(self, ("weights", "output"))):
+            raise OptionError(
+                f"{given[0]} is for --kernels and --activations; the table needs none, leave it out"
+            )
+        if self.draws and self.all_modules:
+            raise OptionError("--all is for the table; leave out --kernels and --activations")
+
+    @property
+    def draws(self) -> bool:
+        """Whether something is drawn."""
+        return self.kernels or self.activations is not None

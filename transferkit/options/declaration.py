@@ -1,0 +1,239 @@
+"""How an option is declared: one annotated field holds its type, default, range, help and names."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, Field, dataclass, fields
+from enum import StrEnum
+from types import NoneType
+from typing import Any, ClassVar, Literal, get_args
+
+from transferkit.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval that a number must lie in.
+
+    Attributes:
+        low: Lower end.
+        high: Upper end.
+        open_low: Whether the lower end itself is excluded.
+        open_high: Whether the upper end itself is excluded.
+    """
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return (
+            math.isfinite(value)
+            and above
+            and (value < self.high if self.open_high else value <= self.high)
+        )
+
+    def __str__(self) -> str:
+        low = f"more than {self.low:g}" if self.open_low else f"{self.low:g} or more"
+        if self.high == math.inf:
+            return low
+        return f"{low} and {'less than' if self.open_high else 'at most'} {self.high:g}"
+
+
+class AppliesTo(StrEnum):
+    """Which runs an option has an effect on.
+
+    `all`: every run. `fitting`: runs that train a network or fit a classifier. `training`: runs
+    that train a network. `features`: runs that extract features.
+    """
+
+    ALL = "all"
+    FITTING = "fitting"
+    TRAINING = "training"
+    FEATURES = "features"
+
+
+class OnResume(StrEnum):
+    """What happens to an option when a run is resumed.
+
+    `kept`: the run keeps its own value, and giving another one is an error. `free`: the value may
+    change, because the model does not depend on it. `call`: it describes one call, and is not
+    recorded.
+    """
+
+    KEPT = "kept"
+    FREE = "free"
+    CALL = "call"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """Everything about an option but its type and default, as a field's annotation.
+
+    The type and the default are the field's own, so that type checkers compare them:
+
+        epochs: Annotated[int, Option(help="Passes over the images.", within=Range(1))] = 10
+
+    Attributes:
+        help: What it means, for --help.
+        argument: Whether it is a positional argument instead of a flag.
+        panel: The section of --help that lists it.
+        flags: Its names on the command line; `--field-name` where none are given.
+        within: The range of a number.
+        parse: Turns the command line's text into the value.
+        metavar: The placeholder for the value in --help.
+        show_default: How --help shows the default.
+        applies_to: Which runs it has an effect on.
+        on_resume: What happens to it when a run is resumed.
+    """
+
+    help: str
+    argument: bool = False
+    panel: str = "Options"
+    flags: tuple[str, ...] = ()
+    within: Range | None = None
+    parse: Callable[[str], Any] | None = None
+    metavar: str | None = None
+    show_default: str | bool = True
+    applies_to: AppliesTo = AppliesTo.ALL
+    on_resume: OnResume = OnResume.KEPT
+
+
+@dataclass(frozen=True)
+class DeclaredOption:
+    """A field of an options class, taken apart.
+
+    Attributes:
+        name: The field's name.
+        type: Its type, without the annotation.
+        default: Its default; `MISSING` where it is required.
+        option: Everything else.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    option: Option
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is MISSING
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Its names on the command line."""
+        return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def flag(self) -> str:
+        """The name that messages use: `--val-fraction`, or `DATA` for an argument.
+
+        For a pair such as `--report/--no-report` it is the one that changes the default.
+        """
+        if self.option.argument:
+            return self.name.upper()
+        return self.flags[-1].rpartition("/")[2]
+
+
+class Options:
+    """Base of all options classes; checks and converts its fields when it is made."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __post_init__(self) -> None:
+        for declared in declared_options(self):
+            value = _converted(declared, getattr(self, declared.name))
+            value = tuple(value) if isinstance(value, list) else value
+            object.__setattr__(self, declared.name, value)
+            _require_within(declared, value)
+
+
+def declared_options(options: Options | type[Options]) -> tuple[DeclaredOption, ...]:
+    """The options of a class, inherited ones first."""
+    found = []
+    for entry in fields(options):
+        kind, option = get_args(entry.type)
+        found.append(DeclaredOption(entry.name, kind, entry.default, option))
+    return tuple(found)
+
+
+def option_names(
+    options: Options | type[Options],
+    *,
+    applies_to: AppliesTo | None = None,
+    on_resume: OnResume | None = None,
+) -> tuple[str, ...]:
+    """Names of the options that are declared so; None takes any."""
+    return tuple(
+        declared.name
+        for declared in declared_options(options)
+        if applies_to in (None, declared.option.applies_to)
+        and on_resume in (None, declared.option.on_resume)
+    )
+
+
+def given_flags(options: Options, names: Iterable[str]) -> list[str]:
+    """The flags of the named options that differ from their default."""
+    known = {declared.name: declared for declared in declared_options(options)}
+    return [known[name].flag for name in names if getattr(options, name) != known[name].default]
+
+
+def number_or_auto(text: str) -> int | None:
+    """Parse `auto` as None, and anything else as a whole number.
+
+    Raises:
+        ValueError: When it is neither.
+    """
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{text!r} is neither a whole number nor auto")
+    return int(text)
+
+
+AUTO: Literal["auto"] = "auto"
+
+
+def rate_spread_or_auto(text: str) -> float | tuple[float, float] | Literal["auto"]:
+    """Parse `auto` as it is, `A:B` as a pair, and anything else as a number.
+
+    Raises:
+        ValueError: When it is none of these.
+    """
+    if text == AUTO:
+        return AUTO
+    try:
+        lowest, colon, highest = text.partition(":")
+        return (float(lowest), float(highest)) if colon else float(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither a number, nor two as in 1e-5:1e-3, nor auto"
+        ) from None
+
+
+def _converted(declared: DeclaredOption, value: Any) -> Any:
+    # Python callers may write what the command line takes: choices, paths and the like.
+    if declared.option.parse and isinstance(value, str):
+        try:
+            return declared.option.parse(value)
+        except ValueError as error:
+            raise OptionError(f"{declared.flag}: {error}") from error
+    kinds = [kind for kind in get_args(declared.type) or (declared.type,) if kind is not NoneType]
+    if not isinstance(value, str) or str in kinds or len(kinds) != 1:
+        return value
+    try:
+        return kinds[0](value)
+    except ValueError as error:
+        choices = ", ".join(kinds[0]) if issubclass(kinds[0], StrEnum) else kinds[0].__name__
+        raise OptionError(f"{declared.flag}: got {value!r}, expected {choices}") from error
+
+
+def _require_within(declared: DeclaredOption, value: Any) -> None:
+    within = declared.option.within
+    if within is None:
+        return
+    for number in value if isinstance(value, tuple) else (value,):
+        if number not in (None, AUTO) and number not in within:
+            raise OptionError(f"{declared.flag}: got {number}, expected {within}")

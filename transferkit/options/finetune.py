@@ -1,0 +1,359 @@
+"""Every option of `transferkit finetune`; see `options.py`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from transferkit.classifiers import Classifier
+from transferkit.data.augment import Augment
+from transferkit.errors import OptionError
+from transferkit.models import NO_WEIGHTS, PRETRAINED
+from transferkit.models.freezing import BatchNorm
+from transferkit.models.phases import HEAD_ALONE, UNFREEZE_HELP, Strategy, Unfreeze
+from transferkit.options.declaration import (
+    AUTO,
+    AppliesTo,
+    OnResume,
+    Option,
+    Range,
+    given_flags,
+    option_names,
+    rate_spread_or_auto,
+)
+from transferkit.options.shared import (
+    BACKBONE_HELP,
+    DATA,
+    DATA_HELP,
+    DEFAULT_BACKBONE,
+    MODEL,
+    OUTPUT,
+    STRATEGY,
+    TRAINING,
+    WEIGHTS_HELP,
+    ClassifierOptions,
+)
+from transferkit.training.schedule import Scheduler
+
+
+@dataclass(frozen=True)
+class FinetuneOptions(ClassifierOptions):
+    """Options of `transferkit finetune`."""
+
+    data: Annotated[Path, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+    output: Annotated[
+        Path | None,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            help="Folder of the run.",
+            metavar="RUN",
+            show_default="runs/<data>-<backbone>-<strategy>",
+            on_resume=OnResume.CALL,
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool,
+        Option(
+            panel=OUTPUT,
+            flags=("--overwrite",),
+            help="Replace a run that is there.",
+            on_resume=OnResume.CALL,
+        ),
+    ] = False
+    resume: Annotated[
+        bool,
+        Option(
+            panel=OUTPUT,
+            flags=("--resume",),
+            help="Go on with the run in --output exactly where it stopped, with its options.",
+            on_resume=OnResume.CALL,
+        ),
+    ] = False
+    checkpoint_minutes: Annotated[
+        float,
+        Option(
+            panel=OUTPUT,
+            help="Save the state of training so often within an epoch, and after each.",
+            within=Range(0, open_low=True),
+            metavar="MINUTES",
+            applies_to=AppliesTo.TRAINING,
+            on_resume=OnResume.FREE,
+        ),
+    ] = 10.0
+    dry_run: Annotated[
+        bool,
+        Option(
+            panel=OUTPUT,
+            flags=("--dry-run",),
+            help="Print the plan and stop.",
+            on_resume=OnResume.CALL,
+        ),
+    ] = False
+    find_lr: Annotated[
+        bool,
+        Option(
+            panel=OUTPUT,
+            flags=("--find-lr",),
+            help="Test a range of learning rates, save and show the curve, suggest one and stop.",
+            applies_to=AppliesTo.TRAINING,
+            on_resume=OnResume.CALL,
+        ),
+    ] = False
+    backbone: Annotated[
+        str, Option(panel=MODEL, flags=("-b", "--backbone"), help=BACKBONE_HELP)
+    ] = DEFAULT_BACKBONE
+    weights: Annotated[str, Option(panel=MODEL, help=WEIGHTS_HELP)] = PRETRAINED
+    strategy: Annotated[
+        Strategy,
+        Option(
+            panel=STRATEGY,
+            help="partial trains the head or the last stages, full everything, gradual one stage more "
+            "at a time; features fits a scikit-learn classifier and leaves the backbone as it is.",
+        ),
+    ] = Strategy.PARTIAL
+    unfreeze: Annotated[
+        Unfreeze,
+        Option(
+            panel=STRATEGY,
+            help=UNFREEZE_HELP,
+            parse=Unfreeze,
+            metavar="SPEC",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = HEAD_ALONE
+    freeze_epochs: Annotated[
+        int | None,
+        Option(
+            panel=STRATEGY,
+            help="Epochs that train the head alone at first; 0 for none.",
+            within=Range(0),
+            show_default="1 for full and gradual; 0 for partial and with --weights none",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = None
+    thaw_every: Annotated[
+        int | None,
+        Option(
+            panel=STRATEGY,
+            help="For gradual: epochs until the next stage thaws; 0 thaws all at once.",
+            within=Range(0),
+            show_default="1",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = None
+    bn: Annotated[
+        BatchNorm,
+        Option(
+            panel=STRATEGY,
+            help="BatchNorm of trainable stages: eval keeps the pretrained statistics, train uses and "
+            "updates them with each batch; auto is eval, and train with --weights none.",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = BatchNorm.AUTO
+    augment: Annotated[
+        Augment,
+        Option(
+            panel=DATA,
+            help="How strongly training pictures are varied.",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = Augment.LIGHT
+    views: Annotated[
+        int | None,
+        Option(
+            panel=DATA,
+            help="Views of a training picture that take turns, the plain one first, while layers are "
+            "frozen: each is computed once and cached. 0 draws a new one every epoch.",
+            within=Range(0, 1000),
+            show_default="1 for the head alone, 4 for last stages, else and with strong augmentation 0",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = None
+    learning_rate: Annotated[
+        float | tuple[float, float] | Literal["auto"] | None,
+        Option(
+            panel=TRAINING,
+            flags=("--lr",),
+            help="Learning rate of the head; A:B spreads them from A for the stem to B for the head; "
+            "auto takes what --find-lr suggests.",
+            within=Range(0, open_low=True),
+            parse=rate_spread_or_auto,
+            metavar="X|A:B|auto",
+            show_default="1e-2 for the head alone, else 1e-3",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = None
+    backbone_learning_rate: Annotated[
+        float | None,
+        Option(
+            panel=TRAINING,
+            flags=("--backbone-lr",),
+            help="Learning rate of the last backbone stage.",
+            within=Range(0, open_low=True),
+            show_default="lr / 10; lr with --weights none",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = None
+    layer_decay: Annotated[
+        float | None,
+        Option(
+            panel=TRAINING,
+            help="Factor on the rate per stage towards the stem.",
+            within=Range(0, 1, open_low=True),
+            show_default="what gives the stem 1/16 of the last stage's rate; 1 with --weights none",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = None
+    optimizer: Annotated[
+        str,
+        Option(
+            panel=TRAINING,
+            help="timm's name of one: adamw, sgd, lion and 90 more.",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = "adamw"
+    scheduler: Annotated[
+        Scheduler,
+        Option(
+            panel=TRAINING,
+            help="How the rates fall after the warm-up.",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = Scheduler.COSINE
+    epochs: Annotated[
+        int,
+        Option(
+            panel=TRAINING,
+            help="Passes over the training images.",
+            within=Range(1),
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = 10
+    patience: Annotated[
+        int,
+        Option(
+            panel=TRAINING,
+            help="Stop after so many epochs without a better one; 0 never does.",
+            within=Range(0),
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = 5
+    weight_decay: Annotated[
+        float,
+        Option(
+            panel=TRAINING,
+            help="On weight matrices only.",
+            within=Range(0),
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = 0.01
+    label_smoothing: Annotated[
+        float,
+        Option(
+            panel=TRAINING,
+            help="Of the training loss.",
+            within=Range(0, 1, open_high=True),
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_strategy()
+        self._check_phases()
+        self._check_rates()
+        if self.find_lr and self.dry_run:
+            raise OptionError("--find-lr trains for a while, --dry-run does not; choose one")
+        if self.resume and (given := given_flags(self, ("overwrite", "dry_run", "find_lr"))):
+            raise OptionError(f"{given[0]} begins a run, --resume goes on with one; choose one")
+        if self.val and self.split:
+            raise OptionError("--split says what is for validation; leave out --val")
+
+    def _check_strategy(self) -> None:
+        """Refuse what would do nothing: training options for features, and the other way round."""
+        if self.strategy is Strategy.FEATURES:
+            if given := given_flags(self, option_names(self, applies_to=AppliesTo.TRAINING)):
+                raise OptionError(
+                    f"{given[0]}: --strategy features trains no network; leave the option out, or "
+                    "choose another strategy"
+                )
+            if self.classifier is None:
+                object.__setattr__(self, "classifier", Classifier.SVM)
+        elif given := given_flags(self, option_names(self, applies_to=AppliesTo.FEATURES)):
+            raise OptionError(f"{given[0]} is for --strategy features, not for {self.strategy}")
+
+    def _check_phases(self) -> None:
+        partial = self.strategy is Strategy.PARTIAL
+        if not partial and self.unfreeze != HEAD_ALONE:
+            raise OptionError(
+                f"--unfreeze {self.unfreeze} is for --strategy partial; {self.strategy} trains "
+                "every stage"
+            )
+        if self.thaw_every is not None and self.strategy is not Strategy.GRADUAL:
+            raise OptionError(f"--thaw-every is for --strategy gradual, not for {self.strategy}")
+        if self.trains_head_alone:
+            of_the_backbone = {
+                "--freeze-epochs": bool(self.freeze_epochs),
+                "--bn": self.bn is not BatchNorm.AUTO,
+                "--backbone-lr": self.backbone_learning_rate is not None,
+                "--layer-decay": self.layer_decay is not None,
+                "--lr A:B": isinstance(self.learning_rate, tuple),
+            }
+            if given := [flag for flag, is_given in of_the_backbone.items() if is_given]:
+                raise OptionError(
+                    f"{given[0]}: --unfreeze head leaves the backbone as it is; leave the option "
+                    "out, or train more with --unfreeze or --strategy"
+                )
+        if self.freeze_epochs and self.freeze_epochs >= self.epochs:
+            raise OptionError(
+                f"--freeze-epochs: got {self.freeze_epochs} of {self.epochs} epochs, which leaves "
+                "none for more than the head; expected less than --epochs"
+            )
+
+    def _check_rates(self) -> None:
+        rate = self.learning_rate
+        if isinstance(rate, tuple):
+            if len(rate) != 2 or rate[0] > rate[1]:
+                raise OptionError(
+                    f"--lr: got {':'.join(f'{r:g}' for r in rate)}, expected the stem's rate and "
+                    "then the head's, which is not the smaller one"
+                )
+            if self.backbone_learning_rate is not None or self.layer_decay is not None:
+                raise OptionError(
+                    "--lr A:B gives every stage its rate; leave out --backbone-lr and --layer-decay"
+                )
+        ratios_given = isinstance(rate, tuple) or self.backbone_learning_rate is not None
+        if self.tests_rates and ratios_given:
+            raise OptionError(
+                "a range test scales all rates together, the backbone's by default a tenth of the "
+                "head's; leave out --backbone-lr and --lr A:B"
+            )
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the backbone's weights are random, so that there is nothing to spare."""
+        return self.weights == NO_WEIGHTS
+
+    @property
+    def trains_head_alone(self) -> bool:
+        """Whether nothing but the new head is trained, in any epoch."""
+        return self.strategy is Strategy.PARTIAL and self.unfreeze == HEAD_ALONE
+
+    @property
+    def tests_rates(self) -> bool:
+        """Whether learning rates are tested before training."""
+        return self.find_lr or self.learning_rate == AUTO
+
+    @property
+    def epochs_per_thaw(self) -> int:
+        """How many epochs a gradual run gives each stage before the next one thaws."""
+        return 1 if self.thaw_every is None else self.thaw_every
+
+    @property
+    def head_epochs(self) -> int:
+        """How many epochs train the head alone at first."""
+        if self.freeze_epochs is not None:
+            return self.freeze_epochs
+        # A random head would distort pretrained stages that are trained with it from the start.
+        spares_backbone = self.strategy.trains_every_stage and not self.from_scratch
+        return 1 if spares_backbone and self.epochs > 1 else 0

@@ -1,0 +1,86 @@
+"""Options as a run or a comparison records them, and as they are read back to resume it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar
+
+from transferkit.errors import OptionError, OutputError
+from transferkit.options.declaration import (
+    OnResume,
+    Options,
+    declared_options,
+    given_flags,
+    option_names,
+)
+
+_O = TypeVar("_O", bound=Options)
+
+_JSON = (str, int, float, bool, tuple, list, dict, NoneType)
+
+GIVEN = "given"
+"""Key for the options as they were given; everything beside it is resolved."""
+
+
+def given_options(options: Options) -> dict[str, Any]:
+    """The options that differ from their default, as JSON values; those of the call left out."""
+    of_the_call = option_names(options, on_resume=OnResume.CALL)
+    given = {
+        entry.name: getattr(options, entry.name)
+        for entry in fields(options)
+        if entry.name not in of_the_call and getattr(options, entry.name) != entry.default
+    }
+    return json_values(given)
+
+
+def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same values; what JSON does not know, such as a path, becomes text."""
+    return {k: v if isinstance(v, _JSON) else str(v) for k, v in values.items()}
+
+
+def read_recorded(path: Path, kind: type[Options]) -> dict[str, Any]:
+    """The content of an options file, with options of `kind` under `GIVEN`.
+
+    Raises:
+        OutputError: When it is damaged, or holds options that `kind` does not have.
+    """
+    try:
+        recorded = dict(json.loads(path.read_text("utf-8")))
+        known = set(option_names(kind)) - set(option_names(kind, on_resume=OnResume.CALL))
+        if unknown := set(dict(recorded[GIVEN])) - known:
+            raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")
+        return recorded
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{path}: is damaged, or of another version of transferkit ({error}); begin anew with "
+            "--overwrite"
+        ) from error
+
+
+def resumed(options: _O, given: Mapping[str, Any], folder: Path) -> _O:
+    """The options that a folder's run began with; those that may change are as they are now.
+
+    Args:
+        options: As given for the call that resumes.
+        given: As they were given for the call that began.
+        folder: Where that is recorded, for messages.
+
+    Raises:
+        OptionError: When an option is given now that the run did not begin with.
+    """
+    changeable = (
+        *option_names(options, on_resume=OnResume.FREE),
+        *option_names(options, on_resume=OnResume.CALL),
+    )
+    now = {name: getattr(options, name) for name in changeable}
+    began = type(options)(**{**given, **now})
+    for declared in declared_options(options):
+        mine, its = getattr(options, declared.name), getattr(began, declared.name)
+        if given_flags(options, (declared.name,)) and mine != its:
+            raise OptionError(
+                f"{declared.flag}: got {mine}, and the run in {folder} began with {its}; leave the "
+                "option out to go on as it began, or begin anew with --overwrite"
+            )
+    return began

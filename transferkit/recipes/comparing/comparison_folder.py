@@ -1,0 +1,93 @@
+"""The folder of a comparison: what it holds, and how a comparison is resumed from it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transferkit.data.dataset import Dataset
+from transferkit.data.split_file import write_split
+from transferkit.errors import DataError, OutputError
+from transferkit.files import write_json
+from transferkit.options.compare import CompareOptions
+from transferkit.options.recorded import GIVEN, given_options, read_recorded, resumed
+from transferkit.run.folder import SPLIT, Contents
+from transferkit.run.record import package_versions
+
+OPTIONS, RUNS, TABLE, FIGURES, PAGE = (
+    "compare-options.json", "runs", "compare.csv", "compare.json", "compare.html",
+)  # fmt: skip
+
+COMPARISON = Contents(OPTIONS, (OPTIONS, SPLIT, RUNS, TABLE, FIGURES, PAGE))
+
+
+def write_beginning(folder: Path, options: CompareOptions, dataset: Dataset) -> None:
+    """Write what the comparison begins with: its options, and the split that all runs replay.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    write_json(
+        folder / OPTIONS,
+        {
+            "data": str(options.data),
+            GIVEN: given_options(options),
+            "versions": package_versions(),
+            "data_sha256": dataset.digest(),
+        },
+    )
+    write_split(folder, dataset)
+
+
+def resumed_comparison(options: CompareOptions) -> CompareOptions:
+    """Return the options of the comparison that `options` resume.
+
+    More `--seeds` may be asked for than it began with.
+
+    Raises:
+        OutputError: When there is no such comparison.
+        OptionError: When an option is given that it did not begin with.
+    """
+    folder = options.output
+    assert folder is not None
+    given = dict(_recorded(folder)[GIVEN])
+    if options.seeds != CompareOptions.seeds:
+        given["seeds"] = options.seeds
+    return resumed(options, given, folder)
+
+
+def require_same_data(folder: Path, dataset: Dataset) -> None:
+    """Check that a comparison that is gone on with has its images.
+
+    Raises:
+        DataError: When there are others now.
+        OutputError: When its options cannot be read.
+    """
+    if _recorded(folder)["data_sha256"] != dataset.digest():
+        raise DataError(
+            f"{dataset.index.root}: the images are others than when the comparison in {folder} "
+            "began; put them back, or begin anew with --overwrite"
+        )
+
+
+def failed_before(folder: Path) -> set[str]:
+    """The names of the runs that failed when the comparison was last carried out."""
+    try:
+        told = json.loads((folder / FIGURES).read_text("utf-8"))
+        return {run["run"] for run in told["runs"] if run["state"] == "failed"}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()  # it was stopped before it had a table
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    path = folder / OPTIONS
+    if not (path.is_file() and (folder / SPLIT).is_file()):
+        raise OutputError(
+            f"{folder}: nothing to resume, it has no {OPTIONS} and {SPLIT}; name the --output of a "
+            "comparison that was stopped, or leave out --resume to begin one"
+        )
+    recorded = read_recorded(path, CompareOptions)
+    if "data_sha256" not in recorded:
+        raise OutputError(
+            f"{path}: is damaged, it has no digest of the data; start over with --overwrite"
+        )
+    return recorded

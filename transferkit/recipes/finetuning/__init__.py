@@ -1,0 +1,1 @@
+"""The steps of a fine-tuning run; `recipes/finetune.py` puts them together."""

@@ -1,0 +1,85 @@
+"""Choose where rows and pixels that are read more than once are kept: on disk, in memory or not."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from transferkit.devices import Cache, memory_budget
+from transferkit.errors import OptionError
+from transferkit.row_cache import cache_folder
+
+
+@dataclass(frozen=True)
+class CacheChoice:
+    """Where the output of frozen layers is kept.
+
+    Attributes:
+        place: Memory or disk; off where it is computed in every epoch.
+        size: Bytes of all rows.
+        why_not: Why nothing is cached, for the plan; empty where something is.
+    """
+
+    place: Cache
+    size: int = 0
+    why_not: str = ""
+
+
+def choose_cache(wanted: Cache, size: int, *, limit: int, what: str) -> CacheChoice:
+    """Choose where `size` bytes of rows are kept.
+
+    Args:
+        wanted: As `--cache` says; `auto` prefers disk, then memory.
+        size: Bytes of all rows.
+        limit: Bytes that the cache may take on disk.
+        what: What needs the rows, for messages.
+
+    Raises:
+        OptionError: When memory or disk is wanted and has no room.
+    """
+    if wanted is Cache.OFF:
+        return CacheChoice(Cache.OFF, why_not="--cache off")
+    room = {Cache.DISK: min(limit, _free_disk() // 2), Cache.MEMORY: memory_budget()}
+    if wanted is not Cache.AUTO:
+        if size > room[wanted]:
+            raise OptionError(
+                f"--cache {wanted}: {what} needs {describe_size(size)}, and there is room for "
+                f"{describe_size(room[wanted])}; use fewer --views, a higher --cache-limit, or auto"
+            )
+        return CacheChoice(wanted, size)
+    place = next((place for place in room if size <= room[place]), None)
+    if place is None:
+        return CacheChoice(Cache.OFF, why_not=f"it would take {describe_size(size)}")
+    return CacheChoice(place, size)
+
+
+def choose_pixel_cache(wanted: Cache, size: int, *, epochs: int) -> Cache:
+    """Choose where decoded pixels are kept.
+
+    Args:
+        wanted: As `--cache` says; `auto` is memory where they fit, else disk.
+        size: Bytes of all pixels.
+        epochs: How many epochs decode images; pixels that are read once are not kept.
+    """
+    if wanted is Cache.OFF or epochs < 2:
+        return Cache.OFF
+    if wanted is Cache.AUTO:
+        return Cache.MEMORY if size <= memory_budget() else Cache.DISK
+    return wanted
+
+
+def _free_disk() -> int:
+    folder: Path = cache_folder()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
+
+
+def describe_size(size: int) -> str:
+    """Write a number of bytes for people: 1.2 MB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size / 1e3:.1f} kB"

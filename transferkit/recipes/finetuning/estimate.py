@@ -1,0 +1,146 @@
+"""How long a run is going to take, and other strategies beside it, from a few timed batches."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from transferkit.data.dataset import Dataset
+from transferkit.data.loader import iterate_batches
+from transferkit.data.transforms import eval_transform
+from transferkit.devices import Cache, autocast
+from transferkit.inference import ComputeSettings, fast_module
+from transferkit.memory import is_out_of_memory
+from transferkit.models.freezing import freeze
+from transferkit.models.network import Network
+from transferkit.models.phases import EVERYTHING, HEAD_ALONE, Phase, last_stages
+from transferkit.models.splitting import Split, split
+from transferkit.recipes.finetuning.caches import CacheChoice
+from transferkit.recipes.finetuning.run import TrainingRun
+from transferkit.recipes.finetuning.settings import PhaseSettings
+
+_IMAGES = 8
+_SLOW = 0.5
+"""Seconds for one image from which on one is enough to go by."""
+_SOON = 20.0
+"""Seconds below which a run is over before anyone would choose another strategy."""
+
+_OTHERS = {"head": HEAD_ALONE, "last:1": last_stages(1), "full": EVERYTHING}
+
+
+def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
+    """Return (what, seconds) of this run first, then of other strategies where it is not short.
+
+    Rows that earlier runs have cached are not deducted. The network is left frozen in some way and
+    in eval mode; no random generator is drawn from.
+    """
+    pace = _Pace(run.dataset, run.network, run.compute)
+    images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
+    check = sum(images) * pace.decode  # every image is decoded once to see whether it can be
+    own = check + sum(_phase_seconds(pace, entry, images) for entry in run.settings.phases)
+    estimates = [("this run", own)]
+    if own > _SOON or run.options.dry_run:
+        epochs = range(1, run.options.epochs + 1)
+        for name, unfreeze in _OTHERS.items():
+            entry = _cached_phase(run.network, Phase.of(run.network, unfreeze, epochs))
+            estimates.append((name, check + _phase_seconds(pace, entry, images)))
+    return tuple(estimates)
+
+
+def _cached_phase(network: Network, phase: Phase) -> PhaseSettings:
+    """Return a phase that reads one view of its images, from a cache where layers are frozen."""
+    cut = split(network, phase.parameters) if phase.freezes_anything else None
+    place = Cache.MEMORY if phase.freezes_anything else Cache.OFF
+    return PhaseSettings(phase, 1, cut, CacheChoice(place))
+
+
+def _phase_seconds(pace: "_Pace", entry: PhaseSettings, images: tuple[int, int]) -> float:
+    phase, (train, val) = entry.phase, images
+    epochs, step = len(phase.epochs), pace.step(phase, entry.split)
+    trained = epochs * (train + val / 3) * step  # validation is a forward pass, a third of a step
+    if not phase.freezes_anything:
+        return trained + (train + val) * pace.decode
+    read = pace.decode + pace.forward
+    if entry.cache.place is Cache.OFF:
+        return trained + epochs * (train + val) * read
+    passes = min(entry.views, epochs) if entry.views else epochs
+    return trained + (passes * train + val) * read
+
+
+class _Pace:
+    """Seconds per image on this machine, measured when first asked for."""
+
+    def __init__(self, dataset: Dataset, network: Network, compute: ComputeSettings) -> None:
+        self._network, self._compute = network, compute
+        files = [dataset.index.files[i] for i in dataset.rows("train")[:_IMAGES]]
+        transform = eval_transform(network.preprocessing)
+        started = time.perf_counter()
+        batches = iterate_batches(
+            files,
+            transform,
+            batch_size=_IMAGES,
+            workers=compute.workers,
+            allow_truncated=compute.allow_truncated,
+        )
+        for _ in batches:
+            pass
+        self.decode = (time.perf_counter() - started) / len(files)
+        module, dtype = fast_module(network.module, network.blank_image(), compute)
+
+        @torch.no_grad()
+        def forward(images: Tensor) -> None:
+            with compute.autocast_for(dtype):
+                module(images.to(dtype))
+
+        self.forward = self._timed(forward, self._images())
+        self._steps: dict[frozenset[str], float] = {}
+
+    def step(self, phase: Phase, cut: Split | None) -> float:
+        """Return the seconds of a forward and backward pass through what a phase trains."""
+        if phase.parameters not in self._steps:
+            self._steps[phase.parameters] = self._measured_step(phase, cut)
+        return self._steps[phase.parameters]
+
+    def _measured_step(self, phase: Phase, cut: Split | None) -> float:
+        network = self._network
+        freeze(network.module, phase.parameters)
+        network.module.eval()  # in train mode dropout would draw from the run's generators
+        module, inputs = network.module, self._images()
+        if cut:
+            module = cut.suffix
+            with torch.no_grad():
+                inputs = self._compute.micro_batches.compute(cut.prefix, inputs)
+
+        def step(given: Tensor) -> None:
+            with autocast(self._compute.device, self._compute.precision):
+                logits = module(given)
+            logits.float().logsumexp(dim=1).sum().backward()
+
+        seconds = self._timed(step, inputs)
+        for parameter in network.module.parameters():
+            parameter.grad = None
+        return seconds
+
+    def _images(self) -> Tensor:
+        size = self._network.preprocessing.input_size
+        images = torch.zeros(_IMAGES, *size, device=self._compute.device)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _timed(self, run: Callable[[Tensor], None], given: Tensor) -> float:
+        """Return the seconds per image."""
+        # Each size twice: the first call of it also warms up, which may take seconds.
+        for number, count in enumerate((1, 1, len(given), len(given))):
+            started = time.perf_counter()
+            try:
+                run(given[:count])
+            except RuntimeError as error:
+                if count > 1 and is_out_of_memory(error):
+                    break  # one image then has to do
+                raise
+            if self._compute.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds = (time.perf_counter() - started) / count
+            if number and seconds > _SLOW:
+                break
+        return seconds

@@ -1,0 +1,253 @@
+"""The strategy `features`: fit a scikit-learn classifier on features of a frozen backbone."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transferkit.bundle import FeatureHead
+from transferkit.classifiers import Classifier
+from transferkit.classifiers.fitting import (
+    Fitted,
+    fit_classifier,
+    grid_size,
+    require_enough,
+    require_weights_possible,
+)
+from transferkit.data.dataset import Dataset
+from transferkit.data.views import PLAIN
+from transferkit.errors import OptionError
+from transferkit.frozen import FrozenRows, frozen_features, plain_views
+from transferkit.intervals import wilson_interval
+from transferkit.metrics import majority_baseline, summarize
+from transferkit.models.network import Network
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.outputs import leave_report, write_inputs, write_model
+from transferkit.recipes.finetuning.plan import describe_copies, describe_weights
+from transferkit.recipes.finetuning.read_dataset import require_all_readable
+from transferkit.recipes.finetuning.resolution import resolve_features
+from transferkit.recipes.finetuning.resuming import require_same_beginning
+from transferkit.recipes.finetuning.run import FeaturesRun, FinetuneResult
+from transferkit.recipes.finetuning.settings import FeatureSettings
+from transferkit.recipes.shared.backbone import create_extractor
+from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.reporting import Plan, Reporter, StageRow
+from transferkit.run.folder import claimed
+from transferkit.run.record import write_plan
+from transferkit.run.stopwatch import FROZEN, TRAINING
+from transferkit.training.loss import ClassWeights
+from transferkit.training.proof import digests, require_unchanged
+
+
+def prepare_features(
+    options: FinetuneOptions, dataset: Dataset, reporter: Reporter
+) -> tuple[Network, FeatureSettings]:
+    """Build the extractor, and resolve what the options leave open.
+
+    Raises:
+        DataError: When a class has too few images for cross-validation.
+        OptionError: When the classifier cannot weight classes, or features are no vectors.
+        UnknownNameError: When there is no such backbone or layer.
+        WeightsError: When the backbone's weights cannot be had or do not fit.
+    """
+    is_balanced = options.class_weights is ClassWeights.BALANCED
+    require_weights_possible(_classifier(options), balanced=is_balanced)
+    require_enough(dataset.index.labels[dataset.rows("train")], _copies(dataset))
+    extractor = create_extractor(options, backbone=options.backbone, weights=options.weights)
+    if len(extractor.shape) > 1:
+        raise OptionError("--pool none gives maps, and a classifier takes vectors; use flatten")
+    compute = resolve_compute(options, extractor.network, reporter)
+    return extractor.network, resolve_features(options, dataset, extractor, compute)
+
+
+def fit_on_features(run: FeaturesRun) -> FinetuneResult:
+    """Fit a classifier as the run's settings say; raises what `finetune` raises."""
+    plan = create_features_plan(run)
+    if run.folder is None:
+        return FinetuneResult(None, plan, {})
+    run.reporter.plan(plan)
+    with claimed(run.folder, run.options):
+        if run.options.resume:
+            require_same_beginning(run.folder, run.network, run.reporter)
+        else:
+            write_inputs(run)
+        write_plan(run.folder, plan)
+        train, val = _compute_features(run)
+        fitted = _fit(run, train)
+        extractor = run.settings.extractor
+        head = FeatureHead(fitted.estimator, extractor.layers, extractor.pool)
+        probabilities = head.predict_proba(val, _class_count(run)).astype(np.float32)
+        metrics = _metrics(run, head, fitted, train, probabilities)
+        trained = {"classifier": run.options.classifier}
+        bundle = write_model(run, metrics, probabilities=probabilities, trained=trained, head=head)
+        leave_report(run, bundle, metrics)
+    return FinetuneResult(run.folder, plan, metrics, (), run.dataset.paths("val"), probabilities)
+
+
+def create_features_plan(run: FeaturesRun) -> Plan:
+    """Return everything that is decided before the first image is computed."""
+    options, dataset, network = run.options, run.dataset, run.network
+    extractor = run.settings.extractor
+    (width,) = extractor.shape
+    kind = _classifier(options)
+    settings = grid_size(kind, len(dataset.rows("train")), width)
+    layers = ", ".join(extractor.layers)
+    return Plan(
+        settings=(
+            ("data", str(options.data)),
+            ("backbone", network.name),
+            ("weights", describe_weights(options)),
+            ("strategy", "features: the backbone stays as it is"),
+            ("pictures", network.preprocessing.describe()),
+            ("features", f"{width} of {layers}, pooled by {extractor.pool}"),
+            ("classifier", f"{kind}, the best of {settings} settings by cross-validation"),
+            ("training", f"class weights {options.class_weights}, seed {options.seed}"),
+            *describe_copies(dataset),
+        ),
+        classes=dataset.counts(),
+        left_out=dataset.index.left_out,
+        stages=_frozen_stages(network),
+        phases=(),
+    )
+
+
+def _frozen_stages(network: Network) -> tuple[StageRow, ...]:
+    sizes = {name: p.numel() for name, p in network.module.named_parameters()}
+    return tuple(
+        StageRow(
+            name=stage.name,
+            modules=stage.modules,
+            parameters=sum(sizes[name] for name in stage.parameters),
+            trainable=0,
+            learning_rate=None,
+            first_epoch=None,
+        )
+        for stage in network.stages
+        if stage.parameters
+    )
+
+
+def _compute_features(run: FeaturesRun) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (N, D) features of the training and of the validation images.
+
+    Raises:
+        DataError: When an image can no longer be read.
+        TransferKitError: When a tensor of the backbone changed.
+    """
+    dataset, module = run.dataset, run.network.module
+    rows = FrozenRows(
+        frozen_features(run.settings.extractor, run.compute),
+        plain_views(dataset, run.network, run.compute),
+        cache=run.settings.cache.place,
+        limit=run.settings.cache_limit,
+        check=lambda failures: require_all_readable(dataset, failures),
+        reporter=run.reporter,
+        micro_batches=run.compute.micro_batches,
+    )
+    before = digests(module, list(module.state_dict()))
+    parts = [dataset.rows("train"), dataset.rows("val")]
+    with run.stopwatch.part(FROZEN):
+        rows.complete(PLAIN, np.concatenate(parts))
+        train, val = (
+            torch.cat([values.cpu() for _, values in rows.numbered(PLAIN, part)]).numpy()
+            for part in parts
+        )
+    require_unchanged(before, digests(module, list(module.state_dict())))
+    return train, val
+
+
+def _fit(run: FeaturesRun, features: NDArray[np.float32]) -> Fitted:
+    """Choose the classifier's settings by cross-validation, and fit it on all training images."""
+    dataset, kind = run.dataset, _classifier(run.options)
+    labels = dataset.index.labels[dataset.rows("train")]
+    with (
+        run.stopwatch.part(TRAINING),
+        run.reporter.progress(f"cross-validating {kind}", len(labels)) as progress,
+    ):
+        fitted = fit_classifier(
+            kind,
+            features,
+            labels,
+            seed=run.options.seed,
+            balanced=run.options.class_weights is ClassWeights.BALANCED,
+            groups=_copies(dataset),
+            report=progress.advance,
+        )
+    run.reporter.notice(_describe_fit(kind, fitted))
+    return fitted
+
+
+def _metrics(
+    run: FeaturesRun,
+    head: FeatureHead,
+    fitted: Fitted,
+    train: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
+) -> dict[str, Any]:
+    """Return the content of metrics.json.
+
+    Args:
+        run: The run.
+        head: The fitted classifier and its layers.
+        fitted: How it was fitted.
+        train: (N, D) features of the training images.
+        probabilities: (M, C) of the validation images.
+    """
+    dataset, module = run.dataset, run.network.module
+    labels = dataset.index.labels
+    train_labels, val_labels = labels[dataset.rows("train")], labels[dataset.rows("val")]
+    correct = head.predict_proba(train, _class_count(run)).argmax(axis=1) == train_labels
+    return {
+        "val": summarize(val_labels, probabilities, dataset.index.class_names),
+        "train": {"accuracy": float(correct.mean()), "n": len(train_labels)},
+        "classifier": {
+            "kind": _classifier(run.options),
+            "settings": dict(fitted.settings),
+            "features": run.settings.extractor.shape[0],
+            "cross_validation": _cross_validation(fitted),
+        },
+        "majority_baseline": majority_baseline(val_labels, train_labels),
+        "images_per_second": (len(train_labels) + len(val_labels)) / run.stopwatch.seconds(FROZEN),
+        "trainable_parameters": 0,
+        "total_parameters": sum(p.numel() for p in module.parameters()),
+        "frozen": {"tensors": len(module.state_dict()), "unchanged": True},
+    }
+
+
+def _classifier(options: FinetuneOptions) -> Classifier:
+    assert options.classifier is not None  # the options fill it in for this strategy
+    return options.classifier
+
+
+def _class_count(run: FeaturesRun) -> int:
+    return len(run.dataset.index.class_names)
+
+
+def _copies(dataset: Dataset) -> NDArray[np.int64] | None:
+    """The same number for training images that are copies of one picture; None where none are."""
+    copies = dataset.copies[dataset.rows("train")]
+    return copies if len(np.unique(copies)) < len(copies) else None
+
+
+def _cross_validation(fitted: Fitted) -> dict[str, Any]:
+    return {
+        "accuracy": fitted.correct / fitted.searched,
+        "accuracy_interval": wilson_interval(fitted.correct, fitted.searched),
+        "n": fitted.searched,
+        "folds": fitted.folds,
+        "tried": [{**settings, "accuracy": accuracy} for settings, accuracy in fitted.tried],
+    }
+
+
+def _describe_fit(kind: Classifier, fitted: Fitted) -> str:
+    interval = wilson_interval(fitted.correct, fitted.searched)
+    settings = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in fitted.settings.items()
+    )
+    return (
+        f"{kind} with {settings}, the best of {len(fitted.tried)} settings: "
+        f"{fitted.folds}-fold accuracy {fitted.correct / fitted.searched:.3f} "
+        f"({interval['low']:.3f} to {interval['high']:.3f}) of {fitted.searched} training images"
+    )

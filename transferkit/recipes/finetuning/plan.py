@@ -1,0 +1,174 @@
+"""What a run is going to do, in words and numbers, before the first training step."""
+
+from collections.abc import Sequence
+
+from transferkit.data.augment import Augment
+from transferkit.data.dataset import Dataset
+from transferkit.devices import Cache
+from transferkit.errors import name_some
+from transferkit.models import EDGES8, PRETRAINED
+from transferkit.models.freezing import BatchNorm
+from transferkit.models.origin import embedded_folders
+from transferkit.models.phases import Strategy
+from transferkit.models.stages import HEAD, Stage
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.caches import describe_size
+from transferkit.recipes.finetuning.run import TrainingRun
+from transferkit.recipes.finetuning.settings import (
+    PhaseSettings,
+    TrainingSettings,
+    keeps_statistics,
+)
+from transferkit.reporting import PhaseRow, Plan, StageRow
+
+_WHERE = {Cache.MEMORY: "in memory", Cache.DISK: "on disk"}
+
+_BATCH_NORM = {
+    BatchNorm.TRAIN: "train: trainable stages use and update the statistics of each batch",
+    BatchNorm.EVAL: "eval: the pretrained statistics stay, in trainable stages too",
+}
+
+
+def create_plan(run: TrainingRun, seconds: tuple[tuple[str, float], ...]) -> Plan:
+    """Return everything that is decided before the first training step.
+
+    Args:
+        run: The run.
+        seconds: What it may take, see `estimate_seconds`.
+    """
+    dataset, network, settings = run.dataset, run.network, run.settings
+    phases = [entry.phase for entry in settings.phases]
+    sizes = {name: p.numel() for name, p in network.module.named_parameters()}
+
+    def size(stage: Stage) -> int:
+        return sum(sizes[name] for name in stage.parameters)
+
+    trainable = {stage.name: size(stage) for stage in phases[-1].trainable}
+    begins = {stage.name: p.epochs.start for p in reversed(phases) for stage in p.trainable}
+    stages = tuple(
+        StageRow(
+            name=stage.name,
+            modules=stage.modules,
+            parameters=size(stage),
+            trainable=trainable.get(stage.name, 0),
+            learning_rate=settings.learning_rates[stage.name] if stage.name in trainable else None,
+            first_epoch=begins.get(stage.name),
+        )
+        for stage in network.stages
+    )
+    rows = tuple(
+        PhaseRow(p.name, (p.epochs.start, p.epochs.stop - 1), sum(map(size, p.trainable)))
+        for p in phases
+    )
+    return Plan(_settings(run), dataset.counts(), dataset.index.left_out, stages, rows, seconds)
+
+
+def describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
+    """How many pictures are there more than once, for the plan; nothing where none are."""
+    copied = dataset.copied()
+    if not copied:
+        return ()
+    more = sum(len(paths) - 1 for paths in copied)
+    told = f"{more} of {len(dataset.index)} images are copies of others, none across the split"
+    if dataset.leaked():
+        told = f"{more} of {len(dataset.index)} images are copies of others"
+    if twice := dataset.labelled_twice():
+        pictures = "1 picture stands" if len(twice) == 1 else f"{len(twice)} pictures stand"
+        told += (
+            f"; {pictures} under more than one label, likely label errors: "
+            f"{name_some([name_some(paths, 4, ' = ') for paths in twice])}"
+        )
+    return (("copies", told),)
+
+
+def describe_weights(options: FinetuneOptions) -> str:
+    """What the backbone begins with, in a line."""
+    if options.backbone == EDGES8:
+        return "made by formula"
+    if options.weights == PRETRAINED and options.backbone in embedded_folders():
+        return "pretrained on pictures made by formula, not on ImageNet"
+    if not options.from_scratch:
+        return options.weights
+    match options.strategy:
+        case Strategy.FEATURES:
+            return "none: random weights, whose features are those of chance"
+        case Strategy.PARTIAL:
+            frozen = "; the frozen part stays random, --strategy full trains it"
+        case _:
+            frozen = ""
+    return f"none: random weights, this trains from scratch and transfers nothing{frozen}"
+
+
+def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
+    """Return what was chosen, as (name, value) pairs."""
+    options, network, settings = run.options, run.network, run.settings
+    training = (
+        f"{options.epochs} epochs, batches of {options.batch_size}, patience {options.patience}, "
+        f"seed {options.seed}"
+    )
+    chosen = [
+        ("data", str(options.data)),
+        ("backbone", network.name),
+        ("weights", describe_weights(options)),
+        ("strategy", _strategy(options, settings)),
+        ("pictures", network.preprocessing.describe()),
+        ("training", training),
+        ("optimizer", f"{options.optimizer}, {_schedule(options, settings)}"),
+        ("augmentation", _augmentation(options.augment, settings.views)),
+        ("cache", _cached(settings.phases)),
+    ]
+    if keeps_statistics(network, settings.last_phase.trainable):
+        chosen.append(("batchnorm", _BATCH_NORM[settings.batch_norm]))
+    return (*chosen, *describe_copies(run.dataset))
+
+
+def _augmentation(augment: Augment, views: int) -> str:
+    if augment is Augment.NONE:
+        return "none"
+    match views:
+        case 0:
+            return f"{augment}, a new view of each picture every epoch"
+        case 1:
+            return (
+                "none while layers are frozen: one plain view of each picture (--views 4 takes "
+                f"turns of four, --views 0 draws new ones; both {augment})"
+            )
+        case _:
+            return f"{augment}, {views} views of each picture take turns"
+
+
+def _cached(phases: Sequence[PhaseSettings]) -> str:
+    """Say what is computed once, or why nothing is; once for phases that are alike."""
+    phases_of: dict[str, list[str]] = {}
+    for entry in phases:
+        what = entry.cache.why_not or (
+            f"frozen layers computed once, {describe_size(entry.cache.size)} "
+            f"{_WHERE[entry.cache.place]}"
+        )
+        phases_of.setdefault(what, []).append(entry.phase.name)
+    if len(phases_of) == 1:
+        return next(iter(phases_of))
+    return "; ".join(f"{', '.join(names)}: {what}" for what, names in phases_of.items())
+
+
+def _strategy(options: FinetuneOptions, settings: TrainingSettings) -> str:
+    last = settings.last_phase
+    text = f"{options.strategy} ({last.name if last.freezes_anything else 'everything'})"
+    if settings.head_epochs:
+        epochs = "epoch" if settings.head_epochs == 1 else f"{settings.head_epochs} epochs"
+        text += (
+            f", the first {epochs} for the head alone, since a random head would distort what is "
+            "pretrained (--freeze-epochs 0 does without)"
+        )
+    if options.strategy.trains_every_stage and last.freezes_anything:
+        text += f"; {options.epochs} epochs do not reach the stem"
+    return text
+
+
+def _schedule(options: FinetuneOptions, settings: TrainingSettings) -> str:
+    if settings.rates_are_provisional:
+        return (
+            f"{options.scheduler} schedule, --lr auto: the rates below are scaled from the head's "
+            f"{settings.learning_rates[HEAD]:.1e} to what the range test suggests"
+        )
+    return f"{options.scheduler} schedule, weight decay {options.weight_decay:g}"

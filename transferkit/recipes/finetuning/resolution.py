@@ -1,0 +1,223 @@
+"""Resolve what the options leave open, for one dataset, network and machine."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import TypedDict
+
+import torch
+
+from transferkit.data.augment import Augment
+from transferkit.data.dataset import Dataset
+from transferkit.devices import Cache, Precision
+from transferkit.errors import OptionError
+from transferkit.inference import ComputeSettings
+from transferkit.models.feature_extractor import FeatureExtractor
+from transferkit.models.freezing import BatchNorm, freeze, train_mode
+from transferkit.models.network import Network
+from transferkit.models.phases import Phase, plan_phases
+from transferkit.models.splitting import split
+from transferkit.options.declaration import AUTO
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.caches import (
+    CacheChoice,
+    choose_cache,
+    choose_pixel_cache,
+)
+from transferkit.recipes.finetuning.settings import (
+    FeatureSettings,
+    PhaseSettings,
+    TrainingSettings,
+    keeps_statistics,
+    rates_of_stages,
+)
+from transferkit.training.rates import BACKBONE_SHARE, default_layer_decay, spread_rates
+
+_VIEWS_OF_HEAD, _VIEWS_OF_STAGES = 1, 4
+"""Measured on cat breeds: a head alone gains nothing from more views, trained stages do."""
+
+RATE, RATE_OF_HEAD_ALONE = 1e-3, 1e-2
+"""Default rates of the head. Measured: a head that is trained alone bears ten times as much."""
+
+
+def resolve_training(
+    options: FinetuneOptions, dataset: Dataset, network: Network, compute: ComputeSettings
+) -> TrainingSettings:
+    """Resolve everything that the options leave open. Leaves the network as the last phase has it.
+
+    Args:
+        options: As given.
+        dataset: What is trained on.
+        network: On its device.
+        compute: Device, precision, batch size and threads.
+
+    Raises:
+        OptionError: When `--unfreeze` matches nothing in this network, the batches are too small
+            for what is trained, or `--cache memory` or `disk` has no room.
+    """
+    phases = plan_phases(
+        network,
+        strategy=options.strategy,
+        unfreeze=options.unfreeze,
+        epochs=options.epochs,
+        freeze_epochs=options.head_epochs,
+        thaw_every=options.epochs_per_thaw,
+    )
+    settings = TrainingSettings(
+        compute=compute,
+        cache_limit=_cache_limit(options),
+        phases=(),
+        **_rates(options, [stage.name for stage in network.stages]),
+        rates_are_provisional=options.learning_rate == AUTO,
+        head_epochs=options.head_epochs,
+        epochs_per_thaw=options.epochs_per_thaw,
+        batch_norm=_batch_norm(options),
+        views=_views(options, phases[-1]),
+        pixel_cache=Cache.OFF,
+    )
+    _require_batches_suffice(settings, network, phases[-1])
+    read = tuple(_phase_settings(settings, options, dataset, network, p) for p in phases)
+    epochs = sum(len(e.phase.epochs) for e in read if e.cache.place is Cache.OFF or not e.views)
+    size = _pixels_size(dataset, network)
+    pixel_cache = choose_pixel_cache(options.cache, size, epochs=epochs)
+    return replace(settings, phases=read, pixel_cache=pixel_cache)
+
+
+def resolve_features(
+    options: FinetuneOptions,
+    dataset: Dataset,
+    extractor: FeatureExtractor,
+    compute: ComputeSettings,
+) -> FeatureSettings:
+    """Resolve everything that the options of the strategy `features` leave open.
+
+    Args:
+        options: As given.
+        dataset: What a classifier is fitted on.
+        extractor: Its network on its device.
+        compute: Device, precision, batch size and threads.
+
+    Raises:
+        OptionError: When `--cache memory` or `disk` has no room.
+    """
+    count = len(dataset.rows("train")) + len(dataset.rows("val"))
+    size = count * prod(extractor.shape) * torch.float32.itemsize
+    limit = _cache_limit(options)
+    cache = choose_cache(options.cache, size, limit=limit, what="features")
+    return FeatureSettings(compute=compute, cache_limit=limit, extractor=extractor, cache=cache)
+
+
+def _cache_limit(options: FinetuneOptions) -> int:
+    return int(options.cache_limit * 10**9)
+
+
+def _batch_norm(options: FinetuneOptions) -> BatchNorm:
+    if options.bn is not BatchNorm.AUTO:
+        return options.bn
+    # Random weights come with statistics of no image at all.
+    return BatchNorm.TRAIN if options.from_scratch else BatchNorm.EVAL
+
+
+def _views(options: FinetuneOptions, last: Phase) -> int:
+    """Return how many views of an image take turns while layers are frozen."""
+    if options.augment is Augment.NONE:
+        return 1
+    if options.views is not None:
+        return options.views
+    # Whoever asks for strong augmentation does not want the plain view alone.
+    if (
+        options.strategy.trains_every_stage
+        or not last.freezes_anything
+        or options.augment is Augment.STRONG
+    ):
+        return 0
+    return _VIEWS_OF_HEAD if options.trains_head_alone else _VIEWS_OF_STAGES
+
+
+class _Rates(TypedDict):
+    learning_rate: float | tuple[float, float]
+    learning_rates: dict[str, float]
+    backbone_share: float
+    layer_decay: float | None
+
+
+def _rates(options: FinetuneOptions, stages: Sequence[str]) -> _Rates:
+    """Return the peak rate of every stage, and what it follows from."""
+    rate = options.learning_rate
+    if isinstance(rate, tuple):
+        rates = spread_rates(stages, *rate)
+        return _Rates(
+            learning_rate=rate, learning_rates=rates, backbone_share=1.0, layer_decay=None
+        )
+    if rate is None:
+        rate = RATE_OF_HEAD_ALONE if options.trains_head_alone else RATE
+    elif rate == AUTO:
+        rate = RATE  # which the range test scales
+    share = 1.0 if options.from_scratch else BACKBONE_SHARE
+    backbone_rate = options.backbone_learning_rate
+    if backbone_rate is None:
+        backbone_rate = rate * share
+    decay = options.layer_decay
+    if decay is None:
+        decay = 1.0 if options.from_scratch else default_layer_decay(len(stages) - 1)
+    return _Rates(
+        learning_rate=rate,
+        learning_rates=rates_of_stages(stages, rate, backbone_rate, decay),
+        backbone_share=share,
+        layer_decay=decay,
+    )
+
+
+def _phase_settings(
+    settings: TrainingSettings,
+    options: FinetuneOptions,
+    dataset: Dataset,
+    network: Network,
+    phase: Phase,
+) -> PhaseSettings:
+    """Resolve how the images of a phase are read. Leaves the network as the phase has it."""
+    freeze(network.module, phase.parameters)
+    train_mode(network.module, settings.batch_norm)
+    cut = split(network, phase.parameters) if phase.freezes_anything else None
+    # Where every layer is trained only new views make sense.
+    is_varied = not phase.freezes_anything and options.augment is not Augment.NONE
+    views = 0 if is_varied else settings.views
+    if options.cache is Cache.OFF:
+        cache = CacheChoice(Cache.OFF, why_not="--cache off")
+    elif not phase.freezes_anything:
+        cache = CacheChoice(Cache.OFF, why_not="nothing is frozen")
+    elif len(phase.epochs) < 2:
+        cache = CacheChoice(Cache.OFF, why_not="one epoch reads it once")
+    elif cut is None:
+        why_not = f"what is frozen of {network.name} cannot be split off"
+        cache = CacheChoice(Cache.OFF, why_not=why_not)
+    else:
+        rows = len(dataset.rows("train")) * settings.views + len(dataset.rows("val"))
+        itemsize = 2 if settings.compute.precision is Precision.BF16 else 4
+        size = rows * prod(cut.shape) * itemsize
+        cache = choose_cache(options.cache, size, limit=settings.cache_limit, what=phase.name)
+    return PhaseSettings(phase, views, cut, cache)
+
+
+def _pixels_size(dataset: Dataset, network: Network) -> int:
+    """Return about how many bytes the decoded pixels of all images take."""
+    _, height, width = network.preprocessing.input_size
+    # Half as much again on each side for varied views, and 4 : 3.
+    train, val = (len(dataset.rows(split)) for split in ("train", "val"))
+    return 3 * height * width * (3 * train + val)
+
+
+def _require_batches_suffice(settings: TrainingSettings, network: Network, last: Phase) -> None:
+    """Check that BatchNorm has enough images in a batch, where it trains.
+
+    Raises:
+        OptionError: When it has not.
+    """
+    trains_statistics = settings.batch_norm is BatchNorm.TRAIN and keeps_statistics(
+        network, last.trainable
+    )
+    if settings.compute.batch_size == 1 and trains_statistics:
+        raise OptionError(
+            "--batch-size: got 1, and BatchNorm needs two images to train on; use more, or --bn "
+            "eval"
+        )

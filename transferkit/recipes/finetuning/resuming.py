@@ -1,0 +1,81 @@
+"""What a stopped run began with, and whether it can be resumed here."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transferkit.errors import OptionError, OutputError, WeightsError
+from transferkit.models.network import Network
+from transferkit.options.declaration import AUTO
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.recorded import GIVEN, read_recorded, resumed
+from transferkit.reporting import Reporter
+from transferkit.run.folder import METRICS, OPTIONS, SPLIT
+from transferkit.run.record import package_versions
+
+
+def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
+    """The options of the run that `options` resume.
+
+    Raises:
+        OutputError: When there is no such run, or it is finished.
+        OptionError: When an option is given that the run did not begin with.
+    """
+    run = options.output
+    if run is None:
+        raise OptionError("--resume: expected the run to resume; name it with --output")
+    recorded = recorded_options(run)
+    began = resumed(options, recorded[GIVEN], run)
+    if began.learning_rate == AUTO:
+        # Its range test is done.
+        began = replace(began, learning_rate=recorded["learning_rate"])
+    return began
+
+
+def recorded_options(run: Path) -> Mapping[str, Any]:
+    """The content of options.json, of a run that is not finished.
+
+    Raises:
+        OutputError: When there is no such run.
+    """
+    if (run / METRICS).exists():
+        raise OutputError(
+            f"{run}: is finished already; predict with -m {run}, or begin anew with --overwrite"
+        )
+    if not (run / OPTIONS).is_file():
+        raise OutputError(
+            f"{run}: nothing to resume, it has no {OPTIONS}; name the --output of a run that was "
+            "stopped, or leave out --resume to begin one"
+        )
+    if not (run / SPLIT).is_file():
+        raise OutputError(
+            f"{run}: nothing to resume, it was stopped before it had written {SPLIT}; begin anew "
+            "with --overwrite"
+        )
+    return read_recorded(run / OPTIONS, FinetuneOptions)
+
+
+def require_same_beginning(run: Path, network: Network, reporter: Reporter) -> None:
+    """Check that a run that is resumed has the weights that it began with.
+
+    Args:
+        run: Its folder.
+        network: As it was built for this call.
+        reporter: Told when the run began with other versions of a package.
+
+    Raises:
+        WeightsError: When the backbone now has other weights.
+    """
+    recorded = recorded_options(run)
+    if recorded["weights_sha256"] != network.backbone_digest():
+        raise WeightsError(
+            f"{run}: began with other weights of {network.name} than are found now; put those "
+            "back, or begin anew with --overwrite"
+        )
+    before, now = recorded["versions"], package_versions()
+    if other := [f"{name} {before.get(name)} (now {now[name]})" for name in now
+                 if now[name] != before.get(name)]:  # fmt: skip
+        reporter.notice(
+            f"the run began with {', '.join(other)}: what follows may differ in the last digits"
+        )

@@ -1,0 +1,159 @@
+"""Everything that the options leave open, as one record per strategy.
+
+What a run does follows from these records: the plan, the estimate and the files of a run are
+functions of them. `resolution.py` makes them; nothing but it knows what "auto" means.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transferkit.devices import Cache
+from transferkit.inference import ComputeSettings
+from transferkit.models.feature_extractor import FeatureExtractor
+from transferkit.models.freezing import BatchNorm, freeze, train_mode
+from transferkit.models.network import Network
+from transferkit.models.phases import Phase
+from transferkit.models.splitting import Split, split
+from transferkit.models.stages import Stage
+from transferkit.recipes.finetuning.caches import CacheChoice
+from transferkit.training.rates import stage_rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What every strategy resolves.
+
+    Attributes:
+        compute: Device, precision, batch size and threads.
+        cache_limit: Bytes that all cached rows on disk may take together.
+    """
+
+    compute: ComputeSettings
+    cache_limit: int
+
+    def resolved_options(self) -> dict[str, Any]:
+        """Return the options that were left open, as they were resolved."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings(RunSettings):
+    """What the strategy `features` resolves.
+
+    Attributes:
+        extractor: Network, layers and pooling that give the features.
+        cache: Where the features are kept.
+    """
+
+    extractor: FeatureExtractor
+    cache: CacheChoice
+
+    def resolved_options(self) -> dict[str, Any]:
+        """Return the options that were left open, as they were resolved."""
+        return {"layer": self.extractor.layers, "pool": self.extractor.pool}
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseSettings:
+    """A phase, and how its images are read.
+
+    Attributes:
+        phase: Which parameters are trained in which epochs.
+        views: How many views of an image take turns; 0 draws a new one every epoch.
+        split: The network cut before what is trained; None where that cannot be done.
+        cache: Where the output of the frozen part is kept.
+    """
+
+    phase: Phase
+    views: int
+    split: Split | None
+    cache: CacheChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(RunSettings):
+    """What the strategies that train the network resolve.
+
+    Attributes:
+        phases: Every phase in order, with how its images are read.
+        learning_rate: Peak rate of the head; (stem, head) where the rates are spread between them.
+        learning_rates: Stage name -> its peak rate, frozen stages included.
+        backbone_share: Rate of the last backbone stage as a share of the head's.
+        layer_decay: Factor on the rate per stage towards the stem; None where rates are spread.
+        rates_are_provisional: Whether a range test is still to scale all rates.
+        head_epochs: How many epochs train the head alone at first.
+        epochs_per_thaw: For gradual, how many epochs each stage has before the next one thaws.
+        batch_norm: `eval` or `train`, for BatchNorm in trainable stages.
+        views: How many views of an image take turns while layers are frozen; 0 draws a new one
+            every epoch.
+        pixel_cache: Where decoded pixels are kept.
+    """
+
+    phases: tuple[PhaseSettings, ...]
+    learning_rate: float | tuple[float, float]
+    learning_rates: Mapping[str, float]
+    backbone_share: float
+    layer_decay: float | None
+    rates_are_provisional: bool
+    head_epochs: int
+    epochs_per_thaw: int
+    batch_norm: BatchNorm
+    views: int
+    pixel_cache: Cache
+
+    @property
+    def last_phase(self) -> Phase:
+        """The phase that trains the most."""
+        return self.phases[-1].phase
+
+    def of(self, phase: Phase) -> PhaseSettings:
+        """Return the settings of one of the phases."""
+        return next(entry for entry in self.phases if entry.phase == phase)
+
+    def with_learning_rate(self, rate: float) -> "TrainingSettings":
+        """Return the same settings with another rate of the head, and all others in proportion."""
+        decay = 1.0 if self.layer_decay is None else self.layer_decay
+        stages, backbone_rate = list(self.learning_rates), rate * self.backbone_share
+        rates = rates_of_stages(stages, rate, backbone_rate, decay)
+        return replace(self, learning_rate=rate, learning_rates=rates, rates_are_provisional=False)
+
+    def for_copy(self, network: Network) -> "TrainingSettings":
+        """Return the settings of the last phase alone, for a copy of the network."""
+        last = self.phases[-1]
+        freeze(network.module, last.phase.parameters)
+        train_mode(network.module, self.batch_norm)
+        cut = split(network, last.phase.parameters) if last.split else None
+        return replace(self, phases=(replace(last, split=cut),))
+
+    def resolved_options(self) -> dict[str, Any]:
+        """Return the options that were left open, as they were resolved."""
+        *_, last, head = self.learning_rates
+        is_spread = isinstance(self.learning_rate, tuple)
+        return {
+            "learning_rate": self.learning_rate if is_spread else self.learning_rates[head],
+            "backbone_learning_rate": None if is_spread else self.learning_rates[last],
+            "layer_decay": self.layer_decay,
+            "learning_rates": dict(self.learning_rates),
+            "freeze_epochs": self.head_epochs,
+            "thaw_every": self.epochs_per_thaw,
+            "bn": self.batch_norm,
+            "views": self.views,
+        }
+
+
+def rates_of_stages(
+    stages: Sequence[str], head_rate: float, backbone_rate: float, decay: float
+) -> dict[str, float]:
+    """Return the peak rate of every stage; the last of `stages` is the head."""
+    *backbone, head = stages
+    return stage_rates(
+        backbone, head, head_rate=head_rate, backbone_rate=backbone_rate, decay=decay
+    )
+
+
+def keeps_statistics(network: Network, stages: Sequence[Stage]) -> bool:
+    """Return whether any layer in these stages keeps running statistics."""
+    below = tuple(f"{module}." for stage in stages for module in stage.modules)
+    buffers = (name for name, _ in network.module.named_buffers())
+    return any(name.startswith(below) and "running_" in name for name in buffers)

@@ -1,0 +1,234 @@
+"""The strategies that train the network itself: partial, full and gradual."""
+
+import shlex
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+from transferkit.bundle import ModelBundle
+from transferkit.data.dataset import Dataset
+from transferkit.errors import DivergedError, TransferKitError
+from transferkit.metrics import majority_baseline, summarize
+from transferkit.models.network import Network
+from transferkit.models.weights import copy_tensors
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.estimate import estimate_seconds
+from transferkit.recipes.finetuning.outputs import (
+    leave_report,
+    write_inputs,
+    write_model,
+    write_range_test,
+)
+from transferkit.recipes.finetuning.plan import create_plan
+from transferkit.recipes.finetuning.resolution import resolve_training
+from transferkit.recipes.finetuning.resuming import require_same_beginning
+from transferkit.recipes.finetuning.run import FinetuneResult, TrainingRun
+from transferkit.recipes.finetuning.settings import TrainingSettings
+from transferkit.recipes.finetuning.training_setup import create_setup
+from transferkit.recipes.shared.backbone import create_backbone
+from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.reporting import Reporter
+from transferkit.run.folder import CHECKPOINT, claimed
+from transferkit.run.record import write_history, write_plan
+from transferkit.run.stopwatch import EVALUATION, FROZEN, TRAINING
+from transferkit.training.checkpoint import Checkpoints
+from transferkit.training.loop import fit
+from transferkit.training.progress import TrainingProgress
+from transferkit.training.randomness import seeded
+from transferkit.training.range_test import STEPS, RangeTest, find_learning_rate
+from transferkit.training.schedule import Scheduler
+
+
+def prepare_training(
+    options: FinetuneOptions, dataset: Dataset, reporter: Reporter
+) -> tuple[Network, TrainingSettings]:
+    """Build the network with a new head, and resolve what the options leave open.
+
+    Raises:
+        UnknownNameError: When there is no such backbone.
+        WeightsError: When the backbone's weights cannot be had or do not fit.
+        OptionError: When an option cannot work with this backbone or machine.
+    """
+    network = create_backbone(
+        options,
+        backbone=options.backbone,
+        weights=options.weights,
+        num_classes=len(dataset.index.class_names),
+    )
+    compute = resolve_compute(options, network, reporter)
+    return network, resolve_training(options, dataset, network, compute)
+
+
+def train_network(run: TrainingRun) -> FinetuneResult:
+    """Train as the run's settings say; raises what `finetune` raises."""
+    seconds = estimate_seconds(run)
+    plan = create_plan(run, seconds)
+    if run.folder is None:
+        return FinetuneResult(None, plan, {})
+    run.reporter.plan(plan)
+    test = _test_rates(run) if run.options.tests_rates else None
+    if test and not run.options.find_lr:
+        rate = _suggested_rate(test)
+        run = replace(run, settings=run.settings.with_learning_rate(rate))
+        plan = create_plan(run, seconds)
+        run.reporter.notice(f"--lr auto: {rate:g}, {test.reason}")
+    # Only now: bad data or weights must not cost the run that is to be replaced.
+    with claimed(run.output, run.options):
+        if run.options.resume:
+            require_same_beginning(run.output, run.network, run.reporter)
+        else:
+            write_inputs(run)
+        write_plan(run.output, plan)
+        if test:
+            write_range_test(run.output, test)
+        if run.options.find_lr:
+            return FinetuneResult(run.folder, plan, {}, range_test=test)
+        progress, metrics = _train_and_save(run)
+    return FinetuneResult(
+        run.folder,
+        plan,
+        metrics,
+        tuple(progress.history),
+        run.dataset.paths("val"),
+        progress.best_probabilities,
+        test,
+    )
+
+
+def _test_rates(run: TrainingRun) -> RangeTest:
+    """Run a learning rate range test on a copy of the network."""
+    network = replace(run.network, module=deepcopy(run.network.module))
+    copy = replace(run, network=network, settings=run.settings.for_copy(network))
+    images = STEPS * run.compute.batch_size
+    with (
+        seeded(run.options.seed, run.compute.device),
+        run.reporter.progress("learning rate range test", images) as progress,
+    ):
+        setup = create_setup(copy, Scheduler.NONE)
+        return find_learning_rate(setup, run.settings.last_phase, report=progress.advance)
+
+
+def _suggested_rate(test: RangeTest) -> float:
+    if test.suggestion is None:
+        raise TransferKitError(
+            f"--lr auto: {test.reason}; look at the curve with --find-lr, and give --lr a number"
+        )
+    return test.suggestion
+
+
+def _train_and_save(run: TrainingRun) -> tuple[TrainingProgress, dict[str, Any]]:
+    """Train from the beginning or from the checkpoint, and write the model and its metrics.
+
+    The metrics are empty where the run was paused.
+    """
+    checkpoints = Checkpoints(run.output / CHECKPOINT, 60 * run.options.checkpoint_minutes)
+    with seeded(run.options.seed, run.compute.device):
+        progress = _train(run, checkpoints)
+    if progress.is_paused:
+        return progress, {}
+    metrics = _save(run, progress)
+    checkpoints.remove()
+    return progress, metrics
+
+
+def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingProgress:
+    options, reporter = run.options, run.reporter
+    setup = create_setup(run, options.scheduler)
+    loaded = checkpoints.load(setup) if options.resume else None
+    progress = loaded or TrainingProgress()
+    if options.resume:
+        reporter.notice(_where_it_resumes(progress))
+        run.stopwatch.resume_from(progress.seconds)
+    try:
+        fit(
+            setup,
+            [entry.phase for entry in run.settings.phases],
+            patience=options.patience,
+            reporter=reporter,
+            so_far=progress,
+            saver=checkpoints,
+            should_stop=run.should_stop,
+        )
+    except KeyboardInterrupt:
+        data, folder = shlex.quote(str(options.data)), shlex.quote(str(run.output))
+        reporter.resumable(f"transferkit finetune {data} -o {folder} --resume")
+        raise
+    except DivergedError as error:
+        raise _saved_before(error, run, progress) from error
+    finally:
+        # Also of a run that fails or is stopped: its epochs may explain why.
+        if progress.history:
+            write_history(run.output, progress.history)
+    return progress
+
+
+def _save(run: TrainingRun, progress: TrainingProgress) -> dict[str, Any]:
+    """Write the model, its metrics and the page of a finished run; return the metrics."""
+    run.stopwatch.add(FROZEN, progress.frozen_seconds)
+    run.stopwatch.add(TRAINING, progress.training_seconds)
+    run.stopwatch.add(EVALUATION, progress.evaluation_seconds)
+    metrics = _metrics(run, progress)
+    leave_report(run, _write_model(run, progress, metrics), metrics)
+    return metrics
+
+
+def _write_model(
+    run: TrainingRun, progress: TrainingProgress, metrics: dict[str, Any]
+) -> ModelBundle:
+    assert progress.best_probabilities is not None
+    return write_model(
+        run,
+        metrics,
+        probabilities=progress.best_probabilities,
+        trained={"unfreeze": str(run.options.unfreeze)},
+    )
+
+
+def _where_it_resumes(progress: TrainingProgress) -> str:
+    if progress.epoch and progress.epoch.steps:
+        epoch = len(progress.history) + 1
+        return f"resumes in epoch {epoch}, after {progress.epoch.images} images"
+    done = len(progress.history)
+    return f"resumes after epoch {done}" if done else "starts over: no epoch was finished"
+
+
+def _saved_before(
+    error: DivergedError, run: TrainingRun, progress: TrainingProgress
+) -> TransferKitError:
+    """Save the best epoch before the loss diverged, if there was one; return the error to raise."""
+    if progress.best < 0:
+        return error
+    copy_tensors(progress.best_state, run.network.module)
+    metrics = _metrics(run, progress)
+    metrics["stopped"] = str(error)
+    leave_report(run, _write_model(run, progress, metrics), metrics)
+    best = progress.history[progress.best].epoch
+    return DivergedError(f"{error}; the model of epoch {best}, the best before, is in {run.output}")
+
+
+def _metrics(run: TrainingRun, progress: TrainingProgress) -> dict[str, Any]:
+    """Return the content of metrics.json."""
+    dataset, labels = run.dataset, run.dataset.index.labels
+    val_labels, train_labels = labels[dataset.rows("val")], labels[dataset.rows("train")]
+    best, probabilities = progress.history[progress.best], progress.best_probabilities
+    assert probabilities is not None
+    sizes = {name: p.numel() for name, p in run.network.module.named_parameters()}
+    seconds = progress.frozen_seconds + progress.training_seconds
+    return {
+        "val": summarize(val_labels, probabilities, dataset.index.class_names),
+        "train": {
+            "accuracy": best.train_accuracy,
+            "loss": best.train_loss,
+            "n": len(train_labels),
+            "epoch": best.epoch,
+        },
+        "majority_baseline": majority_baseline(val_labels, train_labels),
+        "trainable_parameters": sum(sizes[name] for name in run.settings.last_phase.parameters),
+        "total_parameters": sum(sizes.values()),
+        "images_per_second": progress.images / seconds,
+        "frozen": {
+            "tensors": max(progress.frozen.values(), default=0),
+            "unchanged": True,
+            "by_phase": progress.frozen,
+        },
+    }

@@ -1,0 +1,192 @@
+"""Put together what takes part in training, and the data that each phase reads."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transferkit.data.pixels import PixelStore
+from transferkit.data.views import PLAIN, Views
+from transferkit.devices import Cache, Precision, autocast, create_scaler, memory_budget
+from transferkit.frozen import FrozenRows, frozen_prefix, images_themselves
+from transferkit.metrics import log_loss, top_k_accuracy
+from transferkit.models.depthwise import train_depthwise_in_full_precision
+from transferkit.models.phases import Phase
+from transferkit.recipes.finetuning.read_dataset import require_all_readable
+from transferkit.recipes.finetuning.run import TrainingRun
+from transferkit.row_cache import cache_folder
+from transferkit.training.loss import Criterion, class_weights
+from transferkit.training.optimizer import create_optimizer
+from transferkit.training.schedule import Scheduler, create_schedule
+from transferkit.training.setup import PhaseData, TrainingSetup, Validation
+
+
+def create_setup(run: TrainingRun, scheduler: Scheduler) -> TrainingSetup:
+    """Return everything that takes part in an epoch.
+
+    Args:
+        run: The run.
+        scheduler: How the rates change.
+    """
+    options, settings, compute = run.options, run.settings, run.compute
+    labels = run.dataset.index.labels[run.dataset.rows("train")]
+    per_epoch = _images_per_epoch(len(labels), compute.batch_size)
+    optimizer = create_optimizer(
+        run.network.module,
+        settings.last_phase.trainable,
+        name=options.optimizer,
+        rates=settings.learning_rates,
+        weight_decay=options.weight_decay,
+    )
+    steps = options.epochs * -(-per_epoch // compute.batch_size)
+    weights = class_weights(options.class_weights, labels)
+    stores = _create_stores(run)
+    return TrainingSetup(
+        module=run.network.module,
+        trained=settings.last_phase.parameters,
+        device=compute.device,
+        precision=compute.precision,
+        scaler=create_scaler(compute.device, compute.precision),
+        optimizer=optimizer,
+        schedule=create_schedule(optimizer, scheduler, steps=steps),
+        criterion=Criterion(weights, options.label_smoothing, compute.device),
+        batch_norm=settings.batch_norm,
+        data_of=lambda phase: _phase_data(run, phase, per_epoch, stores),
+        images_per_epoch=per_epoch,
+        micro_batches=compute.micro_batches,
+    )
+
+
+def _images_per_epoch(count: int, batch_size: int) -> int:
+    # BatchNorm cannot train on one image: when just one is left over, another one in each epoch
+    # sits that epoch out.
+    return count - 1 if count % batch_size == 1 and count > 1 else count
+
+
+@dataclass(frozen=True)
+class _PixelStores:
+    """Where pixels are kept that are read more than once: of plain views, and for varied ones."""
+
+    plain: PixelStore | None = None
+    varied: PixelStore | None = None
+
+
+def _create_stores(run: TrainingRun) -> _PixelStores:
+    """Return the stores of a run; none where it decodes images only once."""
+    match run.settings.pixel_cache:
+        case Cache.OFF:
+            return _PixelStores()
+        case Cache.MEMORY:
+            return _divided(memory_budget(), None)
+        case _:
+            try:
+                cache_folder().mkdir(parents=True, exist_ok=True)
+                return _divided(run.settings.cache_limit, cache_folder())
+            except OSError as error:
+                reason = f"cannot write {cache_folder()}: {error.strerror or error}"
+                run.reporter.notice(f"{reason}; images are decoded in every epoch")
+                return _PixelStores()
+
+
+def _divided(limit: int, folder: Path | None) -> _PixelStores:
+    # A varied view is cut from more pixels, and most images are for training.
+    return _PixelStores(PixelStore(limit // 4, folder), PixelStore(limit - limit // 4, folder))
+
+
+def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelStores) -> PhaseData:
+    """Return what a phase trains, and what that reads.
+
+    Args:
+        run: The run; its network is frozen as the phase wants it.
+        phase: The phase.
+        per_epoch: How many of the training images an epoch has.
+        stores: Of the run.
+    """
+    dataset, compute, network = run.dataset, run.compute, run.network
+    entry = run.settings.of(phase)
+    views = Views(
+        files=dataset.index.files,
+        names=dataset.sha256,
+        preprocessing=network.preprocessing,
+        augment=run.options.augment,
+        seed=run.options.seed,
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        allow_truncated=compute.allow_truncated,
+        plain_store=stores.plain,
+        varied_store=stores.varied,
+    )
+    rows = FrozenRows(
+        frozen_prefix(network, entry.split, compute) if entry.split else images_themselves(network),
+        views,
+        cache=entry.cache.place,
+        limit=run.settings.cache_limit,
+        check=lambda failures: require_all_readable(dataset, failures),
+        reporter=run.reporter,
+        micro_batches=compute.micro_batches,
+    )
+    trained = entry.split.suffix if entry.split else network.module
+    if compute.device.type == "cpu" and compute.precision is Precision.BF16:
+        train_depthwise_in_full_precision(trained)
+    reading = _Reading(run, rows, trained, entry.views, per_epoch)
+    return PhaseData(trained, reading.prepare, reading.batches, reading.validate)
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """What a phase reads, epoch by epoch.
+
+    Attributes:
+        run: The run.
+        rows: The output of the frozen layers.
+        trained: The layers behind them.
+        views: How many views of an image take turns; 0 draws a new one every epoch.
+        per_epoch: How many training images an epoch has.
+    """
+
+    run: TrainingRun
+    rows: FrozenRows
+    trained: Callable[[Tensor], Tensor]
+    views: int
+    per_epoch: int
+
+    def prepare(self, epoch: int) -> None:
+        """Compute the rows that an epoch reads and that are not known yet."""
+        train, val = (self.run.dataset.rows(part) for part in ("train", "val"))
+        view = self._view(epoch)
+        if view == PLAIN:
+            self.rows.complete(PLAIN, np.concatenate([train, val]))
+            return
+        self.rows.complete(PLAIN, val)
+        if view is not None:
+            self.rows.complete(view, train)
+
+    def batches(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the (inputs, labels) of an epoch after its first `skip` batches."""
+        labels = torch.from_numpy(self.run.dataset.index.labels)
+        seed, train = self.run.options.seed, self.run.dataset.rows("train")
+        order = np.random.default_rng((seed, epoch)).permutation(train)[: self.per_epoch]
+        order = order[skip * self.run.compute.batch_size :]
+        view = self._view(epoch)
+        stream = self.rows.fresh(epoch, order) if view is None else self.rows.numbered(view, order)
+        for positions, values in stream:
+            yield values.float(), labels[positions].to(self.run.compute.device)
+
+    @torch.no_grad()
+    def validate(self) -> Validation:
+        """Measure the layers on the validation images."""
+        compute, val = self.run.compute, self.run.dataset.rows("val")
+        found = []
+        for _, values in self.rows.numbered(PLAIN, val):
+            with autocast(compute.device, compute.precision):
+                logits = compute.micro_batches.compute(self.trained, values.float())
+                found.append(logits.float().softmax(dim=1).cpu())
+        labels, probabilities = self.run.dataset.index.labels[val], torch.cat(found).numpy()
+        loss, accuracy = log_loss(labels, probabilities), top_k_accuracy(labels, probabilities)
+        return Validation(loss, accuracy, probabilities)
+
+    def _view(self, epoch: int) -> int | None:
+        return (epoch - 1) % self.views if self.views else None

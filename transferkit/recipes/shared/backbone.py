@@ -1,0 +1,84 @@
+"""The features that options describe, for extraction and for the strategy `features`."""
+
+from collections.abc import Sequence
+
+import torch
+
+from transferkit.errors import OptionError
+from transferkit.models import EDGES8
+from transferkit.models.feature_extractor import POOLED, FeatureExtractor, Pool
+from transferkit.models.network import Network
+from transferkit.models.sources import create_network
+from transferkit.models.stages import HEAD
+from transferkit.options.shared import FeatureOptions
+from transferkit.training.randomness import seeded
+
+
+def create_backbone(
+    options: FeatureOptions, *, backbone: str, weights: str, num_classes: int | None
+) -> Network:
+    """A named backbone as the options want it; random parts follow from their seed.
+
+    Args:
+        options: Picture size, way of resizing, patches and seed.
+        backbone: Its name.
+        weights: As `--weights` takes it.
+        num_classes: Width of a new head; 0 for none, None for the pretrained one.
+
+    Raises:
+        UnknownNameError: When there is no such backbone.
+        WeightsError: When the backbone's weights cannot be had or do not fit.
+        OptionError: When an option cannot work with this backbone.
+    """
+    if options.patches is not None and backbone != EDGES8:
+        raise OptionError(f"--patches is for -b {EDGES8}, not for {backbone}")
+    with seeded(options.seed, torch.device("cpu")):
+        network = create_network(
+            backbone,
+            weights=weights,
+            num_classes=num_classes,
+            image_size=options.image_size,
+            model_args={} if options.patches is None else {"patches": options.patches},
+        )
+    preprocessing = network.preprocessing.changed(
+        image_size=options.image_size, resize=options.resize
+    )
+    return network.with_preprocessing(preprocessing)
+
+
+def create_extractor(options: FeatureOptions, *, backbone: str, weights: str) -> FeatureExtractor:
+    """The extractor of a named backbone, which keeps its head only where a layer is in it.
+
+    Raises:
+        UnknownNameError: When there is no such backbone or layer.
+        WeightsError: When the backbone's weights cannot be had or do not fit.
+        OptionError: When an option cannot work with this backbone.
+    """
+    network = create_backbone(options, backbone=backbone, weights=weights, num_classes=0)
+    if _in_head(network, options.layer):
+        network = create_backbone(options, backbone=backbone, weights=weights, num_classes=None)
+    return extractor_of(network, options)
+
+
+def extractor_of(
+    network: Network,
+    options: FeatureOptions,
+    *,
+    layers: Sequence[str] = (POOLED,),
+    pool: Pool = Pool.AUTO,
+) -> FeatureExtractor:
+    """The extractor of a network; `layers` and `pool` hold where the options do not say."""
+    preprocessing = network.preprocessing.changed(
+        image_size=options.image_size, resize=options.resize
+    )
+    network = network.with_preprocessing(preprocessing)
+    return FeatureExtractor(network, tuple(options.layer or layers), options.pool or pool)
+
+
+def _in_head(network: Network, layers: Sequence[str]) -> bool:
+    """Whether the head has a part in one of the layers."""
+    pairs = ((layer, head) for layer in layers for head in (HEAD, *network.heads))
+    return any(
+        layer == head or layer.startswith(f"{head}.") or head.startswith(f"{layer}.")
+        for layer, head in pairs
+    )

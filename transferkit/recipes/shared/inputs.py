@@ -1,0 +1,75 @@
+"""What a command reads: the pictures that its inputs name, and the model."""
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from transferkit.bundle import ModelBundle
+from transferkit.data.walk import walk_images
+from transferkit.errors import DataError
+from transferkit.models.sources import categories, create_network
+from transferkit.options.shared import InputOptions
+
+STANDARD_INPUT = "-"
+
+
+def expand_inputs(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
+    """Each input's files: a folder's images, a pattern's matches, or the path as it stands.
+
+    A folder without images and a pattern without a match stay as they are, and become records
+    with their reason.
+
+    Args:
+        inputs: Files, folders, patterns, or `-`.
+        listed: The paths that stand for `-`.
+
+    Raises:
+        DataError: When they name no file at all.
+    """
+    paths: list[str] = []
+    found = 0
+    for given in inputs:
+        if given == STANDARD_INPUT:
+            more = [line for line in (entry.rstrip("\r\n") for entry in listed) if line]
+        elif os.path.isdir(given):
+            more = _images_in(given)
+        elif not os.path.lexists(given) and glob.has_magic(given):
+            # A pattern in quotes reaches us unexpanded, as it does from shells without patterns.
+            matches = sorted(glob.glob(given, recursive=True))
+            more = [
+                path
+                for match in matches
+                for path in (_images_in(match) if os.path.isdir(match) else [match])
+            ]
+        else:
+            more = [given]
+        found += len(more)
+        paths += more or [given]
+    if not found:
+        raise DataError(
+            f"no images in {', '.join(inputs)}; expected image files, folders of them, or patterns"
+        )
+    return paths
+
+
+def _images_in(folder: str) -> list[str]:
+    # A folder below that may not be read stays an input too, and becomes a record.
+    return [
+        str(found.path)
+        for found in walk_images(Path(folder), set())
+        if not found.reason or found.unreadable
+    ]
+
+
+def load_model(options: InputOptions) -> ModelBundle:
+    """The model of a run, or a pretrained network with its own categories.
+
+    Raises:
+        BundleError: When the model cannot be loaded.
+        WeightsError: When the backbone's weights cannot be had.
+    """
+    if options.model:
+        return ModelBundle.load(options.model)
+    network = create_network(options.backbone or "", weights=options.weights)
+    return ModelBundle(network, categories(network))
