@@ -1,10 +1,10 @@
-"""The rules of the house, as tests: layers, quick start, one definition an option, true docs."""
+"""The rules of the house, as tests: layers, names, quick start, one definition per option."""
 
 import ast
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from transferkit.cli import app
 from transferkit.models.phases import Strategy
 from transferkit.options import commands as option_classes
 from transferkit.options.compare import CompareOptions
-from transferkit.options.declaration import Options, flag_of
+from transferkit.options.declaration import Options, declared_options
 from transferkit.options.finetune import FinetuneOptions
 
 ROOT = Path(__file__).parents[1]
@@ -26,8 +26,8 @@ HEAVY = (
 )
 
 LAYERS = [
-    {"errors", "reporting", "files", "devices", "interruption", "memory", "startup"},
-    {"row_cache", "classifiers", "data", "models", "metrics", "intervals", "tables"},
+    {"errors", "reporting", "files", "devices", "interruption", "memory"},
+    {"row_cache", "classifiers", "data", "models", "intervals", "metrics", "tables"},
     {"training", "inference", "frozen", "bundle", "attribution", "report", "run"},
     {"options"},
     {"recipes"},
@@ -35,36 +35,54 @@ LAYERS = [
 ]
 """Bottom to top: a module imports from its own layer or those below."""
 
+COMMANDS = {
+    "finetune": FinetuneOptions,
+    "extract-features": option_classes.ExtractFeaturesOptions,
+    "predict": option_classes.PredictOptions,
+    "evaluate": option_classes.EvaluateOptions,
+    "explain": option_classes.ExplainOptions,
+    "report": option_classes.ReportOptions,
+    "compare": CompareOptions,
+    "backbones": option_classes.BackbonesOptions,
+    "inspect": option_classes.InspectOptions,
+    "cache": option_classes.CacheOptions,
+}
+
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name[:2] != "__")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
 
 def layer_of(module: str) -> int:
     return next(i for i, names in enumerate(LAYERS) if module in names)
 
 
-def imports(path: Path) -> set[str]:
-    """First names below the package that a file imports."""
+def imported(path: Path) -> set[str]:
+    """Full names of the package's modules that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        names = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+            found.add(node.module)
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("transferkit.")}
-    return found
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("transferkit.")}
 
 
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name[:2] != "__")
+each_file = pytest.mark.parametrize(
+    "path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
+)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+@each_file
 def test_imports_point_down(path):
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    upwards = {name for name in imports(path) if layer_of(name) > layer_of(own)}
+    rooms = {name.split(".")[1] for name in imported(path)}
 
-    assert upwards == set()
+    assert {room for room in rooms if layer_of(room) > layer_of(room_of(path))} == set()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+@each_file
 def test_only_the_command_line_prints_exits_or_knows_rich_and_typer(path):
     if path.is_relative_to(PACKAGE / "cli"):
         return
@@ -76,11 +94,60 @@ def test_only_the_command_line_prints_exits_or_knows_rich_and_typer(path):
     assert not any((m or "").split(".")[0] in ("rich", "typer") for m in modules)
 
 
+@each_file
+def test_nothing_is_hidden(path):
+    """No patch of another module, no look at errors in flight, no global that is rebound."""
+    text, tree = path.read_text("utf-8"), ast.parse(path.read_text("utf-8"))
+
+    assert not re.search(r"sys\.modules\b|sys\.exception\(|sys\.exc_info\(", text)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
+
+
 def test_parts_never_see_an_options_object():
-    below = [p for p in FILES if layer_of(p.relative_to(PACKAGE).parts[0].removesuffix(".py")) < 3]
+    below = [path for path in FILES if layer_of(room_of(path)) < layer_of("options")]
 
     assert len(below) > 20
-    assert not [p for p in below if re.search(r"\w+Options\b", p.read_text("utf-8"))]
+    assert not [path for path in below if re.search(r"\w+Options\b", path.read_text("utf-8"))]
+
+
+def test_settings_are_resolved_in_one_place():
+    """No step of a run asks what "auto" means, or what an option that was left open becomes."""
+    steps = PACKAGE / "recipes" / "finetuning"
+    left_open = r"\bAUTO\b|options\.(thaw_every|freeze_epochs|layer_decay|learning_rate|bn|views)\b"
+    asking = {p.name for p in steps.glob("*.py") if re.search(left_open, p.read_text("utf-8"))}
+
+    # What was tested with --lr auto is resumed with the rate that was found.
+    assert asking == {"resolution.py", "caches.py", "resuming.py"}
+
+
+def test_strategies_are_objects():
+    """Only the room of phases parses what `--unfreeze` takes, or knows a phase by its name."""
+    comparing = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if re.search(r"""(\.name|unfreeze) (==|!=|in|is) ["'(]""", path.read_text("utf-8"))
+    ]
+
+    assert comparing == []
+
+
+def test_recipes__one_file_a_command_and_folders_for_their_steps():
+    files = {path.stem for path in (PACKAGE / "recipes").glob("*.py")} - {"__init__"}
+    folders = {path.name for path in (PACKAGE / "recipes").iterdir() if path.is_dir()}
+
+    assert files == {name.replace("-", "_") for name in COMMANDS}
+    assert folders - {"__pycache__"} == {"finetuning", "comparing", "shared"}
+
+
+def test_modules__have_names_of_their_own():
+    """A command's floors share its name; nothing else shares one."""
+    shared = {name.replace("-", "_") for name in COMMANDS}
+    floors = {"cli", "recipes", "options"}
+    names = Counter(path.stem for path in FILES if path.stem != "__init__")
+    twice = {name for name, count in names.items() if count > 1}
+
+    assert twice <= shared
+    assert {room_of(path) for path in FILES if path.stem in twice} <= floors
 
 
 @pytest.mark.parametrize("words", [["--help"], ["finetune", "--help"], ["--version"]])
@@ -111,20 +178,6 @@ def test_all__is_sorted_and_can_be_had():
         _ = transferkit.nonsense
 
 
-COMMANDS = {
-    "finetune": FinetuneOptions,
-    "extract-features": option_classes.ExtractFeaturesOptions,
-    "predict": option_classes.PredictOptions,
-    "evaluate": option_classes.EvaluateOptions,
-    "explain": option_classes.ExplainOptions,
-    "report": option_classes.ReportOptions,
-    "compare": CompareOptions,
-    "backbones": option_classes.BackbonesOptions,
-    "inspect": option_classes.InspectOptions,
-    "cache": option_classes.CacheOptions,
-}
-
-
 def test_commands__are_all_known_here():
     assert set(typer.main.get_command(app).commands) == set(COMMANDS)
 
@@ -133,26 +186,28 @@ def test_commands__are_all_known_here():
 def test_options__command_line_and_class_are_the_same(name):
     command = typer.main.get_command(app).commands[name]
     parameters = {p.name: p for p in command.params if p.name not in ("help", "quiet")}
-    declared = {entry.name: entry for entry in fields(COMMANDS[name])}
+    declared = {entry.name: entry for entry in declared_options(COMMANDS[name])}
 
     assert set(parameters) == set(declared)
     for key, entry in declared.items():
-        assert entry.metadata["help"].endswith("."), key
-        if not entry.metadata["argument"]:
-            assert flag_of(entry) in (*parameters[key].opts, *parameters[key].secondary_opts)
+        assert entry.option.help.endswith("."), key
+        if not entry.option.argument:
+            assert entry.flag in (*parameters[key].opts, *parameters[key].secondary_opts)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_readme__mentions_every_command_and_option(name):
-    readme = (ROOT / "README.md").read_text("utf-8")
-    missing = [
-        flag_of(entry)
-        for entry in fields(COMMANDS[name])
-        if not entry.metadata["argument"] and f"`{flag_of(entry)}" not in readme
+@each_file
+def test_options__are_never_listed_by_name_again(path):
+    """What is true of an option stands where it is declared, not in a list of strings."""
+    names = {entry.name for cls in COMMANDS.values() for entry in declared_options(cls)}
+    names -= {"data", "model", "output", "layer", "split", "val", "weights", "strategy", "seed"}
+    lists = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        and sum(isinstance(e, ast.Constant) and e.value in names for e in node.elts) > 3
     ]
 
-    assert f"transferkit {name}" in readme
-    assert missing == []
+    assert lists == []
 
 
 def test_contributing__draws_the_tree_as_it_is():
@@ -161,6 +216,16 @@ def test_contributing__draws_the_tree_as_it_is():
 
     drawn = set(re.findall(r"^    (\S+\.py)", text, re.MULTILINE))
     assert drawn - {"cli/__init__.py"} == rooms
+
+
+def test_contributing__names_files_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    adding = text[text.index("## Adding things") :]
+    named = set(re.findall(r"`((?:tests|transferkit|docs)/[\w/.]+|[\w/]+/\w+\.py)`", adding))
+    missing = {n for n in named if not (ROOT / n).exists() and not (PACKAGE / n).exists()}
+
+    assert named
+    assert {name for name in missing if "/x." not in name and "_x." not in name} == set()
 
 
 def test_options__are_checked_when_they_are_made_in_python_too():

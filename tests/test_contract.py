@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
-from transferkit.models.phases import Strategy, plan_phases
+from transferkit.models.phases import HEAD_ALONE, Strategy, plan_phases
 from transferkit.models.sources import create_network
 from transferkit.models.stages import HEAD
 from transferkit.training.optimizer import create_optimizer
@@ -120,9 +120,9 @@ def test_phases__change_what_they_plan_and_nothing_else(network):
     """Gradual thawing passes through every strategy: head, last:N and, in the end, all."""
     module = network.module
     phases = plan_phases(
-        network.stages,
+        network,
         strategy=Strategy.GRADUAL,
-        unfreeze="head",
+        unfreeze=HEAD_ALONE,
         epochs=len(network.stages),
         freeze_epochs=1,
         thaw_every=1,

@@ -17,8 +17,8 @@ import torch
 from hub import serve_hub
 
 import transferkit
-from transferkit.models.sources import create_network
 from transferkit.models.digests import tensors_digest
+from transferkit.models.sources import create_network
 
 REPOSITORY = "timm/test_resnet.r160_in1k"
 CONFIG = {

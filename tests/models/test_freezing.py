@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from transferkit.errors import OptionError, TransferKitError
+from transferkit.errors import TransferKitError
 from transferkit.models.freezing import (
     BatchNorm,
     freeze,
     frozen_names,
     train_mode,
-    trainable_stages,
 )
+from transferkit.models.phases import Unfreeze
 from transferkit.models.sources import create_network
 from transferkit.training.loss import ClassWeights, class_weights
 from transferkit.training.proof import digests, require_unchanged
@@ -24,67 +24,9 @@ def network_of(name="test_resnet"):
 
 
 def prepared(network, unfreeze):
-    trainable = trainable_stages(network.stages, unfreeze)
+    trainable = Unfreeze(unfreeze).stages(network)
     freeze(network.module, {name for stage in trainable for name in stage.parameters})
     return trainable
-
-
-@pytest.mark.parametrize(
-    ("unfreeze", "expected"),
-    [
-        ("head", ["head"]),
-        ("last:1", ["stage4", "head"]),
-        ("last:3", ["stage2", "stage3", "stage4", "head"]),
-        ("last:5", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
-        ("from:stage3", ["stage3", "stage4", "head"]),
-        ("from:stem", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
-        (r"re:^layer[24]\.", ["stage2", "stage4", "head"]),
-        (r"re:bn\d", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
-        ("all", ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
-    ],
-)
-def test_trainable_stages__of_resnet(unfreeze, expected):
-    stages = trainable_stages(network_of().stages, unfreeze)
-
-    assert [stage.name for stage in stages] == expected
-
-
-@pytest.mark.parametrize(
-    "unfreeze", ["tail", "last", "last:0", "last:-1", "last:x", "", "from:", "re:"]
-)
-def test_trainable_stages__says_what_form_it_expects(unfreeze):
-    with pytest.raises(OptionError, match="expected head, last:N, from:STAGE"):
-        trainable_stages(network_of().stages, unfreeze)
-
-
-def test_trainable_stages__says_how_many_there_are():
-    with pytest.raises(OptionError) as error:
-        trainable_stages(network_of().stages, "last:99")
-
-    assert str(error.value) == (
-        "--unfreeze: got last:99, but the backbone has 5 stages "
-        "(stem, stage1, stage2, stage3, stage4); expected last:1 to last:5"
-    )
-
-
-@pytest.mark.parametrize(
-    ("unfreeze", "message"),
-    [
-        ("from:stage9", "but the backbone's stages are stem, stage1, stage2, stage3, stage4"),
-        ("re:layer9", r"re:layer9 is found in no parameter .* stage4: layer4\)"),
-        ("re:(", "which is no regular expression"),
-    ],
-)
-def test_trainable_stages__says_what_there_is_when_nothing_matches(unfreeze, message):
-    with pytest.raises(OptionError, match=message):
-        trainable_stages(network_of().stages, unfreeze)
-
-
-def test_trainable_stages__a_pattern_narrows_its_stages():
-    trainable = trainable_stages(network_of().stages, r"re:layer4.*bn\d.*bias")
-
-    assert [stage.name for stage in trainable] == ["stage4", "head"]
-    assert trainable[0].parameters == ("layer4.0.bn1.bias", "layer4.0.bn2.bias")
 
 
 def parameters_of(trainable):
@@ -93,7 +35,7 @@ def parameters_of(trainable):
 
 def test_frozen_names__are_the_frozen_parameters_and_their_statistics():
     network = network_of()
-    trainable = parameters_of(trainable_stages(network.stages, "last:1"))
+    trainable = parameters_of(Unfreeze("last:1").stages(network))
     frozen = set(frozen_names(network.module, trainable, BatchNorm.TRAIN))
 
     assert "layer3.0.bn1.running_mean" in frozen
@@ -106,7 +48,7 @@ def test_frozen_names__are_the_frozen_parameters_and_their_statistics():
 
 def test_frozen_names__hold_the_statistics_of_a_half_trained_norm():
     network = network_of()
-    trainable = parameters_of(trainable_stages(network.stages, r"re:layer4.0.bn1.bias"))
+    trainable = parameters_of(Unfreeze(r"re:layer4.0.bn1.bias").stages(network))
 
     frozen = frozen_names(network.module, trainable, BatchNorm.TRAIN)
     assert "layer4.0.bn1.running_var" in frozen

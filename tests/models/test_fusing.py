@@ -9,8 +9,9 @@ from torch import nn
 from transferkit.devices import Precision
 from transferkit.inference import ComputeSettings, fast_extractor, fast_module, probabilities
 from transferkit.models.feature_extractor import FeatureExtractor
-from transferkit.models.freezing import BatchNorm, freeze, train_mode, trainable_stages
+from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.fusing import inference_copy
+from transferkit.models.phases import Unfreeze
 from transferkit.models.sources import create_network
 from transferkit.models.splitting import split
 
@@ -41,7 +42,7 @@ def network_of(name, size, **changes):
 
 
 def frozen(network, unfreeze):
-    stages = trainable_stages(network.stages, unfreeze)
+    stages = Unfreeze(unfreeze).stages(network)
     trained = {name for stage in stages for name in stage.parameters}
     freeze(network.module, trained)
     train_mode(network.module, BatchNorm.TRAIN)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from transferkit.errors import WeightsError
-from transferkit.models.sources import create_network
 from transferkit.models.digests import tensors_digest
+from transferkit.models.sources import create_network
 from transferkit.models.weights import read_weights, translate_layout
 
 

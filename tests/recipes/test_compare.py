@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import transferkit
 from transferkit.cli.compare import _print_end, _print_table
 from transferkit.errors import DataError, DivergedError, OptionError, OutputError, WeightsError
-from transferkit.interruption import StopRun
+from transferkit.models.phases import Unfreeze
 from transferkit.options.compare import CompareOptions
 from transferkit.recipes.compare import compare
 from transferkit.recipes.comparing import runs
@@ -140,20 +140,17 @@ def test_compare__resumed_with_more_seeds_keeps_those_it_has(compared, image_fol
     assert [r["seed"] for r in figures(folder)["runs"]] == [0, 0, 1, 1]
 
 
-def test_stop_run__goes_on_exactly_where_it_paused(image_folder, tmp_path):
-    """The state is kept at the end of the epoch, also where checkpoints would pass it over."""
-
-    class Pausing(SilentReporter):
-        def epoch(self, row, epochs, best):
-            if row.epoch == 1:
-                raise StopRun("paused")
-
+def test_finetune__resumes_exactly_where_it_was_paused(image_folder, tmp_path):
+    """The state is saved at the end of the epoch, also where checkpoints would pass it over."""
     from transferkit.options.finetune import FinetuneOptions
     from transferkit.recipes.finetune import finetune
 
     small = {**SMALL, "backbone": "test_resnet", "strategy": "full", "epochs": 3, "report": False}
-    with pytest.raises(StopRun):
-        finetune(FinetuneOptions(image_folder, tmp_path / "paused", **small), Pausing())
+    paused = finetune(
+        FinetuneOptions(image_folder, tmp_path / "paused", **small),
+        should_stop=lambda row: row.epoch == 1,
+    )
+    assert (paused.metrics, len(paused.history)) == ({}, 1)
     finetune(FinetuneOptions(image_folder, tmp_path / "paused", resume=True, report=False))
     finetune(FinetuneOptions(image_folder, tmp_path / "straight", **small))
 
@@ -166,10 +163,10 @@ def fail_full(monkeypatch):
     """Let every run of the strategy full diverge."""
     carry_out = runs.finetune
 
-    def fails(options, reporter=None):
+    def fails(options, *args, **more):
         if options.strategy == "full" and not options.dry_run:
             raise DivergedError("the training loss became nan in epoch 1")
-        return carry_out(options, *([reporter] if reporter else []))
+        return carry_out(options, *args, **more)
 
     monkeypatch.setattr(runs, "finetune", fails)
 
@@ -219,7 +216,7 @@ def test_compare__folders_are_not_replaced_unasked(compared, run_folder, image_f
         transferkit.compare(image_folder, compared, **SMALL)
     with pytest.raises(OutputError, match=r"holds no compare-options\.json"):
         transferkit.compare(image_folder, run_folder, overwrite=True, **SMALL)
-    with pytest.raises(OutputError, match="nothing to go on with"):
+    with pytest.raises(OutputError, match="nothing to resume"):
         transferkit.compare(image_folder, run_folder, resume=True)
 
 
@@ -277,7 +274,7 @@ def test_candidates__are_all_pairs_and_say_their_weights_where_names_do_not():
         "svm on nano (none)",
         "partial:last:1 on nano (none)",
     ]
-    assert options.run_options(options.candidates[3], seed=5).unfreeze == "last:1"
+    assert options.run_options(options.candidates[3], seed=5).unfreeze == Unfreeze("last:1")
     assert options.candidates[1].folder_name == "partial-last-1-nano-(pretrained)"
 
 

@@ -198,7 +198,7 @@ def test_finetune__survives_a_bug_in_its_page(pages, data, tmp_path, monkeypatch
     def fail(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("transferkit.recipes.report.run_page", fail)
+    monkeypatch.setattr("transferkit.report.run_contents.run_page", fail)
     recorder = Recorder()
     finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
 

@@ -81,7 +81,7 @@ def test_spool__a_damaged_one_is_told_and_another_folder_kept(tmp_path, file, co
     path = tmp_path / "s" / file
     path.unlink() if content is None else path.write_text(content)
 
-    with pytest.raises(OutputError, match=r"is damaged .* begin anew with --overwrite"):
+    with pytest.raises(OutputError, match=r"is damaged .* start over with --overwrite"):
         begun(tmp_path / "s", resume=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x.txt").write_text("kept")

@@ -10,7 +10,7 @@ from torch import nn
 
 from transferkit.devices import Precision, create_scaler
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.phases import Strategy, plan_phases
+from transferkit.models.phases import HEAD_ALONE, Strategy, plan_phases
 from transferkit.models.sources import create_network
 from transferkit.reporting import SILENT, SilentReporter
 from transferkit.training.loop import fit
@@ -27,9 +27,9 @@ def network_and_phases():
     torch.manual_seed(0)
     network = create_network("test_resnet", weights="none", num_classes=3, image_size=32)
     phases = plan_phases(
-        network.stages,
+        network,
         strategy=Strategy.GRADUAL,
-        unfreeze="head",
+        unfreeze=HEAD_ALONE,
         epochs=EPOCHS,
         freeze_epochs=1,
         thaw_every=1,
@@ -70,7 +70,7 @@ def setup_of(network, phases):
         schedule=schedule,
         criterion=Criterion(None, 0.0, device),
         batch_norm=BatchNorm.TRAIN,
-        feed=lambda phase: PhaseData(module, lambda epoch: None, batches, validate),
+        data_of=lambda phase: PhaseData(module, lambda epoch: None, batches, validate),
         images_per_epoch=8,
     )
 

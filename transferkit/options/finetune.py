@@ -265,7 +265,7 @@ class FinetuneOptions(ClassifierOptions):
         if self.find_lr and self.dry_run:
             raise OptionError("--find-lr trains for a while, --dry-run does not; choose one")
         if self.resume and (given := given_flags(self, ("overwrite", "dry_run", "find_lr"))):
-            raise OptionError(f"{given[0]} begins a run, --resume goes on with one; choose one")
+            raise OptionError(f"{given[0]} begins a run, --resume resumes one; choose one")
         if self.val and self.split:
             raise OptionError("--split says what is for validation; leave out --val")
 

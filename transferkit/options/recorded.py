@@ -54,7 +54,7 @@ def read_recorded(path: Path, kind: type[Options]) -> dict[str, Any]:
         return recorded
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
-            f"{path}: is damaged, or of another version of transferkit ({error}); begin anew with "
+            f"{path}: is damaged, or of another version of transferkit ({error}); start over with "
             "--overwrite"
         ) from error
 
@@ -81,6 +81,6 @@ def resumed(options: _O, given: Mapping[str, Any], folder: Path) -> _O:
         if given_flags(options, (declared.name,)) and mine != its:
             raise OptionError(
                 f"{declared.flag}: got {mine}, and the run in {folder} began with {its}; leave the "
-                "option out to go on as it began, or begin anew with --overwrite"
+                "option out to go on as it began, or start over with --overwrite"
             )
     return began

@@ -91,14 +91,14 @@ class Spool:
             self._read_log(known, json.loads(json.dumps(identity)))
         except (ValueError, TypeError, FileNotFoundError) as error:
             raise OutputError(
-                f"{self.folder}: is damaged ({error}); begin anew with --overwrite"
+                f"{self.folder}: is damaged ({error}); start over with --overwrite"
             ) from error
 
     def _read_log(self, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         if differing := [key for key in wanted if known.get(key) != wanted[key]]:
             raise OutputError(
                 f"{self.folder}: was begun with other {', '.join(differing)}; give the same "
-                "options on the same files, or begin anew with --overwrite"
+                "options on the same files, or start over with --overwrite"
             )
         log = (self.folder / _LOG).read_text(encoding="utf-8")
         # The last line may have been cut off in the middle.

@@ -152,7 +152,7 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | No
         if state["version"] != _VERSION:
             raise BundleError(
                 f"{path}: is of version {state['version']}, expected {_VERSION}; go on with the "
-                "transferkit that wrote it, or begin anew with --overwrite"
+                "transferkit that wrote it, or start over with --overwrite"
             )
         name = Path(state["tensors"]).name
         fit = _restore(state, load_file(folder / name), setup)
@@ -162,7 +162,7 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | No
         # json, safetensors and torch each have their own, and what is missing shows anywhere.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BundleError(
-            f"{path}: cannot be read ({type(error).__name__}: {reason}); begin anew with "
+            f"{path}: cannot be read ({type(error).__name__}: {reason}); start over with "
             "--overwrite"
         ) from error
     _keep_only(folder, name)

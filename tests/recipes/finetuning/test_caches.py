@@ -124,7 +124,9 @@ def test_estimate__head_is_quicker_than_full(image_folder):
 
 def test_estimate__leaves_the_random_state_alone(image_folder, tmp_path, monkeypatch):
     with_it = run(image_folder, tmp_path / "1", epochs=1, strategy="full")
-    monkeypatch.setattr("transferkit.recipes.finetuning.train_network.estimate_seconds", lambda *_: ())
+    monkeypatch.setattr(
+        "transferkit.recipes.finetuning.train_network.estimate_seconds", lambda *_: ()
+    )
     without = run(image_folder, tmp_path / "2", epochs=1, strategy="full")
 
     assert curve(with_it) == curve(without)

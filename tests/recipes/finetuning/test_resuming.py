@@ -12,7 +12,6 @@ import torch
 from conftest import make_classes, save_picture
 from filelock import FileLock
 from safetensors.torch import load_file
-from transferkit.recipes.finetuning.feeding import _Reading
 
 import transferkit
 from transferkit.errors import (
@@ -23,6 +22,7 @@ from transferkit.errors import (
     OutputError,
     WeightsError,
 )
+from transferkit.recipes.finetuning.training_setup import _Reading
 from transferkit.training import checkpoint
 from transferkit.training.loss import Criterion
 
@@ -149,14 +149,14 @@ def test_resume__wants_the_options_that_the_run_began_with(image_folder, tmp_pat
 
     with pytest.raises(OptionError, match=r"--epochs: got 9, and the run in .* began with 3"):
         transferkit.finetune(image_folder, run, resume=True, epochs=9)
-    with pytest.raises(OptionError, match=r"--resume: expected the run to go on with"):
+    with pytest.raises(OptionError, match=r"--resume: expected the run to resume"):
         transferkit.finetune(image_folder, resume=True)
-    with pytest.raises(OptionError, match=r"--overwrite begins a run, --resume goes on"):
+    with pytest.raises(OptionError, match=r"--overwrite begins a run, --resume resumes one"):
         transferkit.finetune(image_folder, run, resume=True, overwrite=True)
-    with pytest.raises(OutputError, match=r"nothing to go on with, it has no options.json"):
+    with pytest.raises(OutputError, match=r"nothing to resume, it has no options.json"):
         transferkit.finetune(image_folder, elsewhere, resume=True)
     transferkit.finetune(image_folder, run, resume=True, epochs=3, workers=1)
-    with pytest.raises(OutputError, match=r"has come to its end already"):
+    with pytest.raises(OutputError, match=r"is finished already"):
         transferkit.finetune(image_folder, run, resume=True)
 
 
@@ -190,9 +190,9 @@ def test_resume__refuses_other_weights_and_a_damaged_checkpoint(
     (run / "options.json").write_text(json.dumps(options))
 
     state = (run / "checkpoint/state.json").read_text()
-    for damaged in ("{", state.replace('"version": 1', '"version": 7'), "[]"):
+    for damaged in ("{", state.replace('"version": 2', '"version": 7'), "[]"):
         (run / "checkpoint/state.json").write_text(damaged)
-        with pytest.raises(BundleError, match=r"state.json: .*begin anew with --overwrite"):
+        with pytest.raises(BundleError, match=r"state.json: .*start over with --overwrite"):
             transferkit.finetune(image_folder, run, resume=True)
     (run / "checkpoint/state.json").write_text(state)
     (run / "options.json").write_text("{}")
@@ -365,10 +365,7 @@ def test_command__says_how_to_go_on_and_exits_with_the_signal(
     assert ran.code == 143
     *_, told, last = ran.err.splitlines()
     assert last == "terminated"
-    assert told == (
-        f"the state of training is in {run}; go on with: transferkit finetune {image_folder} "
-        f"-o '{run}' --resume"
-    )
+    assert told == f"resume with: transferkit finetune {image_folder} -o '{run}' --resume"
     resumed = cli("finetune", image_folder, "-o", run, "--resume")
     assert resumed.code == 0
-    assert "goes on in epoch 1, after 12 images" in resumed.err
+    assert "resumes in epoch 1, after 12 images" in resumed.err

@@ -196,7 +196,7 @@ def test_finetune__refuses_batches_of_one_picture_where_batchnorm_is_trained(ima
     from transferkit.recipes.finetune import finetune
 
     one = {**SMALL, **FULL, "batch_size": 1, "dry_run": True}
-    with pytest.raises(OptionError, match="--batch-size: got 1, and BatchNorm needs two pictures"):
+    with pytest.raises(OptionError, match="--batch-size: got 1, and BatchNorm needs two images"):
         finetune(FinetuneOptions(image_folder, **one))
     assert finetune(FinetuneOptions(image_folder, bn="eval", **one)).plan.stages
 
@@ -239,11 +239,11 @@ def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
     """What thawed after the best epoch must be put back as well."""
-    from transferkit.recipes.finetuning import feeding
+    from transferkit.recipes.finetuning import training_setup
 
     accuracies = iter([0.2, 0.9, 0.3, 0.1])
-    monkeypatch.setattr(feeding, "top_k_accuracy", lambda *_: next(accuracies))
-    monkeypatch.setattr(feeding, "log_loss", lambda *_: 1.0)
+    monkeypatch.setattr(training_setup, "top_k_accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr(training_setup, "log_loss", lambda *_: 1.0)
     transferkit.finetune(
         image_folder, tmp_path, strategy="gradual", epochs=4, bn="train", **pretrained
     )
@@ -258,11 +258,11 @@ def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
 def test_finetune__patience_begins_with_the_last_phase(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
-    from transferkit.recipes.finetuning import feeding
+    from transferkit.recipes.finetuning import training_setup
 
     accuracies = iter([0.9, *[0.1] * 20])
-    monkeypatch.setattr(feeding, "top_k_accuracy", lambda *_: next(accuracies))
-    monkeypatch.setattr(feeding, "log_loss", lambda *_: 1.0)
+    monkeypatch.setattr(training_setup, "top_k_accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr(training_setup, "log_loss", lambda *_: 1.0)
     result = transferkit.finetune(
         image_folder,
         tmp_path,
@@ -316,3 +316,34 @@ def test_partial__last_stages_after_head_only_epochs(pretrained, image_folder, t
     )
 
     assert [row.phase for row in result.history] == ["head", "last:1"]
+
+
+def test_finetune__draws_the_same_whether_or_not_other_strategies_are_estimated(
+    image_folder, tmp_path, monkeypatch
+):
+    """With dropout in what is trained, on both sides of the time that decides about it."""
+    states = []
+    for soon in (0.0, float("inf")):
+        monkeypatch.setattr("transferkit.recipes.finetuning.estimate._SOON", soon)
+        result = transferkit.finetune(
+            image_folder,
+            tmp_path / str(soon),
+            backbone="torchvision:squeezenet1_1",
+            weights="none",
+            image_size=32,
+            strategy="full",
+            epochs=1,
+            seed=3,
+        )
+        assert len(result.plan.seconds) == (4 if soon == 0 else 1)
+        states.append(load_file(result.run / "model/model.safetensors"))
+
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_finetune__leaves_the_callers_generators_alone(image_folder, tmp_path):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    transferkit.finetune(image_folder, tmp_path / "run", epochs=1, **SMALL)
+
+    assert torch.equal(torch.get_rng_state(), before)

@@ -65,7 +65,7 @@ def require_same_data(folder: Path, dataset: Dataset) -> None:
     if _recorded(folder)["data_sha256"] != dataset.digest():
         raise DataError(
             f"{dataset.index.root}: the images are others than when the comparison in {folder} "
-            "began; put them back, or begin anew with --overwrite"
+            "began; put them back, or start over with --overwrite"
         )
 
 

@@ -75,7 +75,7 @@ def read_dataset(
         index,
         workers=options.workers or default_workers(),
         reporter=reporter,
-        remember=options.cache in (Cache.AUTO, Cache.DISK),
+        remember=options.cache not in (Cache.MEMORY, Cache.OFF),
         allow_truncated=options.allow_truncated,
         stop=stop,
     )
@@ -87,7 +87,7 @@ def read_dataset(
         new = [path for row, path in enumerate(index.paths) if row not in known]
         raise DataError(
             f"{index.root}: {len(new)} images are new since the run began: {name_some(new)}; put "
-            "them elsewhere until it has come to its end, or begin anew with --overwrite"
+            "them elsewhere until it has come to its end, or start over with --overwrite"
         )
     copies = number_copies(checked.sha256, checked.signatures)
     splits = assign_splits(

@@ -41,7 +41,7 @@ def recorded_options(run: Path) -> Mapping[str, Any]:
     """
     if (run / METRICS).exists():
         raise OutputError(
-            f"{run}: is finished already; predict with -m {run}, or begin anew with --overwrite"
+            f"{run}: is finished already; predict with -m {run}, or start over with --overwrite"
         )
     if not (run / OPTIONS).is_file():
         raise OutputError(
@@ -71,7 +71,7 @@ def require_same_beginning(run: Path, network: Network, reporter: Reporter) -> N
     if recorded["weights_sha256"] != network.backbone_digest():
         raise WeightsError(
             f"{run}: began with other weights of {network.name} than are found now; put those "
-            "back, or begin anew with --overwrite"
+            "back, or start over with --overwrite"
         )
     before, now = recorded["versions"], package_versions()
     if other := [f"{name} {before.get(name)} (now {now[name]})" for name in now

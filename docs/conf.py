@@ -1,0 +1,28 @@
+"""How Sphinx builds the documentation: uv run sphinx-build -W -b html docs build/docs.
+
+The build needs no network. `extensions/command_reference.py` writes the reference of the command
+line from the options classes.
+"""
+
+import sys
+from pathlib import Path
+
+from transferkit import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "transferkit"
+author = "The transferkit authors"
+copyright = "The transferkit authors, Apache-2.0"
+version = release = __version__
+
+extensions = ["myst_parser", "command_reference"]
+exclude_patterns = ["extensions"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "transferkit"
+html_static_path = ["_static"]
+html_css_files = ["transferkit.css"]
+html_copy_source = False
+html_show_sphinx = False
