@@ -197,7 +197,7 @@ def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
         (["extract-features", "colours", "-o", "f.npy", *TINY], 2, "--output: got f.npy, expected"),
         (["predict", "a.txt", "-m", "nowhere"], 1, "nowhere: no such run; expected the folder"),
         (["predict", "a.txt", "-m", "empty"], 1, "empty: a folder without a model"),
-        (["predict", "a.txt"], 2, "--model, --backbone: expected one of them"),
+        (["predict", "a.txt"], 2, "--model, --backbone: expected exactly one"),
         (
             ["predict", "a.txt", "-b", "test_resnet", "--format", "parquet"],
             2,

@@ -247,8 +247,8 @@ def test_compare__a_folder_for_validation_is_the_split(image_folder, tmp_path):
     [
         ({"strategy": "svn"}, "--strategy: got 'svn', expected .*; did you mean svm?"),
         ({"strategy": "partial:last"}, "--unfreeze: got 'last'"),
-        ({"strategy": ("svm", "svm")}, "svm on resnet18 is there twice"),
-        ({"backbone": ("nano", "nano")}, r"partial on nano \(pretrained\) is there twice"),
+        ({"strategy": ("svm", "svm")}, "svm on resnet18 is named twice"),
+        ({"backbone": ("nano", "nano")}, r"partial on nano \(pretrained\) is named twice"),
         ({"backbone": ("a", "b", "c"), "weights": ("none", "none")}, "got 2 for 3 backbones"),
         ({"seeds": 0}, "--seeds: got 0, expected 1 or more and at most 100"),
         ({"budget": 0}, "--budget: got 0"),

@@ -132,7 +132,7 @@ def test_extract_features__keeps_a_file_that_is_there(image_folder, tmp_path):
 
 
 def test_extract_features__model_brings_its_backbone(image_folder, tmp_path):
-    with pytest.raises(OptionError, match="--model brings its backbone"):
+    with pytest.raises(OptionError, match="--model has its own backbone"):
         transferkit.extract_features(image_folder, tmp_path / "f.npz", model="run", backbone="x")
 
 

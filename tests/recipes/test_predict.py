@@ -100,7 +100,7 @@ def test_predict__nothing_to_predict_is_an_error(run_folder, tmp_path):
 
 @pytest.mark.parametrize("given", [{}, {"model": "x", "backbone": "y"}])
 def test_predict__takes_a_model_or_a_backbone(given):
-    with pytest.raises(OptionError, match="--model, --backbone: expected one of them"):
+    with pytest.raises(OptionError, match="--model, --backbone: expected exactly one"):
         transferkit.predict("a.png", **given)
 
 

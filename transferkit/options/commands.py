@@ -1,8 +1,7 @@
-"""Every option of every command: its default, its range, its help; said once.
+"""Options of all commands but `finetune` and `compare`, which have modules of their own.
 
-The command line is generated from these classes, the library takes them as they are. Those of
-`finetune` stand in `finetune_options.py`, what several commands have in `shared_options.py`. Needs
-no torch to be imported.
+The command line and the reference are generated from these classes, and Python callers pass the
+same options as keywords. Needs no torch to be imported.
 """
 
 from dataclasses import dataclass
@@ -51,16 +50,16 @@ class ExtractFeaturesOptions(ClassifierOptions):
             panel=OUTPUT,
             flags=("-o", "--output"),
             metavar="FILE|RUN",
-            help="File to write: .npz, .parquet, .csv or .safetensors; with --classifier the folder of "
-            "a run.",
+            help="File to write: .npz, .parquet, .csv or .safetensors; with --classifier, the "
+            "folder of a run.",
         ),
     ]
     overwrite: Annotated[
-        bool, Option(panel=OUTPUT, flags=("--overwrite",), help="Replace what is there.")
+        bool, Option(panel=OUTPUT, flags=("--overwrite",), help="Replace an existing file or run.")
     ] = False
     resume: Annotated[
         bool,
-        Option(panel=OUTPUT, flags=("--resume",), help="Go on with an interrupted extraction."),
+        Option(panel=OUTPUT, flags=("--resume",), help="Resume an interrupted extraction."),
     ] = False
     backbone: Annotated[
         str | None,
@@ -86,14 +85,14 @@ class ExtractFeaturesOptions(ClassifierOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model and (self.backbone or self.weights != PRETRAINED):
-            raise OptionError("--model brings its backbone and weights; leave out --backbone and "
+            raise OptionError("--model has its own backbone and weights; leave out --backbone and "
                               "--weights")  # fmt: skip
         if self.classifier and self.resume:
-            raise OptionError("--resume goes on with a file of features; leave out --classifier")
+            raise OptionError("--resume continues a file of features; leave out --classifier")
         if self.classifier is None and (
             given := given_flags(self, option_names(self, applies_to=AppliesTo.FITTING))
         ):
-            raise OptionError(f"{given[0]} is for a --classifier; name one, or leave it out")
+            raise OptionError(f"{given[0]} needs a --classifier; name one, or leave the option out")
 
 
 @dataclass(frozen=True)
@@ -104,13 +103,14 @@ class PredictOptions(InputOptions):
         int, Option(panel=OUTPUT, help="How many classes each record lists.", within=Range(1, 1000))
     ] = 5
     min_confidence: Annotated[
-        float, Option(panel=OUTPUT, help="Below it a record has no label.", within=Range(0, 1))
+        float,
+        Option(panel=OUTPUT, help="Leave the label out below this confidence.", within=Range(0, 1)),
     ] = 0.0
     format: Annotated[
         PredictionFormat | None,
         Option(
             panel=OUTPUT,
-            help="How to write them.",
+            help="Format of the output.",
             show_default="by the file's suffix; else table in a terminal, jsonl in a pipe",
         ),
     ] = None
@@ -135,7 +135,8 @@ class ExplainOptions(InputOptions):
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),
-            help="Folder for the pictures, one PNG an image; those of its name are replaced.",
+            help="Folder for the pictures, one PNG per image; existing pictures of the same name "
+            "are replaced.",
             metavar="FOLDER",
         ),
     ] = Path("explanations")
@@ -143,16 +144,17 @@ class ExplainOptions(InputOptions):
         Method,
         Option(
             panel=EXPLANATION,
-            help="gradcam looks at a layer's map, integrated-gradients and saliency at the pixels; "
-            "occlusion hides a part at a time, takes longest, and works with every classifier.",
+            help="gradcam uses a layer's feature map, integrated-gradients and saliency the "
+            "pixels; occlusion hides one part at a time, takes longest, and works with "
+            "every classifier.",
         ),
     ] = Method.GRAD_CAM
     layer: Annotated[
         str | None,
         Option(
             panel=EXPLANATION,
-            help="For gradcam: a stage or a module with a map or tokens. See: transferkit inspect "
-            "NAME.",
+            help="For gradcam: a stage or module with a feature map or tokens. See: transferkit "
+            "inspect NAME.",
             metavar="NAME",
             show_default="the last stage whose map leads to the classes",
         ),
@@ -160,7 +162,9 @@ class ExplainOptions(InputOptions):
     top_k: Annotated[
         int,
         Option(
-            panel=EXPLANATION, help="How many of the most probable classes.", within=Range(1, 20)
+            panel=EXPLANATION,
+            help="How many of the most probable classes to explain.",
+            within=Range(1, 20),
         ),
     ] = 3
     classes: Annotated[
@@ -168,7 +172,7 @@ class ExplainOptions(InputOptions):
         Option(
             panel=EXPLANATION,
             flags=("--class",),
-            help="A class to explain, instead of the most probable ones; may be given more than once.",
+            help="Class to explain, instead of the most probable ones; repeat for several.",
             metavar="NAME",
             show_default=False,
         ),
@@ -179,11 +183,11 @@ class ExplainOptions(InputOptions):
             object.__setattr__(self, "classes", (self.classes,))
         super().__post_init__()
         if self.classes and given_flags(self, ("top_k",)):
-            raise OptionError("--top-k is for the most probable classes; leave it out with --class")
+            raise OptionError("--top-k picks the most probable classes; leave it out with --class")
         if self.precision not in (Precision.AUTO, Precision.FP32):
             raise OptionError(
-                f"--precision: got {self.precision}, but gradients are led back in fp32; leave it "
-                "out"
+                f"--precision: got {self.precision}, but gradients are computed in fp32; leave the "
+                "option out"
             )
 
 
@@ -216,7 +220,7 @@ class ReportOptions(ComputeOptions):
         Path | None,
         Option(
             panel=DATA,
-            help="Folder of the run's dataset, where it has moved.",
+            help="Folder of the run's dataset, if it has moved.",
             metavar="DIR",
             show_default="where it was",
         ),
@@ -238,9 +242,10 @@ class CacheOptions(Options):
     """Options of `transferkit cache`."""
 
     entries: Annotated[
-        tuple[str, ...], Option(argument=True, help="Names of entries; all of them without a name.")
+        tuple[str, ...],
+        Option(argument=True, help="Names of cache entries; all of them if none is given."),
     ] = ()
-    clear: Annotated[bool, Option(flags=("--clear",), help="Remove them.")] = False
+    clear: Annotated[bool, Option(flags=("--clear",), help="Remove these entries.")] = False
 
 
 @dataclass(frozen=True)
@@ -248,10 +253,11 @@ class BackbonesOptions(Options):
     """Options of `transferkit backbones`."""
 
     pattern: Annotated[
-        str, Option(argument=True, help="A part of the name, or a pattern with * and ?.")
+        str, Option(argument=True, help="Part of the name, or a pattern with * and ?.")
     ] = "*"
     local: Annotated[
-        bool, Option(flags=("--local",), help="Only those whose weights are here.")
+        bool,
+        Option(flags=("--local",), help="List only backbones whose weights are on this machine."),
     ] = False
 
 
@@ -276,14 +282,16 @@ class InspectOptions(Options):
     image_size: Annotated[
         int | None,
         Option(
-            help="Side of the pictures in pixels.", within=Range(1), show_default="the backbone's"
+            help="Height and width of the network's input, in pixels.",
+            within=Range(1),
+            show_default="the backbone's",
         ),
     ] = None
     all_modules: Annotated[
         bool,
         Option(
             flags=("--all",),
-            help="List containers and the activations within layers too, not only what computes.",
+            help="Also list containers, and the activations within layers.",
         ),
     ] = False
     kernels: Annotated[
@@ -291,14 +299,15 @@ class InspectOptions(Options):
         Option(
             panel=DRAWINGS,
             flags=("--kernels",),
-            help="Draw the kernels of the first convolution, instead of the table.",
+            help="Draw the kernels of the first convolution instead of printing the table.",
         ),
     ] = False
     activations: Annotated[
         Path | None,
         Option(
             panel=DRAWINGS,
-            help="Draw feature maps of this picture, a file for each layer, instead of the table.",
+            help="Draw feature maps of this image, one file per layer, instead of printing the "
+            "table.",
             metavar="IMAGE",
             show_default=False,
         ),
@@ -308,7 +317,7 @@ class InspectOptions(Options):
         Option(
             panel=DRAWINGS,
             flags=("--layer",),
-            help="With --activations: a layer to draw, as the table names it; may be repeated.",
+            help="With --activations: layer to draw, as the table names it; repeat for several.",
             metavar="NAME",
             show_default="every stage",
         ),
@@ -317,7 +326,7 @@ class InspectOptions(Options):
         int,
         Option(
             panel=DRAWINGS,
-            help="With --activations: how many channels of a layer, those that vary most.",
+            help="With --activations: how many channels to draw per layer, those that vary most.",
             within=Range(1, 400),
         ),
     ] = 16
@@ -337,17 +346,19 @@ class InspectOptions(Options):
         if (self.backbone is None) == (self.model is None):
             raise OptionError("expected one of BACKBONE and --model: transferkit inspect resnet18")
         if self.model and self.weights != PRETRAINED:
-            raise OptionError("--model brings its weights; leave out --weights")
+            raise OptionError("--model has its own weights; leave out --weights")
         if self.activations is None and (given := given_flags(self, ("layer", "channels"))):
-            raise OptionError(f"{given[0]} is for --activations IMAGE; leave it out for the table")
+            raise OptionError(
+                f"{given[0]} needs --activations IMAGE; leave it out to print the table"
+            )
         if not self.draws and (given := given_flags(self, ("weights", "output"))):
             raise OptionError(
-                f"{given[0]} is for --kernels and --activations; the table needs none, leave it out"
+                f"{given[0]} is for --kernels and --activations; leave it out to print the table"
             )
         if self.draws and self.all_modules:
             raise OptionError("--all is for the table; leave out --kernels and --activations")
 
     @property
     def draws(self) -> bool:
-        """Whether something is drawn."""
+        """Whether anything is drawn."""
         return self.kernels or self.activations is not None

@@ -1,4 +1,4 @@
-"""Every option of `transferkit compare`, and the candidates that they name; see `options.py`."""
+"""Every option of `transferkit compare`, and the candidates that they name."""
 
 import re
 from collections.abc import Sequence
@@ -31,14 +31,15 @@ _KNOWN = (*_BY_GRADIENT, *map(str, Classifier))
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of those that are compared.
+    """A strategy on a backbone with its weights, to be compared with others.
 
     Attributes:
         strategy: partial, partial:SPEC as `--unfreeze` takes it, full, gradual, or the name of a
-            classifier, which stands for the strategy features with it.
+            classifier, which means the strategy features with that classifier.
         backbone: As `--backbone` takes it.
         weights: As `--weights` takes it.
-        shows_weights: Whether the name says the weights: the backbone is there with others too.
+        shows_weights: Whether the name includes the weights, because the same backbone is compared
+            with several.
     """
 
     strategy: str
@@ -48,27 +49,27 @@ class Candidate:
 
     @property
     def network(self) -> str:
-        """The backbone as the table names it."""
+        """The backbone, as the table names it."""
         weights = f" ({Path(self.weights).name})" if self.shows_weights else ""
         return f"{self.backbone}{weights}"
 
     @property
     def name(self) -> str:
-        """What sentences call it."""
+        """Its name in sentences."""
         return f"{self.strategy} on {self.network}"
 
     @property
     def is_trained(self) -> bool:
-        """Whether it is trained in epochs, not fitted on features."""
+        """Whether it is trained in epochs rather than fitted on features."""
         return self.strategy not in tuple(Classifier)
 
     @property
     def folder_name(self) -> str:
-        """Its name as a part of a folder's."""
+        """Its name as part of a folder's name."""
         return re.sub(r"[^\w.()+-]+", "-", f"{self.strategy}-{self.network}").strip("-")
 
     def choices(self) -> dict[str, Any]:
-        """The options of `finetune` that make it what it is."""
+        """Return the options of `finetune` that define it."""
         chosen: dict[str, Any] = {"backbone": self.backbone, "weights": self.weights}
         if not self.is_trained:
             return chosen | {"strategy": Strategy.FEATURES, "classifier": self.strategy}
@@ -97,7 +98,7 @@ class CompareOptions(HeldOutOptions):
         Option(
             panel=OUTPUT,
             flags=("--overwrite",),
-            help="Replace a comparison that is there.",
+            help="Replace an existing comparison.",
             on_resume=OnResume.CALL,
         ),
     ] = False
@@ -106,8 +107,8 @@ class CompareOptions(HeldOutOptions):
         Option(
             panel=OUTPUT,
             flags=("--resume",),
-            help="Go on with the comparison in --output: what is done is kept, what was stopped goes "
-            "on, the rest begins.",
+            help="Resume the comparison in --output: keep what is finished, continue what was "
+            "stopped, begin the rest.",
             on_resume=OnResume.CALL,
         ),
     ] = False
@@ -116,8 +117,9 @@ class CompareOptions(HeldOutOptions):
         Option(
             panel=STRATEGY,
             flags=("-s", "--strategy"),
-            help="Repeat for several: partial, partial:SPEC with SPEC as finetune's --unfreeze takes "
-            "it, full, gradual, or a classifier on features: svm, linear, ridge, mlp, knn.",
+            help="Strategy to compare; repeat for several: partial, partial:SPEC with SPEC as in "
+            "finetune --unfreeze, full, gradual, or a classifier on features: svm, linear, "
+            "ridge, mlp, knn.",
             metavar="NAME",
         ),
     ] = ("partial", "full", "svm", "linear")
@@ -143,7 +145,7 @@ class CompareOptions(HeldOutOptions):
         int,
         Option(
             panel=TRAINING,
-            help="How often each is repeated, with --seed and those after it, on the same split.",
+            help="Runs per candidate, with --seed and the seeds after it, on the same split.",
             within=Range(1, 100),
         ),
     ] = 3
@@ -151,7 +153,7 @@ class CompareOptions(HeldOutOptions):
         int,
         Option(
             panel=TRAINING,
-            help="Passes over the training images, for what is trained.",
+            help="Passes over the training images, for candidates that are trained.",
             within=Range(1),
         ),
     ] = FinetuneOptions.epochs
@@ -159,8 +161,8 @@ class CompareOptions(HeldOutOptions):
         float | None,
         Option(
             panel=TRAINING,
-            help="Be done in about so many minutes: where time is short the weaker half stops early, "
-            "and what does not fit does not begin.",
+            help="Finish in about this many minutes: where time is short, the weaker half of the "
+            "candidates stops early, and runs that do not fit are not begun.",
             within=Range(0, open_low=True),
             metavar="MINUTES",
             show_default=False,
@@ -174,13 +176,13 @@ class CompareOptions(HeldOutOptions):
                 object.__setattr__(self, name, (given,))
         super().__post_init__()
         if self.resume and self.overwrite:
-            raise OptionError("--overwrite begins anew, --resume goes on; choose one")
+            raise OptionError("--overwrite starts over, --resume continues; choose one")
         if self.resume and self.output is None:
-            raise OptionError(
-                "--resume: expected the comparison to go on with; name it with --output"
-            )
+            raise OptionError("--resume: expected the comparison to resume; name it with --output")
         if self.val and self.split:
-            raise OptionError("--split says what is for validation; leave out --val")
+            raise OptionError(
+                "--split already says which images are for validation; leave out --val"
+            )
         if self.seed + self.seeds > 2**32:
             raise OptionError(f"--seed: got {self.seed}, expected {2**32 - self.seeds} or less")
         for strategy in self.strategy:
@@ -194,7 +196,7 @@ class CompareOptions(HeldOutOptions):
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """All pairs of a strategy and a backbone."""
+        """Every pair of a strategy and a backbone."""
         weights = self.weights * (len(self.backbone) if len(self.weights) == 1 else 1)
         return tuple(
             Candidate(strategy, backbone, its, shows_weights=self.backbone.count(backbone) > 1)
@@ -203,12 +205,12 @@ class CompareOptions(HeldOutOptions):
         )
 
     def run_options(self, candidate: Candidate, seed: int, **where: Any) -> FinetuneOptions:
-        """The options of `finetune` for one run.
+        """Return the options of `finetune` for one run.
 
         Args:
             candidate: What is run.
-            seed: Of its head and of the order of the pictures.
-            where: Those that say where it is, and what is to be done there.
+            seed: Seed of its head and of the order of the images.
+            where: Options of the call, such as the output folder.
 
         Raises:
             OptionError: When the candidate cannot be run with these options.
@@ -238,5 +240,5 @@ def _require_different(candidates: Sequence[Candidate]) -> None:
     for candidate in candidates:
         if folders.count(candidate.folder_name) > 1:
             raise OptionError(
-                f"{candidate.name} is there twice; name each --strategy and --backbone once"
+                f"{candidate.name} is named twice; name each --strategy and --backbone once"
             )

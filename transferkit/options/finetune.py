@@ -1,4 +1,4 @@
-"""Every option of `transferkit finetune`; see `options.py`."""
+"""Every option of `transferkit finetune`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class FinetuneOptions(ClassifierOptions):
         Option(
             panel=OUTPUT,
             flags=("--overwrite",),
-            help="Replace a run that is there.",
+            help="Replace an existing run.",
             on_resume=OnResume.CALL,
         ),
     ] = False
@@ -65,7 +65,7 @@ class FinetuneOptions(ClassifierOptions):
         Option(
             panel=OUTPUT,
             flags=("--resume",),
-            help="Go on with the run in --output exactly where it stopped, with its options.",
+            help="Resume the run in --output from its last checkpoint, with its options.",
             on_resume=OnResume.CALL,
         ),
     ] = False
@@ -73,7 +73,7 @@ class FinetuneOptions(ClassifierOptions):
         float,
         Option(
             panel=OUTPUT,
-            help="Save the state of training so often within an epoch, and after each.",
+            help="Also save a checkpoint every this many minutes within an epoch.",
             within=Range(0, open_low=True),
             metavar="MINUTES",
             applies_to=AppliesTo.TRAINING,
@@ -94,7 +94,8 @@ class FinetuneOptions(ClassifierOptions):
         Option(
             panel=OUTPUT,
             flags=("--find-lr",),
-            help="Test a range of learning rates, save and show the curve, suggest one and stop.",
+            help="Run a learning rate range test, show and save its curve, suggest a rate and "
+            "stop.",
             applies_to=AppliesTo.TRAINING,
             on_resume=OnResume.CALL,
         ),
@@ -107,8 +108,9 @@ class FinetuneOptions(ClassifierOptions):
         Strategy,
         Option(
             panel=STRATEGY,
-            help="partial trains the head or the last stages, full everything, gradual one stage more "
-            "at a time; features fits a scikit-learn classifier and leaves the backbone as it is.",
+            help="partial trains the head or the last stages, full everything, gradual one more "
+            "stage at a time; features fits a scikit-learn classifier and leaves the "
+            "backbone unchanged.",
         ),
     ] = Strategy.PARTIAL
     unfreeze: Annotated[
@@ -125,7 +127,7 @@ class FinetuneOptions(ClassifierOptions):
         int | None,
         Option(
             panel=STRATEGY,
-            help="Epochs that train the head alone at first; 0 for none.",
+            help="Epochs that train only the head first; 0 for none.",
             within=Range(0),
             show_default="1 for full and gradual; 0 for partial and with --weights none",
             applies_to=AppliesTo.TRAINING,
@@ -135,7 +137,7 @@ class FinetuneOptions(ClassifierOptions):
         int | None,
         Option(
             panel=STRATEGY,
-            help="For gradual: epochs until the next stage thaws; 0 thaws all at once.",
+            help="For gradual: epochs until the next stage is unfrozen; 0 unfreezes all at once.",
             within=Range(0),
             show_default="1",
             applies_to=AppliesTo.TRAINING,
@@ -145,8 +147,9 @@ class FinetuneOptions(ClassifierOptions):
         BatchNorm,
         Option(
             panel=STRATEGY,
-            help="BatchNorm of trainable stages: eval keeps the pretrained statistics, train uses and "
-            "updates them with each batch; auto is eval, and train with --weights none.",
+            help="BatchNorm in trainable stages: eval keeps the pretrained statistics, train "
+            "uses and updates them with each batch; auto is eval, or train with --weights "
+            "none.",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = BatchNorm.AUTO
@@ -154,7 +157,7 @@ class FinetuneOptions(ClassifierOptions):
         Augment,
         Option(
             panel=DATA,
-            help="How strongly training pictures are varied.",
+            help="Strength of the random changes to training images.",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = Augment.LIGHT
@@ -162,10 +165,11 @@ class FinetuneOptions(ClassifierOptions):
         int | None,
         Option(
             panel=DATA,
-            help="Views of a training picture that take turns, the plain one first, while layers are "
-            "frozen: each is computed once and cached. 0 draws a new one every epoch.",
+            help="Augmented views per training image that take turns while layers are frozen, "
+            "the plain image first; each is computed once and cached. 0 draws a new view "
+            "every epoch.",
             within=Range(0, 1000),
-            show_default="1 for the head alone, 4 for last stages, else and with strong augmentation 0",
+            show_default="1 for the head alone; 4 for last stages; 0 for full, gradual and strong",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = None
@@ -174,8 +178,8 @@ class FinetuneOptions(ClassifierOptions):
         Option(
             panel=TRAINING,
             flags=("--lr",),
-            help="Learning rate of the head; A:B spreads them from A for the stem to B for the head; "
-            "auto takes what --find-lr suggests.",
+            help="Learning rate of the head; A:B spreads the rates from A for the stem to B for "
+            "the head; auto uses the rate that --find-lr suggests.",
             within=Range(0, open_low=True),
             parse=rate_spread_or_auto,
             metavar="X|A:B|auto",
@@ -198,7 +202,8 @@ class FinetuneOptions(ClassifierOptions):
         float | None,
         Option(
             panel=TRAINING,
-            help="Factor on the rate per stage towards the stem.",
+            help="Factor on the learning rate from each stage to the one before it, towards the "
+            "stem.",
             within=Range(0, 1, open_low=True),
             show_default="what gives the stem 1/16 of the last stage's rate; 1 with --weights none",
             applies_to=AppliesTo.TRAINING,
@@ -208,7 +213,7 @@ class FinetuneOptions(ClassifierOptions):
         str,
         Option(
             panel=TRAINING,
-            help="timm's name of one: adamw, sgd, lion and 90 more.",
+            help="Name of a timm optimizer: adamw, sgd, lion and about 90 more.",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = "adamw"
@@ -216,7 +221,7 @@ class FinetuneOptions(ClassifierOptions):
         Scheduler,
         Option(
             panel=TRAINING,
-            help="How the rates fall after the warm-up.",
+            help="How the learning rates fall after the warm-up.",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = Scheduler.COSINE
@@ -233,7 +238,7 @@ class FinetuneOptions(ClassifierOptions):
         int,
         Option(
             panel=TRAINING,
-            help="Stop after so many epochs without a better one; 0 never does.",
+            help="Stop after this many epochs without improvement; 0 never does.",
             within=Range(0),
             applies_to=AppliesTo.TRAINING,
         ),
@@ -242,7 +247,7 @@ class FinetuneOptions(ClassifierOptions):
         float,
         Option(
             panel=TRAINING,
-            help="On weight matrices only.",
+            help="Weight decay, applied to weight matrices only.",
             within=Range(0),
             applies_to=AppliesTo.TRAINING,
         ),
@@ -251,7 +256,7 @@ class FinetuneOptions(ClassifierOptions):
         float,
         Option(
             panel=TRAINING,
-            help="Of the training loss.",
+            help="Share of each label's probability spread over all classes.",
             within=Range(0, 1, open_high=True),
             applies_to=AppliesTo.TRAINING,
         ),
@@ -263,14 +268,18 @@ class FinetuneOptions(ClassifierOptions):
         self._check_phases()
         self._check_rates()
         if self.find_lr and self.dry_run:
-            raise OptionError("--find-lr trains for a while, --dry-run does not; choose one")
+            raise OptionError(
+                "--find-lr trains for a few steps, --dry-run trains nothing; choose one"
+            )
         if self.resume and (given := given_flags(self, ("overwrite", "dry_run", "find_lr"))):
             raise OptionError(f"{given[0]} begins a run, --resume resumes one; choose one")
         if self.val and self.split:
-            raise OptionError("--split says what is for validation; leave out --val")
+            raise OptionError(
+                "--split already says which images are for validation; leave out --val"
+            )
 
     def _check_strategy(self) -> None:
-        """Refuse what would do nothing: training options for features, and the other way round."""
+        """Refuse options that would have no effect with this strategy."""
         if self.strategy is Strategy.FEATURES:
             if given := given_flags(self, option_names(self, applies_to=AppliesTo.TRAINING)):
                 raise OptionError(
@@ -301,13 +310,13 @@ class FinetuneOptions(ClassifierOptions):
             }
             if given := [flag for flag, is_given in of_the_backbone.items() if is_given]:
                 raise OptionError(
-                    f"{given[0]}: --unfreeze head leaves the backbone as it is; leave the option "
+                    f"{given[0]}: --unfreeze head leaves the backbone unchanged; leave the option "
                     "out, or train more with --unfreeze or --strategy"
                 )
         if self.freeze_epochs and self.freeze_epochs >= self.epochs:
             raise OptionError(
                 f"--freeze-epochs: got {self.freeze_epochs} of {self.epochs} epochs, which leaves "
-                "none for more than the head; expected less than --epochs"
+                "no epoch for anything but the head; expected less than --epochs"
             )
 
     def _check_rates(self) -> None:
@@ -316,42 +325,43 @@ class FinetuneOptions(ClassifierOptions):
             if len(rate) != 2 or rate[0] > rate[1]:
                 raise OptionError(
                     f"--lr: got {':'.join(f'{r:g}' for r in rate)}, expected the stem's rate and "
-                    "then the head's, which is not the smaller one"
+                    "then the head's, which must not be smaller"
                 )
             if self.backbone_learning_rate is not None or self.layer_decay is not None:
                 raise OptionError(
-                    "--lr A:B gives every stage its rate; leave out --backbone-lr and --layer-decay"
+                    "--lr A:B sets the rate of every stage; leave out --backbone-lr and "
+                    "--layer-decay"
                 )
         ratios_given = isinstance(rate, tuple) or self.backbone_learning_rate is not None
         if self.tests_rates and ratios_given:
             raise OptionError(
-                "a range test scales all rates together, the backbone's by default a tenth of the "
-                "head's; leave out --backbone-lr and --lr A:B"
+                "--find-lr, --lr auto: a range test scales all rates together; leave out "
+                "--backbone-lr and --lr A:B"
             )
 
     @property
     def from_scratch(self) -> bool:
-        """Whether the backbone's weights are random, so that there is nothing to spare."""
+        """Whether the backbone's weights are random, so that there is nothing to preserve."""
         return self.weights == NO_WEIGHTS
 
     @property
     def trains_head_alone(self) -> bool:
-        """Whether nothing but the new head is trained, in any epoch."""
+        """Whether only the new head is trained, in every epoch."""
         return self.strategy is Strategy.PARTIAL and self.unfreeze == HEAD_ALONE
 
     @property
     def tests_rates(self) -> bool:
-        """Whether learning rates are tested before training."""
+        """Whether a learning rate range test comes before training."""
         return self.find_lr or self.learning_rate == AUTO
 
     @property
     def epochs_per_thaw(self) -> int:
-        """How many epochs a gradual run gives each stage before the next one thaws."""
+        """How many epochs a gradual run trains each stage before it unfreezes the next one."""
         return 1 if self.thaw_every is None else self.thaw_every
 
     @property
     def head_epochs(self) -> int:
-        """How many epochs train the head alone at first."""
+        """How many epochs train only the head first."""
         if self.freeze_epochs is not None:
             return self.freeze_epochs
         # A random head would distort pretrained stages that are trained with it from the start.

@@ -1,4 +1,4 @@
-"""Options that several commands have, and the words they share; see `options.py`."""
+"""Options that several commands share, and the texts and panel names they have in common."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,15 @@ from transferkit.training.loss import ClassWeights
 
 DEFAULT_BACKBONE = "resnet18"
 
-DATA_HELP = "Folder of images, one subfolder a class; or train/, val/ and test/ of such folders."
+DATA_HELP = (
+    "Folder of images, one subfolder per class; or train/, val/ and test/ folders of such "
+    "subfolders."
+)
 BACKBONE_HELP = (
     "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME, "
-    "local-dir:PATH, or, with no download, nano or edges8; see: transferkit backbones."
+    "local-dir:PATH, or, without a download, nano or edges8. See: transferkit backbones."
 )
-WEIGHTS_HELP = "pretrained, none (random weights), or a .safetensors or .pth file."
+WEIGHTS_HELP = "pretrained, none (random weights), or the path of a .safetensors or .pth file."
 MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
 
 OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, DRAWINGS = (
@@ -39,23 +42,25 @@ OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, DRAWING
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(Options):
-    """How a command computes, the same for all."""
+    """How every command computes."""
 
     batch_size: Annotated[
-        int, Option(panel=COMPUTE, help="Images a batch.", within=Range(1, 65536))
+        int, Option(panel=COMPUTE, help="Images per batch.", within=Range(1, 65536))
     ] = 32
-    device: Annotated[Device, Option(panel=COMPUTE, help="Where to compute.")] = Device.AUTO
+    device: Annotated[Device, Option(panel=COMPUTE, help="Device to compute on.")] = Device.AUTO
     precision: Annotated[
         Precision,
         Option(
-            panel=COMPUTE, help="auto is bf16 on a GPU or CPU with instructions for it, else fp32."
+            panel=COMPUTE,
+            help="Number format; auto is bf16 where the GPU or CPU has instructions for it, else "
+            "fp32.",
         ),
     ] = Precision.AUTO
     workers: Annotated[
         int | None,
         Option(
             panel=COMPUTE,
-            help="Threads that decode images; auto is one a core.",
+            help="Threads that decode images; auto is one per core.",
             within=Range(1),
             parse=number_or_auto,
             metavar="N|auto",
@@ -68,19 +73,20 @@ class ComputeOptions(Options):
         Option(
             panel=DATA,
             flags=("--allow-truncated",),
-            help="Use JPEGs whose end is missing; what is missing is grey.",
+            help="Accept JPEGs whose end is missing; the missing part is grey.",
         ),
     ] = False
 
 
 @dataclass(frozen=True)
 class InputOptions(ComputeOptions):
-    """Pictures, and the model that says what is in them."""
+    """Images, and the model that classifies them."""
 
     inputs: Annotated[
         tuple[str, ...],
         Option(
-            argument=True, help="Files, folders, globs, or - for a list of paths on standard input."
+            argument=True,
+            help="Image files, folders, glob patterns, or - for a list of paths on standard input.",
         ),
     ]
     model: Annotated[
@@ -94,7 +100,7 @@ class InputOptions(ComputeOptions):
         Option(
             panel=MODEL,
             flags=("-b", "--backbone"),
-            help="Instead of --model: a pretrained network and its own categories (ImageNet).",
+            help="Instead of --model: a pretrained network with its own categories (ImageNet).",
             show_default=False,
         ),
     ] = None
@@ -109,11 +115,13 @@ class InputOptions(ComputeOptions):
         super().__post_init__()
         if (self.model is None) == (self.backbone is None):
             raise OptionError(
-                "--model, --backbone: expected one of them; -m RUN for a model of yours, "
+                "--model, --backbone: expected exactly one; use -m RUN for your own model, or "
                 "-b NAME for a pretrained network's own categories"
             )
         if self.model and self.weights != PRETRAINED:
-            raise OptionError("--weights is for --backbone; --model brings its own")
+            raise OptionError(
+                "--weights is for --backbone; --model has its own weights, leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +132,21 @@ class FolderOptions(ComputeOptions):
         OnBadImage,
         Option(
             panel=DATA,
-            help="skip leaves images out that cannot be read, and names them; fail ends the command.",
+            help="What to do with unreadable images: skip leaves them out and names them, fail "
+            "stops the command.",
         ),
     ] = OnBadImage.SKIP
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions(FolderOptions):
-    """What a picture goes through before the backbone, and the seed of what is random."""
+    """How images are prepared for the backbone, and the seed."""
 
     image_size: Annotated[
         int | None,
         Option(
             panel=DATA,
-            help="Side of the pictures in pixels.",
+            help="Height and width of the network's input, in pixels.",
             within=Range(1),
             show_default="the backbone's",
         ),
@@ -146,26 +155,32 @@ class PictureOptions(FolderOptions):
         Resize | None,
         Option(
             panel=DATA,
-            help="How pictures of any shape fit: crop the middle out, pad, or squash.",
+            help="How images of any shape are fitted: crop the centre, pad, or squash.",
             show_default="the backbone's",
         ),
     ] = None
     seed: Annotated[
-        int, Option(panel=TRAINING, help="Same seed, same run.", within=Range(0, 2**32 - 1))
+        int,
+        Option(
+            panel=TRAINING,
+            help="Seed of everything random; the same seed gives the same run.",
+            within=Range(0, 2**32 - 1),
+        ),
     ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureOptions(PictureOptions):
-    """Which features are taken."""
+    """Where features are taken, and how they are pooled."""
 
     layer: Annotated[
         tuple[str, ...],
         Option(
             panel=FEATURES,
             flags=("--layer",),
-            help="Where features are taken: pooled (the last map), prelogits (what enters the head), a "
-            "stage or a module; several are put side by side. See: transferkit inspect NAME.",
+            help="Where features are taken: pooled (the last feature map), prelogits (the input "
+            "of the head), a stage or a module. Repeat to concatenate several. See: "
+            "transferkit inspect NAME.",
             metavar="NAME",
             show_default=POOLED,
             applies_to=AppliesTo.FEATURES,
@@ -175,7 +190,8 @@ class FeatureOptions(PictureOptions):
         Pool | None,
         Option(
             panel=FEATURES,
-            help="How a map becomes a vector; auto is the class token where there is one, else avg.",
+            help="How a feature map becomes a vector; auto takes the class token where there is "
+            "one, else the average.",
             show_default=Pool.AUTO,
             applies_to=AppliesTo.FEATURES,
         ),
@@ -184,7 +200,7 @@ class FeatureOptions(PictureOptions):
         int | None,
         Option(
             panel=FEATURES,
-            help="For -b edges8: edges are summed over a grid of so many by so many patches.",
+            help="For -b edges8: sum edges over a grid of this many by this many patches.",
             within=Range(1, 64),
             show_default="4",
         ),
@@ -193,14 +209,15 @@ class FeatureOptions(PictureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutOptions(PictureOptions):
-    """What is learnt from which images, what is held out, and what of it is kept."""
+    """Which images are trained on and which are held out, and what is cached."""
 
     cache: Annotated[
         Cache,
         Option(
             panel=COMPUTE,
-            help="Where what frozen layers give is kept, to be computed once: disk serves later runs "
-            "too, memory this one; auto is disk where it fits. See: transferkit cache.",
+            help="Where the output of frozen layers is kept so that it is computed once: disk "
+            "also serves later runs, memory only this one; auto is disk where it fits. See: "
+            "transferkit cache.",
             applies_to=AppliesTo.FITTING,
             on_resume=OnResume.FREE,
         ),
@@ -209,7 +226,8 @@ class HeldOutOptions(PictureOptions):
         float,
         Option(
             panel=COMPUTE,
-            help="Gigabytes that the cache may take on disk; the least recently used goes first.",
+            help="Gigabytes that the cache may take on disk; the least recently used entries are "
+            "removed first.",
             within=Range(0),
             metavar="GB",
             applies_to=AppliesTo.FITTING,
@@ -220,7 +238,7 @@ class HeldOutOptions(PictureOptions):
         float,
         Option(
             panel=DATA,
-            help="Share of each class that goes to validation.",
+            help="Share of each class used for validation.",
             within=Range(0, 1, open_low=True, open_high=True),
             applies_to=AppliesTo.FITTING,
         ),
@@ -229,7 +247,7 @@ class HeldOutOptions(PictureOptions):
         Path | None,
         Option(
             panel=DATA,
-            help="Validation folder, one subfolder a class, instead of --val-fraction.",
+            help="Validation folder, one subfolder per class, instead of --val-fraction.",
             metavar="DIR",
             show_default=False,
             applies_to=AppliesTo.FITTING,
@@ -239,8 +257,8 @@ class HeldOutOptions(PictureOptions):
         Path | None,
         Option(
             panel=DATA,
-            help="The split.csv of a run, or its folder, instead of --val-fraction: its images stay on "
-            "their side, new ones are divided beside them.",
+            help="The split.csv of a run, or the run's folder, instead of --val-fraction. Its "
+            "images keep their split; new ones are divided between training and validation.",
             metavar="FILE|RUN",
             show_default=False,
             applies_to=AppliesTo.FITTING,
@@ -250,7 +268,7 @@ class HeldOutOptions(PictureOptions):
         ClassWeights,
         Option(
             panel=TRAINING,
-            help="balanced lets rare classes count as much as frequent ones.",
+            help="balanced gives rare classes the same total weight as frequent ones.",
             applies_to=AppliesTo.FITTING,
         ),
     ] = ClassWeights.NONE
@@ -258,13 +276,13 @@ class HeldOutOptions(PictureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierOptions(FeatureOptions, HeldOutOptions):
-    """What is fitted on features, and on which images."""
+    """What is fitted on features."""
 
     classifier: Annotated[
         Classifier | None,
         Option(
             panel=FEATURES,
-            help="What is fitted on the features, its settings chosen by cross-validation.",
+            help="Classifier to fit on the features; cross-validation chooses its settings.",
             show_default=False,
             applies_to=AppliesTo.FEATURES,
         ),
@@ -274,7 +292,7 @@ class ClassifierOptions(FeatureOptions, HeldOutOptions):
         Option(
             panel=OUTPUT,
             flags=("--report/--no-report",),
-            help="Draw the run's page, report.html, at its end.",
+            help="Draw report.html at the end of the run.",
             applies_to=AppliesTo.FITTING,
             on_resume=OnResume.FREE,
         ),

@@ -191,7 +191,7 @@ def test_features__its_options_are_for_it_alone(name):
 
 
 def test_extract_features__options_of_a_classifier_need_one(image_folder, tmp_path):
-    with pytest.raises(OptionError, match="--val-fraction is for a --classifier"):
+    with pytest.raises(OptionError, match="--val-fraction needs a --classifier"):
         transferkit.extract_features(image_folder, tmp_path / "f.npz", val_fraction=0.3)
 
 

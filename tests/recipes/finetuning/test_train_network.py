@@ -143,7 +143,7 @@ def test_plan__has_a_rate_a_stage(pretrained, image_folder, settings, expected):
         ({"find_lr": True, "backbone_learning_rate": 1} | FULL, "a range test scales all"),
         ({"find_lr": True, "learning_rate": [1e-5, 1e-3]} | FULL, "a range test scales all"),
         ({"learning_rate": (1e-5, 1e-4, 1e-3)} | FULL, "--lr: got 1e-05:0.0001:0.001, expected"),
-        ({"learning_rate": "1e-5:1e-3"}, "--lr A:B: --unfreeze head leaves the backbone as it is"),
+        ({"learning_rate": "1e-5:1e-3"}, "--lr A:B: --unfreeze head leaves the backbone unchanged"),
         ({"backbone_learning_rate": 1e-3}, "--backbone-lr: --unfreeze head leaves the backbone"),
         ({"layer_decay": 0.5}, "--layer-decay: --unfreeze head leaves the backbone"),
         ({"bn": "train"}, "--bn: --unfreeze head leaves the backbone"),
