@@ -72,7 +72,7 @@ def test_nano__never_passes_for_pretrained_on_imagenet(image_folder, tmp_path, n
     result = transferkit.finetune(image_folder, tmp_path / "run", backbone=NANO, epochs=1)
     settings = dict(result.plan.settings)
 
-    assert settings["weights"] == "pretrained on pictures made by formula, not on ImageNet"
+    assert settings["weights"] == "pretrained on synthetic images, not on ImageNet"
     assert transferkit.predict([image_folder], model=str(result.run))
     with pytest.raises(transferkit.TransferKitError, match="it has no head"):
         list(transferkit.predict([image_folder], backbone=NANO))

@@ -11,7 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import transferkit
-from transferkit.cli.compare import _print_end, _print_table
+from transferkit.cli.compare import print_comparison
 from transferkit.errors import DataError, DivergedError, OptionError, OutputError, WeightsError
 from transferkit.models.phases import Unfreeze
 from transferkit.options.compare import CompareOptions
@@ -282,8 +282,7 @@ def test_table__is_readable_in_a_narrow_terminal(compared, image_folder):
     found = transferkit.compare(image_folder, compared, resume=True, cache="memory")
     for width in (80, 120):
         console = Console(file=StringIO(), force_terminal=True, width=width, color_system=None)
-        _print_table(found, console)
-        _print_end(found, console)
+        print_comparison(found, console)
         text = console.file.getvalue()
         table = text[: text.rindex("┘")]
         assert max(map(len, table.splitlines())) <= width

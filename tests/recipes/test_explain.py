@@ -109,7 +109,7 @@ def test_explain__tells_what_cannot_be_done(run_folder, image_folder, tmp_path):
         explain(classes="gren")
     with pytest.raises(UnknownNameError, match="unknown layer 'layer9'"):
         explain(layer="layer9")
-    with pytest.raises(OptionError, match="--top-k is for the most probable classes"):
+    with pytest.raises(OptionError, match="--top-k picks the most probable classes"):
         explain(classes="green", top_k=2)
     with pytest.raises(OptionError, match="--precision: got bf16"):
         explain(precision="bf16")

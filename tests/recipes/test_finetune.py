@@ -309,7 +309,7 @@ def test_finetune__says_when_validation_images_stand_in_training(image_folder, t
         FinetuneOptions(image_folder, tmp_path, val=image_folder, dry_run=True, **SMALL), recorder
     )
 
-    assert recorder.said.startswith("24 images stand in training and in validation")
+    assert recorder.said.startswith("24 images are in training and also in validation")
 
 
 def test_finetune__says_which_image_changed_under_its_hands(tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ def test_inspect__in_a_pipe_is_csv_and_says_what_agrees_beside_it(cli):
     assert (first["formula"], first["features"]) == ("agrees", "yes")
     assert sum(int(row["weights"]) + int(row["biases"]) for row in counted) == total
     assert f"{total:,} parameters: " in ran.err
-    assert f"agree with a real pass: all of {len(counted)} layers" in ran.err
+    assert f"agree with a real pass in all {len(counted)} layers" in ran.err
     assert "layer1" not in rows
     assert "layer1" in table_of(cli("inspect", "test_resnet", "--all").out)
     assert cli("inspect", "test_resnet", "-q").err == ""
@@ -89,7 +89,7 @@ def test_inspect__names_what_has_no_formula_and_what_layer_does_not_take(cli, mo
     )
     out = cli("inspect", "torchvision:vit_b_32", "--image-size", 64).out
 
-    assert "all of 63 layers that have a formula\n" in out
+    assert "in all 63 layers that have a formula\n" in out
     assert "measured only, without a formula: 12 MultiheadAttention\n" in out
     assert "\n(class_token) " in out
     assert "--layer does not take the names in parentheses\n" in out

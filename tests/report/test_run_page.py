@@ -50,7 +50,7 @@ def made_up(names=NAMES, count=60, epochs=6) -> RunReport:
         for i in range(12)
     ]
     plan = Plan(
-        settings=(("data", SCRIPT), ("pictures", "224 px"), ("copies", f"{SCRIPT} twice")),
+        settings=(("data", SCRIPT), ("input", "224 px"), ("copies", f"{SCRIPT} twice")),
         classes={name: (8, int((labels == i).sum()), 0) for i, name in enumerate(names)},
         left_out=(LeftOut(f"{SCRIPT}/bad.jpg", "truncated", unreadable=True),),
         stages=(StageRow("head", (SCRIPT,), 10, 10, 1e-3, 1),),

@@ -3,16 +3,16 @@
 from rich.table import Table
 
 from transferkit.cli.console import standard_output
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.cli.state import settings
 from transferkit.options.commands import BackbonesOptions
 
 
 @takes(BackbonesOptions)
-def backbones(options: BackbonesOptions) -> None:
-    """List what can be used as a backbone.
+def backbones(options: BackbonesOptions, invocation: Invocation) -> None:
+    """List the backbones that can be used.
 
-    A table in a terminal; in a pipe a name a line.
+    Prints a table in a terminal, and one name per line in a pipe.
 
     Example: transferkit backbones convnext
     """
@@ -21,9 +21,9 @@ def backbones(options: BackbonesOptions) -> None:
     entries = recipe(options)
     console = standard_output()
     if not entries:
-        settings.reporter().notice(
+        invocation.reporter.notice(
             "none of them is on this machine; the first use of --weights pretrained downloads one, "
-            "or give a file with --weights PATH"
+            "or name a file with --weights PATH"
         )
     elif not console.is_terminal:
         print("\n".join(entry.name for entry in entries))

@@ -1,18 +1,26 @@
 """`transferkit cache`."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from transferkit.cli.console import escape, print_rows, standard_output
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
 from transferkit.options.commands import CacheOptions
 
+if TYPE_CHECKING:
+    from transferkit.row_cache import EntrySummary
+
+_COLUMNS = ("entry", "what", "rows", "MB", "last used")
+
 
 @takes(CacheOptions)
-def cache(options: CacheOptions) -> None:
-    """List what frozen layers gave and what was found in images, kept for later runs; or clear it.
+def cache(options: CacheOptions, invocation: Invocation) -> None:
+    """List or clear what earlier runs have cached: outputs of frozen layers, and image checks.
 
-    A table in a terminal, CSV in a pipe. It is in $TRANSFERKIT_CACHE, else in transferkit/ of the
-    user's cache folder.
+    Prints a table in a terminal, and CSV in a pipe. The cache is in $TRANSFERKIT_CACHE, or else
+    in transferkit/ in the user's cache folder.
 
     Example: transferkit cache --clear
     """
@@ -25,17 +33,16 @@ def cache(options: CacheOptions) -> None:
     if options.clear:
         console.print(f"removed {len(entries)} entries, {total / 1e6:.1f} MB", soft_wrap=True)
         return
-    columns = ("entry", "what", "rows", "MB", "last used")
-    shown = [
-        (
-            entry.key,
-            entry.what,
-            str(entry.rows),
-            f"{entry.size / 1e6:.1f}",
-            datetime.fromtimestamp(entry.used).isoformat(" ", "minutes"),
-        )
-        for entry in entries
-    ]
-    print_rows(columns, shown, console)
+    print_rows(_COLUMNS, [_cells(entry) for entry in entries], console)
     if console.is_terminal:
         console.print(f"{total / 1e6:.1f} MB in {escape(str(cache_folder()))}", soft_wrap=True)
+
+
+def _cells(entry: "EntrySummary") -> Sequence[str]:
+    return (
+        entry.key,
+        entry.what,
+        str(entry.rows),
+        f"{entry.size / 1e6:.1f}",
+        datetime.fromtimestamp(entry.used).isoformat(" ", "minutes"),
+    )

@@ -6,10 +6,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from transferkit.cli.console import escape, print_rows, standard_error, standard_output
+from transferkit.cli.console import escape, print_rows, standard_output
 from transferkit.cli.exits import SOME_LEFT_OUT, exit_for_unreadable
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.cli.state import settings
 from transferkit.options.compare import CompareOptions
 
 if TYPE_CHECKING:
@@ -17,53 +17,59 @@ if TYPE_CHECKING:
     from transferkit.recipes.comparing.rows import Comparison, ComparisonRow
 
 _WIDE = 110
-"""Columns of a terminal from which on a row of the table is a line."""
+"""The terminal width, in characters, from which each row of the table fits on one line."""
 
 
 @takes(CompareOptions)
-def compare(options: CompareOptions) -> None:
+def compare(options: CompareOptions, invocation: Invocation) -> None:
     """Compare strategies, backbones and classifiers on one split of a folder of images.
 
-    Every run is one of finetune, repeated with several seeds. Leaves a table with intervals as
-    CSV and JSON, a page with curves, and the runs; ends with a sentence of advice. In a pipe the
-    table is CSV.
+    Trains every candidate as finetune does, with several seeds. Writes a table with intervals as
+    CSV and JSON, a page with curves, and the runs, and ends with a sentence of advice. In a pipe,
+    the printed table is CSV.
 
     Example: transferkit compare photos -s partial -s full -s svm -b resnet18 -b convnext_tiny
     """
     from transferkit.recipes.compare import compare as recipe
     from transferkit.recipes.comparing.comparison_files import COLUMNS, table_row
 
-    found = recipe(options, settings.reporter())
+    found = recipe(options, invocation.reporter)
     console = standard_output()
     if console.is_terminal:
-        _print_table(found, console)
-        _print_end(found, console)
+        print_comparison(found, console)
     else:
         print_rows(COLUMNS, map(table_row, found.rows), console)
-        if not settings.quiet:
-            _print_end(found, standard_error())
+        for line in _summary_lines(found):
+            invocation.reporter.notice(line)
     if found.failed:
         raise typer.Exit(SOME_LEFT_OUT)
     exit_for_unreadable(found.left_out)
 
 
+def print_comparison(found: "Comparison", console: Console) -> None:
+    """Print the table, the advice, and where the page is."""
+    _print_table(found, console)
+    for line in _summary_lines(found):
+        console.print(escape(line), soft_wrap=True)
+
+
 def _print_table(found: "Comparison", console: Console) -> None:
     several = len({row.candidate.network for row in found.rows}) > 1
-    # A narrow terminal has the interval below its figure.
-    between = " " if console.width >= _WIDE else "\n"
+    # In a narrow terminal, an interval goes below its value.
+    separator = " " if console.width >= _WIDE else "\n"
     table = Table("strategy", *(["backbone"] if several else []))
     for column in ("accuracy", "against the best", "time", "trained", "MB"):
         table.add_column(column, justify="right")
     for row in found.rows:
         network = [escape(row.candidate.network)] if several else []
-        table.add_row(escape(row.candidate.strategy), *network, *_cells(row, between))
+        table.add_row(escape(row.candidate.strategy), *network, *_cells(row, separator))
     console.print(table)
     for row in found.rows:
         if row.note:
             console.print(f"{escape(row.candidate.name)}: {escape(row.note)}", soft_wrap=True)
 
 
-def _cells(row: "ComparisonRow", between: str) -> tuple[str, ...]:
+def _cells(row: "ComparisonRow", separator: str) -> tuple[str, ...]:
     if row.accuracy is None:
         so_far = "" if row.so_far is None else f"{row.so_far:.3f} so far"
         return so_far, "did not finish", "", "", ""
@@ -71,9 +77,9 @@ def _cells(row: "ComparisonRow", between: str) -> tuple[str, ...]:
     assert row.size is not None
     against = "the best"
     if row.difference is not None:
-        against = _estimate(row.difference, between, "+") + " =" * row.equals_best
+        against = _estimate(row.difference, separator, "+") + " =" * row.equals_best
     return (
-        _estimate(row.accuracy, between),
+        _estimate(row.accuracy, separator),
         against,
         f"{row.seconds:.1f} s",
         f"{row.trainable_parameters:,}",
@@ -81,21 +87,20 @@ def _cells(row: "ComparisonRow", between: str) -> tuple[str, ...]:
     )
 
 
-def _estimate(estimate: "Estimate", between: str, sign: str = "") -> str:
+def _estimate(estimate: "Estimate", separator: str, sign: str = "") -> str:
     value, low, high = (
         f"{number:{sign}z.3f}" for number in (estimate.value, estimate.low, estimate.high)
     )
-    return f"{value}{between}({low} to {high})"
+    return f"{value}{separator}({low} to {high})"
 
 
-def _print_end(found: "Comparison", console: Console) -> None:
+def _summary_lines(found: "Comparison") -> list[str]:
     from transferkit.recipes.comparing.comparison_folder import PAGE
 
     _, val = found.images
-    told = (
+    legend = (
         f"{val} validation images, 95 % intervals; = cannot be told apart from the best; always "
         f"the most frequent class: {found.baseline:.3f}"
     )
-    for line in (told, found.advice, f"page: {found.folder / PAGE}", found.go_on):
-        if line:
-            console.print(escape(line), soft_wrap=True)
+    lines = (legend, found.advice, f"page: {found.folder / PAGE}", found.go_on)
+    return [line for line in lines if line]

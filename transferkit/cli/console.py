@@ -1,12 +1,12 @@
-"""What people see: progress, plan and epochs on standard error, results on standard output.
+"""What the command line shows: progress and notices on standard error, results on standard output.
 
-In a terminal rich draws; in a pipe a finished step is a plain line.
+In a terminal, rich draws tables and progress bars. In a pipe, each finished step is a plain line.
 """
 
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,17 +33,22 @@ if TYPE_CHECKING:
     from transferkit.training.range_test import RangeTest
 
 _SHOWN_LEFT_OUT = 10
+"""How many files that are no images `print_left_out` names."""
+
 _PIPE_WIDTH = 100
+"""The line width of tables in a pipe, in characters, unless COLUMNS says otherwise."""
+
 _CEILING = 1.25
+"""Losses of a range test are drawn up to this multiple of the first one."""
 
 
 def standard_error() -> Console:
-    """The console for progress and notices."""
+    """Return the console for progress and notices."""
     return _console(sys.stderr)
 
 
 def standard_output() -> Console:
-    """The console for results."""
+    """Return the console for results."""
     return _console(sys.stdout)
 
 
@@ -55,12 +60,12 @@ def _console(file: object) -> Console:
 
 
 def escape(text: str) -> str:
-    """`text` for the terminal, shown and never obeyed: no markup, no control characters."""
+    """Return `text` so that a terminal only shows it: without markup and control characters."""
     return escape_markup(inert(text))
 
 
 def inert(text: str) -> str:
-    r"""`text` with control characters written as escapes such as `\x1b`.
+    r"""Return `text` with control characters written as escapes such as `\x1b`.
 
     >>> inert("two" + chr(10) + "lines")
     'two\\nlines'
@@ -72,36 +77,47 @@ def inert(text: str) -> str:
 class _BarCount:
     progress: Progress
     task: TaskID
+    clock: Callable[[], float]
     started: float
     done: int = 0
 
     def advance(self, count: int, detail: str = "") -> None:
         self.done += count
-        rate = self.done / max(time.perf_counter() - self.started, 1e-9)
+        rate = self.done / max(self.clock() - self.started, 1e-9)
         self.progress.update(self.task, advance=count, rate=f"{rate:.0f} images/s", detail=detail)
 
 
 class ConsoleReporter:
-    """Draws a run in a terminal, or writes it as plain lines in a pipe."""
+    """Draws a run in a terminal, or writes it as plain lines in a pipe.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: Where to show it.
+        clock: Seconds since any fixed moment, for the rates and remaining times of progress bars.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
+        self._clock = clock
         self._bar: Progress | None = None
 
     def notice(self, message: str) -> None:
-        """A line."""
+        """Print one line."""
         self.console.print(escape(message), soft_wrap=True)
 
     def left_out(self, left_out: Sequence[LeftOut]) -> None:
-        """A line for every unreadable image, and for some of the rest."""
+        """Print one line for every unreadable image, and for some of the other files."""
         print_left_out(left_out, self.console)
 
     def plan(self, plan: Plan) -> None:
-        """The plan's tables."""
+        """Print the plan's tables."""
         print_plan(plan, self.console)
 
+    def resumable(self, command: str) -> None:
+        """Print the command that resumes the interrupted run."""
+        self.notice(f"resume with: {command}")
+
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
-        """A line an epoch; a star marks the best so far."""
+        """Print one line; a star marks the best epoch so far."""
         rates = f"lr {row.lr_head:.2e}"
         if row.lr_backbone:
             rates += f" backbone {row.lr_backbone:.2e}"
@@ -115,19 +131,19 @@ class ConsoleReporter:
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Count]:
-        """A bar that goes when it is done; nothing in a pipe."""
+        """Show a bar that disappears at the end of the block; show nothing in a pipe."""
         if not self.console.is_terminal:
             with SilentReporter().progress(description, total) as silent:
                 yield silent
             return
         with self._display() as bar:
             task = bar.add_task(escape(description), total=total, rate="", detail="")
-            yield _BarCount(bar, task, time.perf_counter())
+            yield _BarCount(bar, task, self._clock, self._clock())
             bar.remove_task(task)
 
     @contextmanager
     def _display(self) -> Iterator[Progress]:
-        """The bars on the screen; within another count a bar joins those that are there."""
+        """Yield the display of all bars; a nested count shares the one of the outer count."""
         if self._bar:
             yield self._bar
             return
@@ -140,6 +156,7 @@ class ConsoleReporter:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            get_time=self._clock,
         )
         self._bar = bar
         try:
@@ -150,7 +167,7 @@ class ConsoleReporter:
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """Print what a run is going to do."""
+    """Print what a run will do."""
     for name, value in plan.settings:
         console.print(f"[bold]{name:>12}[/]  {escape(value)}", soft_wrap=True)
     if plan.seconds:
@@ -164,15 +181,15 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 def _estimates(plan: Plan) -> str:
     (_, own), *others = plan.seconds
-    told = f"about {describe_seconds(own)}"
+    text = f"about {describe_seconds(own)}"
     if others:
-        beside = ", ".join(f"{name} {describe_seconds(seconds)}" for name, seconds in others)
-        told += f"; of as many epochs {beside}"
-    return told
+        listed = ", ".join(f"{name} {describe_seconds(seconds)}" for name, seconds in others)
+        text += f"; with as many epochs, {listed}"
+    return text
 
 
 def describe_seconds(seconds: float) -> str:
-    """A time for people.
+    """Describe a duration in one rounded unit.
 
     >>> [describe_seconds(s) for s in (0.2, 42, 130, 9000)]
     ['1 s', '42 s', '2 min', '2.5 h']
@@ -183,8 +200,8 @@ def describe_seconds(seconds: float) -> str:
 
 
 def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:
-    """Draw the smoothed loss over the rates, say what they suggest and where the plot is."""
-    # What lies far above the start says no more than that it diverged, and would flatten the rest.
+    """Draw the smoothed loss over the rates, and print the suggested rate and the plot's path."""
+    # Losses far above the first one only say that training diverged, and would flatten the rest.
     ceiling = _CEILING * test.smoothed[0]
     steps = zip(test.rates, test.smoothed, strict=True)
     rates, losses = zip(*(step for step in steps if step[1] <= ceiling), strict=True)
@@ -199,7 +216,7 @@ def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:
 
 
 def describe_accuracy(metrics: Mapping[str, Any]) -> str:
-    """An accuracy and its interval, of what `summarize` gives."""
+    """Describe the accuracy and its interval in the metrics that `summarize` returns."""
     interval = metrics["accuracy_interval"]
     return (
         f"{metrics['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}, "
@@ -208,14 +225,14 @@ def describe_accuracy(metrics: Mapping[str, Any]) -> str:
 
 
 def describe_time(metrics: Mapping[str, Any]) -> str:
-    """Where a run's time went, the most of it first, of what a run's metrics hold."""
+    """Describe where a run's time went, longest part first, from the run's metrics."""
     parts = sorted(metrics["time"].items(), key=lambda part: -part[1])
-    told = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in parts)
-    return f"time: {told}; {metrics['images_per_second']:.0f} training images a second"
+    listed = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in parts)
+    return f"time: {listed}; {metrics['images_per_second']:.0f} training images a second"
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:
-    """Print a table in a terminal, its first two columns of words; in a pipe CSV."""
+    """Print a table in a terminal, numbers from its third column on; print CSV in a pipe."""
     if not console.is_terminal:
         csv_writer(sys.stdout).writerows([columns, *rows])
         return
@@ -228,7 +245,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], console: C
 
 
 def print_left_out(left_out: Sequence[LeftOut], console: Console) -> None:
-    """Name what of a dataset is not used: every unreadable image, and some of the rest."""
+    """Name the files of a dataset that are not used: every unreadable image, some of the rest."""
     other = [item for item in left_out if not item.unreadable]
     shown = [item for item in left_out if item.unreadable] + other[:_SHOWN_LEFT_OUT]
     for item in shown:

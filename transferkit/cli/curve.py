@@ -1,4 +1,4 @@
-"""A curve drawn with characters, for terminals and pipes."""
+"""A curve as text, for terminals and pipes."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ def draw_curve(xs: Sequence[float], ys: Sequence[float], mark: float | None) -> 
     """Draw y over x on a logarithmic x axis.
 
     Args:
-        xs: Positive, rising, at least two.
-        ys: As many finite numbers.
-        mark: Where to draw a vertical line, if anywhere.
+        xs: Positive and increasing, at least two.
+        ys: Finite, one per x.
+        mark: The x of a vertical line; None for no line.
 
     Returns:
         Lines of at most 75 columns.

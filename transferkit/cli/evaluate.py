@@ -6,25 +6,25 @@ from rich.table import Table
 
 from transferkit.cli.console import describe_accuracy, escape, standard_output
 from transferkit.cli.exits import exit_for_unreadable, write_result
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.cli.state import settings
 from transferkit.files import json_text
 from transferkit.options.commands import EvaluateOptions
 from transferkit.reporting import LeftOut
 
 
 @takes(EvaluateOptions)
-def evaluate(options: EvaluateOptions) -> None:
+def evaluate(options: EvaluateOptions, invocation: Invocation) -> None:
     """Measure a trained model on a labelled folder.
 
-    A table in a terminal, JSON in a pipe. Of a dataset with train/, val/ and test/ the test part
-    is measured. Images that the model was trained on are counted in a notice.
+    Prints a table in a terminal, and JSON in a pipe. Of a dataset with train/, val/ and test/
+    folders, only test/ is measured. A notice counts the images that the model was trained on.
 
     Example: transferkit evaluate new_photos -m runs/photos-resnet18-partial
     """
     from transferkit.recipes.evaluate import evaluate as recipe
 
-    metrics = recipe(options, settings.reporter())
+    metrics = recipe(options, invocation.reporter)
     console = standard_output()
     if options.output:
         print(f"{options.output}: accuracy {describe_accuracy(metrics)} of {metrics['n']} images")

@@ -1,4 +1,4 @@
-"""How a command ends: errors of the user's input become one line and an exit code."""
+"""How a command ends: an error in the user's input becomes one line and an exit code."""
 
 import os
 import sys
@@ -13,15 +13,15 @@ from transferkit.interruption import Terminated
 from transferkit.reporting import LeftOut
 
 SOME_LEFT_OUT = 3
-"""Exit code of a command that is done, but could not use some of its inputs."""
+"""Exit code of a command that finished but could not use some of its inputs."""
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes after Ctrl-C and SIGTERM, as shells have them: 128 and the signal's number."""
+"""Exit codes after Ctrl-C and SIGTERM: 128 plus the signal's number, as in shells."""
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Run a command's work in it.
+    """Turn the errors of the block into messages and exit codes.
 
     Raises:
         typer.Exit: With the code of a `TransferKitError`, 130 after Ctrl-C, 143 after SIGTERM.
@@ -29,7 +29,7 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except TransferKitError as error:
-        # The text as it is, without markup or wrapping, in a pipe as in a terminal.
+        # Printed without markup or wrapping, in a terminal as in a pipe.
         print(f"error: {inert(str(error))}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     except Terminated as stop:
@@ -39,13 +39,13 @@ def exit_codes() -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from stop
     except BrokenPipeError as closed:
-        # Who reads our output has seen enough, as `head` does.
+        # The reader of our output has closed it, as `head` does.
         _drop_output()
         raise typer.Exit from closed
 
 
 def write_result(text: str) -> None:
-    """Write to standard output at once.
+    """Write to standard output without buffering.
 
     Raises:
         OutputError: When it cannot be written, as on a full device.
@@ -61,12 +61,12 @@ def write_result(text: str) -> None:
 
 
 def _drop_output() -> None:
-    # Python flushes standard output at its end, and would complain there once more.
+    # Python flushes standard output when it exits, and would report the error again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_for_unreadable(left_out: Sequence[LeftOut]) -> None:
-    """End a command that is done.
+    """End a finished command with the exit code for unreadable images, if there are any.
 
     Raises:
         typer.Exit: With code 3, when images could not be read.

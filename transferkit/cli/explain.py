@@ -6,31 +6,31 @@ import typer
 
 from transferkit.cli.console import inert
 from transferkit.cli.exits import SOME_LEFT_OUT, write_result
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.cli.state import settings
 from transferkit.options.commands import ExplainOptions
 
 
 @takes(ExplainOptions)
-def explain(options: ExplainOptions) -> None:
-    """Show where in pictures a model sees its classes.
+def explain(options: ExplainOptions, invocation: Invocation) -> None:
+    """Show which parts of an image a model's predictions rest on.
 
-    One PNG an input: what the network saw of the picture, and beside it a heat over it for each
-    of the most probable classes. A line an input; for one that cannot be read it says why, and
-    the exit code is then 3.
+    Writes one PNG per input: the image as the network sees it, and beside it a heat map for each
+    of the most probable classes. Prints one line per input. For an image that cannot be read, the
+    line says why, and the exit code is 3.
 
     Example: transferkit explain new_photos/*.jpg -m runs/photos-resnet18-partial -o why
     """
     from transferkit.recipes.explain import explain as recipe
 
     failed = 0
-    for explanation in recipe(options, settings.reporter(), listed=sys.stdin):
+    for explanation in recipe(options, invocation.reporter, listed=sys.stdin):
         if explanation.error is not None:
             failed += 1
             line = f"{explanation.path}: error: {explanation.error}"
         else:
-            told = ", ".join(f"{label} {value:.3f}" for label, value in explanation.classes)
-            line = f"{explanation.picture}: {told}"
+            classes = ", ".join(f"{label} {value:.3f}" for label, value in explanation.classes)
+            line = f"{explanation.picture}: {classes}"
         write_result(inert(line) + "\n")
     if failed:
         raise typer.Exit(SOME_LEFT_OUT)

@@ -2,18 +2,18 @@
 
 from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.finetune import show_result
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.cli.state import settings
 from transferkit.options.commands import ExtractFeaturesOptions
 
 
 @takes(ExtractFeaturesOptions)
-def extract_features(options: ExtractFeaturesOptions) -> None:
+def extract_features(options: ExtractFeaturesOptions, invocation: Invocation) -> None:
     """Write the features of every image of a dataset, for scikit-learn.
 
-    Rows stand in plain sorted order of the paths. An .npz file holds features, labels,
-    label_names, paths, columns, backbone, layer, pool and preprocessing. With --classifier one is
-    fitted at once, as finetune --strategy features does, and a run is left instead of a file.
+    Rows are in plain sorted order of the paths. An .npz file holds features, labels, label_names,
+    paths, columns, backbone, layer, pool and preprocessing. With --classifier, the command fits
+    one on the features, as finetune --strategy features does, and writes a run instead of a file.
 
     Example: transferkit extract-features photos -b resnet18 --layer stage3 --layer pooled -o f.npz
     """
@@ -21,13 +21,13 @@ def extract_features(options: ExtractFeaturesOptions) -> None:
         from transferkit.recipes.extract_features import to_finetune
         from transferkit.recipes.finetune import finetune
 
-        result = finetune(to_finetune(options), settings.reporter())
+        result = finetune(to_finetune(options), invocation.reporter)
         show_result(options.output, result.metrics)
         exit_for_unreadable(result.plan.left_out)
         return
     from transferkit.recipes.extract_features import extract_features as recipe
 
-    written = recipe(options, settings.reporter())
+    written = recipe(options, invocation.reporter)
     rows, *shape = written.shape
     width = " x ".join(map(str, shape))
     print(f"{written.output}: {rows} images x {width} features of {written.backbone}")

@@ -13,16 +13,16 @@ from transferkit.cli.console import (
     standard_output,
 )
 from transferkit.cli.exits import exit_for_unreadable
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.cli.state import settings
 from transferkit.options.finetune import FinetuneOptions
 
 
 @takes(FinetuneOptions)
-def finetune(options: FinetuneOptions) -> None:
-    """Train a classifier on a folder of images, one subfolder a class.
+def finetune(options: FinetuneOptions, invocation: Invocation) -> None:
+    """Train a classifier on a folder of images with one subfolder per class.
 
-    Leaves a run: the model, its metrics, the history, the split, every option, and report.html,
+    Writes a run: the model, its metrics, the history, the split, every option, and report.html,
     a page that shows them.
 
     Example: transferkit finetune photos -b resnet18 --strategy partial --unfreeze last:1
@@ -30,7 +30,7 @@ def finetune(options: FinetuneOptions) -> None:
     from transferkit.recipes.finetune import finetune as recipe
     from transferkit.run.folder import RANGE_TEST_PLOT
 
-    result = recipe(options, settings.reporter())
+    result = recipe(options, invocation.reporter)
     console = standard_output()
     if result.run is None:
         print_plan(result.plan, console)
@@ -42,7 +42,7 @@ def finetune(options: FinetuneOptions) -> None:
 
 
 def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
-    """Say how good a run is, where it is and how to predict with it."""
+    """Print how good a run is, where it is, and how to predict with it."""
     from transferkit.run.folder import REPORT_PAGE
 
     val, baseline = metrics["val"], metrics["majority_baseline"]

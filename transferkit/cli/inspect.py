@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from transferkit.cli.console import escape, inert, standard_output
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.cli.state import settings
 from transferkit.errors import name_some
 from transferkit.options.commands import InspectOptions
 from transferkit.tables import csv_writer
@@ -24,7 +24,7 @@ _WINDOW = ("kernel", "stride", "padding")
 _MEASURES = ("output", "effective stride", "receptive field", "weights", "biases")
 _HEADERS = {c: c.replace(" ", "\n") for c in (*_WINDOW, *_MEASURES)}
 _WIDE = 110
-"""Characters in a line from which on every column has room."""
+"""The terminal width, in characters, from which every column has room."""
 
 _NARROW_HEADERS = {
     column: {"padding": "pad", "receptive field": "field"}.get(column, column)
@@ -35,11 +35,12 @@ _NARROW_KIND = len("BatchNorm2d")
 
 
 @takes(InspectOptions)
-def inspect(options: InspectOptions) -> None:
-    """List the layers of a backbone, or draw its kernels and what it makes of a picture.
+def inspect(options: InspectOptions, invocation: Invocation) -> None:
+    """List the layers of a backbone, or draw its kernels or its feature maps of an image.
 
-    A table in a terminal, CSV in a pipe: what --layer takes, then every layer in order of
-    execution. Sizes and parameters are computed by formula too, and compared with a real pass.
+    Prints a table in a terminal, and CSV in a pipe: first what --layer takes, then every layer in
+    order of execution. Output sizes and parameter counts are also computed by formula and compared
+    with a real forward pass.
 
     Example: transferkit inspect resnet18
     """
@@ -53,12 +54,12 @@ def inspect(options: InspectOptions) -> None:
             print(inert(f"{drawing.path}: {drawing.shows}"))
     elif console.is_terminal:
         _print_tables(rows, console)
-        for line in (*_closing_lines(found, rows), *_legend(console)):
+        for line in (*_summary_lines(found, rows), *_legend(console)):
             console.print(escape(line), soft_wrap=True)
     else:
         _write_csv(rows)
-        for line in _closing_lines(found, rows):
-            settings.reporter().notice(line)
+        for line in _summary_lines(found, rows):
+            invocation.reporter.notice(line)
 
 
 def _write_csv(rows: list["LayerRow"]) -> None:
@@ -66,13 +67,13 @@ def _write_csv(rows: list["LayerRow"]) -> None:
     writer.writerow(("layer", "kind", "role", *_WINDOW, *_MEASURES, "formula", "features"))
     verdicts = {True: "agrees", False: "differs", None: ""}
     for row in rows:
-        values = _told(row, _WINDOW + _MEASURES)
-        taken = "yes" if row.takable else "no"
-        writer.writerow((row.name, row.kind, row.role, *values, verdicts[row.agrees], taken))
+        values = _cells(row, _WINDOW + _MEASURES)
+        takable = "yes" if row.takable else "no"
+        writer.writerow((row.name, row.kind, row.role, *values, verdicts[row.agrees], takable))
 
 
-def _told(row: "LayerRow", columns: Iterable[str]) -> list[str]:
-    """The row's values, as CSV has them."""
+def _cells(row: "LayerRow", columns: Iterable[str]) -> list[str]:
+    """Return the row's values as CSV holds them."""
     return [_text(getattr(row, column.replace(" ", "_"))) for column in columns]
 
 
@@ -83,7 +84,7 @@ def _text(value: Any) -> str:
 
 
 def _print_tables(rows: list["LayerRow"], console: Console) -> None:
-    """What `--layer` takes without a look inside, then the layers."""
+    """Print the stages and pooled outputs that `--layer` takes, then every layer."""
     headers = _HEADERS if console.width >= _WIDE else _NARROW_HEADERS
     stages = [row for row in rows if row.role == "stage"]
     modules = [row for row in rows if row.role != "stage"]
@@ -96,7 +97,7 @@ def _print_tables(rows: list["LayerRow"], console: Console) -> None:
 
 
 def _table(words: tuple[str, str], rows: list["LayerRow"], headers: Mapping[str, str]) -> Table:
-    # Many columns have to fit, so without lines between them.
+    # No lines between the columns: many have to fit.
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for header in words:
         table.add_column(header, overflow="fold")
@@ -105,49 +106,54 @@ def _table(words: tuple[str, str], rows: list["LayerRow"], headers: Mapping[str,
     for row in rows:
         label = row.name if row.takable else f"({row.name})"
         values = (
-            _short(column, text) for column, text in zip(headers, _told(row, headers), strict=True)
+            _short(column, text) for column, text in zip(headers, _cells(row, headers), strict=True)
         )
         table.add_row(escape(label), escape(row.kind), *values)
     return table
 
 
 def _short(column: str, text: str) -> str:
-    """A value as a terminal shows it: of a stride or padding that is the same everywhere once."""
+    """Shorten a value for a terminal: a stride or padding of equal sides is one number."""
     sides = text.split(" x ")
     if column in ("stride", "padding") and len(set(sides)) == 1:
         return sides[0]
     return f"{int(text):,}" if text.isdecimal() else "x".join(sides)
 
 
-def _closing_lines(found: "Inspection", rows: list["LayerRow"]) -> Iterator[str]:
-    """Totals, what was checked, and what is left to say of the columns."""
+def _summary_lines(found: "Inspection", rows: list["LayerRow"]) -> Iterator[str]:
+    """Totals, how the formulas compare with the pass, and which rows are missing or special."""
     total = found.weights + found.biases
     yield f"{total:,} parameters: {found.weights:,} weights and {found.biases:,} biases"
-    layers = [row for row in found.layers if row.role == "layer"]
-    checked = [row for row in layers if row.agrees is not None]
-    differing = [row.name for row in checked if not row.agrees]
-    without = Counter(row.kind for row in layers if row.agrees is None)
-    _, height, width = found.input_size
-    told = f"at {height} x {width} px output sizes and parameters by formula agree with a real pass"
-    if differing:
-        yield f"{told}, but not of {len(differing)} in {len(checked)} layers: " + name_some(
-            differing, 20
-        )
-    else:
-        yield f"{told}: all of {len(checked)} layers" + (" that have a formula" if without else "")
-    if without:
-        kinds = [f"{count} {kind}" for kind, count in without.most_common()]
-        yield f"measured only, without a formula: {name_some(kinds)}"
+    yield from _check_lines(found)
     if len(rows) < len(found.layers):
         yield "--all lists the modules that hold these layers too"
     if any(not row.takable for row in rows):
         yield "--layer does not take the names in parentheses"
 
 
+def _check_lines(found: "Inspection") -> Iterator[str]:
+    """Which layers' formulas agree with the pass, and which layers have none."""
+    layers = [row for row in found.layers if row.role == "layer"]
+    checked = [row for row in layers if row.agrees is not None]
+    differing = [row.name for row in checked if not row.agrees]
+    without = Counter(row.kind for row in layers if row.agrees is None)
+    _, height, width = found.input_size
+    compared = f"at {height} x {width} px, output sizes and parameters by formula"
+    if differing:
+        count = f"{len(differing)} of {len(checked)} layers"
+        yield f"{compared} differ from a real pass in {count}: {name_some(differing, 20)}"
+    else:
+        scope = " that have a formula" if without else ""
+        yield f"{compared} agree with a real pass in all {len(checked)} layers{scope}"
+    if without:
+        kinds = [f"{count} {kind}" for kind, count in without.most_common()]
+        yield f"measured only, without a formula: {name_some(kinds)}"
+
+
 def _legend(console: Console) -> Iterator[str]:
     yield (
-        "effective stride and receptive field are in pixels, and empty where there is no map or "
-        "the whole picture is seen"
+        "effective stride and receptive field are in pixels; they are empty where a layer has no "
+        "map or sees the whole image"
     )
     if console.width < _WIDE:
-        yield f"{_WIDE} columns or a pipe show the effective stride of every layer too"
+        yield f"{_WIDE} columns or a pipe also show the effective stride of every layer"

@@ -1,31 +1,45 @@
-"""From an options class to a command's parameters: each option is declared there alone."""
+"""Turn an options class into a command's parameters, so that each option is declared only once."""
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from transferkit.cli.exits import exit_codes
-from transferkit.cli.state import settings
+from transferkit.cli.invocation import Invocation
 from transferkit.options.declaration import DeclaredOption, Options, declared_options
+from transferkit.reporting import SILENT
 
 _O = TypeVar("_O", bound=Options)
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notices.")]
 _QUIET = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
+_CONTEXT = inspect.Parameter(
+    "context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
+)
 
 
-def takes(options: type[_O]) -> Callable[[Callable[[_O], None]], Callable[..., None]]:
-    """Make a command of a function over options: typer then sees every field as a parameter."""
+def takes(
+    options: type[_O],
+) -> Callable[[Callable[[_O, Invocation], None]], Callable[..., None]]:
+    """Make a command of a function whose first parameter is an options object.
 
-    def decorate(run: Callable[[_O], None]) -> Callable[..., None]:
-        def command(*, quiet: bool, **values: Any) -> None:
-            settings.quiet = settings.quiet or quiet
+    Typer sees every field of the options class as a parameter of the command, and `--quiet`. The
+    command reads its `Invocation` from the context, where the global options leave it.
+    """
+
+    def decorate(run: Callable[[_O, Invocation], None]) -> Callable[..., None]:
+        def command(*, context: typer.Context, quiet: bool, **values: Any) -> None:
+            invocation: Invocation = context.obj
+            if quiet:
+                invocation = replace(invocation, reporter=SILENT)
             with exit_codes():
-                run(options(**values))
+                run(options(**values), invocation)
 
-        parameters = [*(_parameter(entry) for entry in _in_help_order(options)), _QUIET]
+        declared = [_parameter(entry) for entry in _in_help_order(options)]
+        parameters = [_CONTEXT, *declared, _QUIET]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         command.__doc__ = run.__doc__
@@ -36,35 +50,44 @@ def takes(options: type[_O]) -> Callable[[Callable[[_O], None]], Callable[..., N
 
 
 def _in_help_order(options: type[Options]) -> list[DeclaredOption]:
-    # Inherited fields come first in a dataclass, but matter least to someone who reads --help.
+    # A dataclass lists inherited fields first, but readers of --help look for a command's own.
     declared = declared_options(options)
     own = [entry for entry in declared if entry.name in options.__annotations__]
     return own + [entry for entry in declared if entry not in own]
 
 
 def _parameter(declared: DeclaredOption) -> inspect.Parameter:
-    option = declared.option
-    kind: Any = list[str] if declared.type == tuple[str, ...] else declared.type
-    if option.parse:
-        kind = str  # what the parser reads; it returns the field's type
-    metavar = option.metavar or (declared.name.upper() if option.argument else None)
-    shared: dict[str, Any] = {"help": option.help, "metavar": metavar, "parser": option.parse}
-    info: Any
-    if option.argument:
-        info = typer.Argument(show_default=not declared.is_required, **shared)
-    else:
-        info = typer.Option(
-            *declared.flags,
-            show_default=option.show_default,
-            rich_help_panel=option.panel,
-            **shared,
-        )
-    default = inspect.Parameter.empty if declared.is_required else declared.default
-    if option.parse and default is not None:
-        default = str(default)  # typer sends defaults through the parser too
     return inspect.Parameter(
         declared.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[kind, info],
+        default=_default(declared),
+        annotation=Annotated[_command_line_type(declared), _typer_info(declared)],
+    )
+
+
+def _default(declared: DeclaredOption) -> Any:
+    if declared.is_required:
+        return inspect.Parameter.empty
+    if declared.option.parse and declared.default is not None:
+        return str(declared.default)  # typer passes defaults through the parser too
+    return declared.default
+
+
+def _command_line_type(declared: DeclaredOption) -> Any:
+    if declared.option.parse:
+        return str  # what the parser reads; it returns the field's type
+    return list[str] if declared.type == tuple[str, ...] else declared.type
+
+
+def _typer_info(declared: DeclaredOption) -> Any:
+    option = declared.option
+    metavar = option.metavar or (declared.name.upper() if option.argument else None)
+    shared: dict[str, Any] = {"help": option.help, "metavar": metavar, "parser": option.parse}
+    if option.argument:
+        return typer.Argument(show_default=not declared.is_required, **shared)
+    return typer.Option(
+        *declared.flags,
+        show_default=option.show_default,
+        rich_help_panel=option.panel,
+        **shared,
     )

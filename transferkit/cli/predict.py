@@ -9,8 +9,8 @@ from rich.table import Table
 
 from transferkit.cli.console import escape, standard_output
 from transferkit.cli.exits import SOME_LEFT_OUT, write_result
+from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.cli.state import settings
 from transferkit.data.walk import SUFFIXES
 from transferkit.errors import OptionError
 from transferkit.files import require_place
@@ -25,20 +25,20 @@ from transferkit.tables.predictions import (
 
 
 @takes(PredictOptions)
-def predict(options: PredictOptions) -> None:
-    """Say what is in pictures, with a model of yours or a pretrained network.
+def predict(options: PredictOptions, invocation: Invocation) -> None:
+    """Predict the classes of images, with a model of yours or a pretrained network.
 
-    One record an input, in their order; a picture that cannot be read is a record with its
-    reason, and the exit code is then 3.
+    Writes one record per input, in the order of the inputs. The record of an image that cannot be
+    read holds the reason, and the exit code is then 3.
 
     Example: transferkit predict new_photos/*.jpg -m runs/photos-resnet18-partial --format csv
     """
-    kind = _format(options)
+    kind = _output_format(options)
     if options.output:
         require_place(options.output)
     from transferkit.recipes.predict import predict as recipe
 
-    predictions = _Counted(recipe(options, settings.reporter(), listed=sys.stdin))
+    predictions = _Counted(recipe(options, invocation.reporter, listed=sys.stdin))
     if options.output:
         write_predictions(predictions, options.output, kind, options.top_k)
         print(f"{options.output}: {predictions.total} predictions, {predictions.failed} errors")
@@ -51,17 +51,17 @@ def predict(options: PredictOptions) -> None:
         raise typer.Exit(SOME_LEFT_OUT)
 
 
-def _format(options: PredictOptions) -> PredictionFormat:
+def _output_format(options: PredictOptions) -> PredictionFormat:
     if options.output and options.output.suffix.lower() in SUFFIXES:
-        raise OptionError(f"--output: got {options.output}, which would replace a picture")
+        raise OptionError(f"--output: got {options.output}, which would replace an image")
     if options.output and options.format is None:
         kind: PredictionFormat = format_of(options.output, PredictionFormat, "--output")
     else:
         default = PredictionFormat.TABLE if sys.stdout.isatty() else PredictionFormat.JSONL
         kind = options.format or default
     if options.output and kind is PredictionFormat.TABLE:
-        raise OptionError("--format: table is for the terminal; a file takes json, jsonl, csv or "
-                          "parquet")  # fmt: skip
+        raise OptionError("--format: table is only for the terminal; a file takes json, jsonl, csv "
+                          "or parquet")  # fmt: skip
     if kind is PredictionFormat.PARQUET and not options.output:
         raise OptionError("--format: parquet needs a file; name it with --output FILE.parquet")
     return kind
@@ -69,7 +69,7 @@ def _format(options: PredictOptions) -> PredictionFormat:
 
 @dataclass
 class _Counted:
-    """Predictions on their way, counted as they pass."""
+    """Passes predictions on, and counts them."""
 
     predictions: Iterable[Prediction]
     total: int = 0
@@ -84,7 +84,7 @@ class _Counted:
 
 def _table(predictions: Iterable[Prediction]) -> Table:
     table = Table()
-    # A path is never cut: who looks for a picture needs its name, which stands at the end.
+    # Paths are folded, never truncated: the file name is at their end.
     table.add_column("image", overflow="fold")
     table.add_column("label", overflow="fold")
     table.add_column("confidence", justify="right")

@@ -42,6 +42,12 @@ class Strategy(StrEnum):
         return self in (Strategy.FULL, Strategy.GRADUAL)
 
 
+STRATEGY_HELP = (
+    "partial trains the head and what --unfreeze adds, full everything, gradual one more stage at "
+    "a time; features fits a scikit-learn classifier and leaves the backbone unchanged."
+)
+
+
 @dataclass(frozen=True)
 class _Form:
     """One form of an `--unfreeze` value.

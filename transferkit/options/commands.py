@@ -36,6 +36,7 @@ from transferkit.options.shared import (
     FolderOptions,
     InputOptions,
 )
+from transferkit.tables.feature_table import FeatureFormat
 from transferkit.tables.predictions import PredictionFormat
 
 
@@ -50,8 +51,8 @@ class ExtractFeaturesOptions(ClassifierOptions):
             panel=OUTPUT,
             flags=("-o", "--output"),
             metavar="FILE|RUN",
-            help="File to write: .npz, .parquet, .csv or .safetensors; with --classifier, the "
-            "folder of a run.",
+            help=f"File to write, with one of the suffixes {', '.join(FeatureFormat)}; with "
+            "--classifier, the folder of a run.",
         ),
     ]
     overwrite: Annotated[

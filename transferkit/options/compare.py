@@ -117,9 +117,9 @@ class CompareOptions(HeldOutOptions):
         Option(
             panel=STRATEGY,
             flags=("-s", "--strategy"),
-            help="Strategy to compare; repeat for several: partial, partial:SPEC with SPEC as in "
-            "finetune --unfreeze, full, gradual, or a classifier on features: svm, linear, "
-            "ridge, mlp, knn.",
+            help=f"Strategy to compare; repeat for several: {', '.join(_BY_GRADIENT)}, "
+            "partial:SPEC with SPEC as in finetune --unfreeze, or a classifier on features: "
+            f"{', '.join(Classifier)}.",
             metavar="NAME",
         ),
     ] = ("partial", "full", "svm", "linear")

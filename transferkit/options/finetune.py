@@ -9,7 +9,7 @@ from transferkit.data.augment import Augment
 from transferkit.errors import OptionError
 from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.phases import HEAD_ALONE, UNFREEZE_HELP, Strategy, Unfreeze
+from transferkit.models.phases import HEAD_ALONE, STRATEGY_HELP, UNFREEZE_HELP, Strategy, Unfreeze
 from transferkit.options.declaration import (
     AUTO,
     AppliesTo,
@@ -47,7 +47,7 @@ class FinetuneOptions(ClassifierOptions):
             flags=("-o", "--output"),
             help="Folder of the run.",
             metavar="RUN",
-            show_default="runs/<data>-<backbone>-<strategy>",
+            show_default="runs/ with a name of data, backbone and strategy",
             on_resume=OnResume.CALL,
         ),
     ] = None
@@ -108,9 +108,7 @@ class FinetuneOptions(ClassifierOptions):
         Strategy,
         Option(
             panel=STRATEGY,
-            help="partial trains the head or the last stages, full everything, gradual one more "
-            "stage at a time; features fits a scikit-learn classifier and leaves the "
-            "backbone unchanged.",
+            help=STRATEGY_HELP,
         ),
     ] = Strategy.PARTIAL
     unfreeze: Annotated[

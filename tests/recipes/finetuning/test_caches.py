@@ -91,10 +91,10 @@ def test_plan__says_what_is_cached_and_what_of_it_is_varied(image_folder):
         "head: one epoch reads it once; all: nothing is frozen"
     )
     assert plan()[1].startswith("none while layers are frozen")
-    assert plan(views=3)[1] == "light, 3 views of each picture take turns"
-    assert plan(unfreeze="last:1")[1] == "light, 4 views of each picture take turns"
-    assert plan(augment="strong")[1] == "strong, a new view of each picture every epoch"
-    assert plan(strategy="full")[1] == "light, a new view of each picture every epoch"
+    assert plan(views=3)[1] == "light, 3 views of each image take turns"
+    assert plan(unfreeze="last:1")[1] == "light, 4 views of each image take turns"
+    assert plan(augment="strong")[1] == "strong, a new view of each image every epoch"
+    assert plan(strategy="full")[1] == "light, a new view of each image every epoch"
     assert plan(augment="none", strategy="full")[1] == "none"
 
 

@@ -64,36 +64,36 @@ def create_plan(run: TrainingRun, seconds: tuple[tuple[str, float], ...]) -> Pla
 
 
 def describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
-    """How many pictures are there more than once, for the plan; nothing where none are."""
+    """Return the plan's row about images that are copies of others; nothing if there are none."""
     copied = dataset.copied()
     if not copied:
         return ()
     more = sum(len(paths) - 1 for paths in copied)
-    told = f"{more} of {len(dataset.index)} images are copies of others, none across the split"
-    if dataset.leaked():
-        told = f"{more} of {len(dataset.index)} images are copies of others"
+    text = f"{more} of {len(dataset.index)} images are copies of others"
+    if not dataset.leaked():
+        text += ", none across the split"
     if twice := dataset.labelled_twice():
-        pictures = "1 picture stands" if len(twice) == 1 else f"{len(twice)} pictures stand"
-        told += (
-            f"; {pictures} under more than one label, likely label errors: "
+        images = "1 image has" if len(twice) == 1 else f"{len(twice)} images have"
+        text += (
+            f"; {images} copies under more than one label, likely label errors: "
             f"{name_some([name_some(paths, 4, ' = ') for paths in twice])}"
         )
-    return (("copies", told),)
+    return (("copies", text),)
 
 
 def describe_weights(options: FinetuneOptions) -> str:
-    """What the backbone begins with, in a line."""
+    """Describe the weights that the backbone begins with."""
     if options.backbone == EDGES8:
-        return "made by formula"
+        return "computed by formula"
     if options.weights == PRETRAINED and options.backbone in embedded_folders():
-        return "pretrained on pictures made by formula, not on ImageNet"
+        return "pretrained on synthetic images, not on ImageNet"
     if not options.from_scratch:
         return options.weights
     match options.strategy:
         case Strategy.FEATURES:
-            return "none: random weights, whose features are those of chance"
+            return "none: random weights, so the features mean nothing yet"
         case Strategy.PARTIAL:
-            frozen = "; the frozen part stays random, --strategy full trains it"
+            frozen = "; the frozen part stays random, use --strategy full to train it"
         case _:
             frozen = ""
     return f"none: random weights, this trains from scratch and transfers nothing{frozen}"
@@ -111,7 +111,7 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
         ("backbone", network.name),
         ("weights", describe_weights(options)),
         ("strategy", _strategy(options, settings)),
-        ("pictures", network.preprocessing.describe()),
+        ("input", network.preprocessing.describe()),
         ("training", training),
         ("optimizer", f"{options.optimizer}, {_schedule(options, settings)}"),
         ("augmentation", _augmentation(options.augment, settings.views)),
@@ -127,14 +127,14 @@ def _augmentation(augment: Augment, views: int) -> str:
         return "none"
     match views:
         case 0:
-            return f"{augment}, a new view of each picture every epoch"
+            return f"{augment}, a new view of each image every epoch"
         case 1:
             return (
-                "none while layers are frozen: one plain view of each picture (--views 4 takes "
-                f"turns of four, --views 0 draws new ones; both {augment})"
+                "none while layers are frozen: one plain view of each image (--views 4 alternates "
+                f"four, --views 0 draws new ones; both {augment})"
             )
         case _:
-            return f"{augment}, {views} views of each picture take turns"
+            return f"{augment}, {views} views of each image take turns"
 
 
 def _cached(phases: Sequence[PhaseSettings]) -> str:
@@ -158,7 +158,7 @@ def _strategy(options: FinetuneOptions, settings: TrainingSettings) -> str:
         epochs = "epoch" if settings.head_epochs == 1 else f"{settings.head_epochs} epochs"
         text += (
             f", the first {epochs} for the head alone, since a random head would distort what is "
-            "pretrained (--freeze-epochs 0 does without)"
+            "pretrained (--freeze-epochs 0 skips this)"
         )
     if options.strategy.trains_every_stage and last.freezes_anything:
         text += f"; {options.epochs} epochs do not reach the stem"

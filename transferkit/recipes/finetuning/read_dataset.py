@@ -1,6 +1,6 @@
-"""Read a run's dataset: which images there are, which of them are sound, which are held out."""
+"""Read a run's dataset: find the images, check them, and split them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from types import TracebackType
@@ -10,8 +10,8 @@ from transferkit.data.bad_images import require_allowed
 from transferkit.data.check import check_images
 from transferkit.data.copies import number_copies
 from transferkit.data.dataset import Dataset
-from transferkit.data.index import scan
-from transferkit.data.split import assign_splits
+from transferkit.data.index import ImageIndex, scan
+from transferkit.data.split import Split, assign_splits
 from transferkit.data.split_file import recorded_splits
 from transferkit.devices import Cache, default_workers
 from transferkit.errors import DataError, name_some
@@ -20,14 +20,14 @@ from transferkit.reporting import Reporter
 
 
 class DatasetReading:
-    """A dataset that is read in a thread while the block does something else.
+    """Reads a dataset in a thread while the block does something else.
 
-    Importing what trains takes seconds of one core; the others can decode meanwhile. Leaving the
-    block stops a reading that nobody waited for.
+    Importing the training code keeps one core busy for seconds; the others can decode meanwhile.
+    Leaving the block stops a reading that nobody waited for.
 
     Args:
-        options: Which dataset, and how it is divided.
-        reporter: Told of the progress, from the thread.
+        options: Which dataset, and how it is split.
+        reporter: Receives the progress, from the thread.
     """
 
     def __init__(self, options: FinetuneOptions, reporter: Reporter) -> None:
@@ -58,11 +58,11 @@ class DatasetReading:
 def read_dataset(
     options: FinetuneOptions, reporter: Reporter, stop: Event | None = None
 ) -> Dataset:
-    """Scan a dataset's folders, decode each image once, and divide it.
+    """Scan a dataset's folders, decode each image once, and split it.
 
     Args:
-        options: Which dataset, and how it is divided.
-        reporter: Told of the progress, and of copies that stand on both sides of a given split.
+        options: Which dataset, and how it is split.
+        reporter: Receives the progress, and a notice of copies on both sides of a given split.
         stop: Ends the reading early once it is set.
 
     Raises:
@@ -81,14 +81,7 @@ def read_dataset(
     )
     index = checked.index
     require_allowed(index.root, index.left_out, options.on_bad_image)
-    split = options.output if options.resume else options.split
-    known = recorded_splits(split, index, checked.sha256) if split else None
-    if options.resume and known is not None and len(known) < len(index):
-        new = [path for row, path in enumerate(index.paths) if row not in known]
-        raise DataError(
-            f"{index.root}: {len(new)} images are new since the run began: {name_some(new)}; put "
-            "them elsewhere until it has come to its end, or start over with --overwrite"
-        )
+    known = _recorded_splits(options, index, checked.sha256)
     copies = number_copies(checked.sha256, checked.signatures)
     splits = assign_splits(
         index,
@@ -101,10 +94,27 @@ def read_dataset(
     dataset = Dataset(index, checked.sha256, copies, splits)
     if shared := dataset.leaked():
         reporter.notice(
-            f"{len(shared)} images stand in training and in validation or test, so that the "
-            f"accuracy will flatter: {name_some(shared)}"
+            f"{len(shared)} images are in training and also in validation or test, which inflates "
+            f"the accuracy: {name_some(shared)}"
         )
     return dataset
+
+
+def _recorded_splits(
+    options: FinetuneOptions, index: ImageIndex, digests: Sequence[str]
+) -> dict[int, Split] | None:
+    """Return the split that is replayed: that of --split, or of the run that is resumed."""
+    file = options.output if options.resume else options.split
+    if file is None:
+        return None
+    known = recorded_splits(file, index, digests)
+    if options.resume and len(known) < len(index):
+        new = [path for row, path in enumerate(index.paths) if row not in known]
+        raise DataError(
+            f"{index.root}: {len(new)} images are new since the run began: {name_some(new)}; put "
+            "them elsewhere until the run is finished, or start over with --overwrite"
+        )
+    return known
 
 
 def require_all_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) -> None:
@@ -112,14 +122,14 @@ def require_all_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) 
 
     Args:
         dataset: The dataset; all its images were read before training.
-        failures: (position in the index, reason) of those that now could not be.
+        failures: (position in the index, reason) of the images that can no longer be read.
 
     Raises:
-        DataError: When there are any: they have changed under our hands.
+        DataError: When there are any, because the dataset changed during the run.
     """
-    told = [f"{dataset.index.paths[row]} ({why})" for row, why in failures]
-    if told:
+    unreadable = [f"{dataset.index.paths[row]} ({reason})" for row, reason in failures]
+    if unreadable:
         raise DataError(
-            f"{dataset.index.root}: images changed during the run: {name_some(told)}; "
+            f"{dataset.index.root}: images changed during the run: {name_some(unreadable)}; "
             "leave the dataset alone while it trains, and run again"
         )

@@ -1,0 +1,193 @@
+"""Every command and code block of README and docs/ runs, and the built reference is complete.
+
+Each page runs from top to bottom in a folder of its own, on a part of the sample data. Console
+blocks go through the command line in this process, Python blocks share one namespace per page.
+Outputs are not compared: a figure depends on the processor.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+import transferkit
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+SHOWN_ONLY = {"text", "json"}
+"""Languages of blocks that show output and files."""
+
+NOT_RUN = {
+    "needs-hub": (3, "downloads weights from the model hub"),
+    "needs-photographs": (2, "needs photographs and ImageNet weights, and takes minutes"),
+    "needs-interruption": (1, "waits for Ctrl-C; tests/recipes/finetuning/test_resuming.py does"),
+}
+"""Class of a block that is not run -> how many there are, and why they cannot run here."""
+
+IMAGES_PER_CLASS = 10
+
+CHEAPER = {
+    "finetune": {"--image-size": "64", "--epochs": "2"},
+    "compare": {"--image-size": "64", "--epochs": "2"},
+    "extract-features": {"--image-size": "64"},
+}
+"""What the tests give these commands: an image size if the page names none, and 2 epochs always.
+A classifier has no epochs, and the page's own image size stays."""
+
+SHARED_RUN = "runs/cats"
+"""The run that pages use without making it."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its class if it has one, and its lines."""
+
+    language: str
+    mark: str
+    lines: tuple[str, ...]
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """Yield the code blocks of a page; those of other directives are left out."""
+    for token in MarkdownIt().parse(page.read_text("utf-8")):
+        if token.type != "fence":
+            continue
+        lines = token.content.splitlines()
+        language = token.info.strip()
+        marks = [line.removeprefix(":class: ") for line in lines if line.startswith(":class: ")]
+        if directive := re.fullmatch(r"\{code-block\} (\w+)", language):
+            language = directive[1]
+        elif language.startswith("{"):
+            continue
+        yield Block(language, *(marks or [""]), tuple(ln for ln in lines if ln[:2] != ":c"))
+
+
+def cheaper(words: list[str]) -> list[str]:
+    """A command's words with those of `CHEAPER`."""
+    extra = dict(CHEAPER.get(words[0], {}))
+    if "--strategy" in words and words[words.index("--strategy") + 1] == "features":
+        del extra["--epochs"]
+    if "--image-size" in words:
+        del extra["--image-size"]
+    if "--epochs" in words:
+        words[words.index("--epochs") + 1] = extra.pop("--epochs")
+    return [*words, *(word for pair in extra.items() for word in pair)]
+
+
+@pytest.fixture(scope="session")
+def example_folder(tmp_path_factory) -> Path:
+    """Part of the sample data, and the finished run that pages share. Read only."""
+    folder = tmp_path_factory.mktemp("docs")
+    for image in sorted((ROOT / "sample_data/cats").glob("*/*.jpg")):
+        if int(image.stem.rpartition("_")[2]) <= IMAGES_PER_CLASS:
+            copied = folder / image.relative_to(ROOT)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, copied)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        transferkit.finetune(
+            "sample_data/cats", SHARED_RUN, backbone="nano", image_size=64, epochs=2
+        )
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_page__runs_from_top_to_bottom(page, cli, example_folder, tmp_path, monkeypatch):
+    blocks = [block for block in blocks_of(page) if not block.mark]
+    if {block.language for block in blocks} <= SHOWN_ONLY:
+        return
+    folder = shutil.copytree(example_folder, tmp_path / "work")
+    if re.search(rf"-o {SHARED_RUN}$", page.read_text("utf-8"), re.MULTILINE):
+        shutil.rmtree(folder / SHARED_RUN)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
+
+    names: dict[str, object] = {}
+    for block in blocks:
+        if block.language == "console":
+            for line in block.lines:
+                run_line(line, cli, monkeypatch)
+        elif block.language == "python":
+            exec(compile("\n".join(block.lines), str(page), "exec"), names)
+        elif block.language == "sh":
+            assert page.name == "README.md", "commands stand in console blocks, after a $"
+        else:
+            assert block.language in SHOWN_ONLY
+
+
+def run_line(line: str, cli, monkeypatch) -> None:
+    """Run `$ transferkit ...`, or `$ PROGRAM | transferkit ...`, and require that it succeeds."""
+    assert line.startswith("$ "), f"{line!r}: output stands in a text block"
+    before, _, command = line[2:].rpartition("| ")
+    if before:
+        listed = subprocess.run(before, shell=True, check=True, capture_output=True, text=True)
+        monkeypatch.setattr("sys.stdin", StringIO(listed.stdout))
+    program, *words = shlex.split(command)
+    assert program == "transferkit"
+
+    ran = cli(*cheaper(words))
+    assert ran.code == 0, f"{line}: {ran.err}"
+
+
+def test_blocks__that_do_not_run_are_few_and_marked():
+    marks = Counter(block.mark for page in PAGES for block in blocks_of(page) if block.mark)
+
+    assert marks == {mark: count for mark, (count, _) in NOT_RUN.items()}
+    style = (DOCS / "_static/transferkit.css").read_text("utf-8")
+    assert all(f".{mark}::before {{ content:" in style for mark in NOT_RUN)
+
+
+class Site(HTMLParser):
+    """What a page of the built site holds."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.loaded: list[str] = []
+        self.feed(page.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids.add(given.get("id") or "")
+        address = given.get("href" if tag == "link" else "src")
+        if address and tag in ("link", "script", "img", "iframe"):
+            self.loaded.append(address)
+
+
+def test_site__builds_without_a_warning_loads_nothing_and_has_every_option(tmp_path, monkeypatch):
+    """One test, since a build takes seconds. Broken links are warnings."""
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    built = subprocess.run(
+        [*command, "-d", str(tmp_path / "trees"), str(DOCS), str(site)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (built.returncode, built.stderr) == (0, "")
+
+    loaded = [address for page in site.rglob("*.html") for address in Site(page).loaded]
+    assert loaded
+    assert [address for address in loaded if re.match("(https?:)?//", address)] == []
+
+    monkeypatch.syspath_prepend(DOCS / "extensions")
+    import command_reference
+
+    ids = Site(site / "reference/commands.html").ids
+    assert len(command_reference.command_names()) == 10
+    for name in command_reference.command_names():
+        assert f"command-{name}" in ids
+        declared = command_reference.options_of(name)
+        flags = [option.flag for option in declared if not option.option.argument]
+        anchors = {f"cmdoption-transferkit-{name}-{flag.strip('-')}" for flag in flags}
+        assert anchors - ids == set()
