@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from transferkit.cli import main
-from transferkit.cli.state import settings
 from transferkit.recipes.finetuning.run import FinetuneRun
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
@@ -104,7 +103,6 @@ def cli(capsys, monkeypatch) -> Callable[..., Ran]:
         monkeypatch.setattr("sys.argv", ["transferkit", *map(str, words)])
         # Python's readline, where something imports it, tells the environment 80.
         monkeypatch.delenv("COLUMNS", raising=False)
-        settings.quiet = False
         try:
             main()
             code = 0

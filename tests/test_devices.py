@@ -1,4 +1,4 @@
-"""Precision, and the allocator: settled once, by what the machine has."""
+"""Precision, memory, threads and the allocator, as the machine allows."""
 
 import os
 import subprocess
@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from transferkit import devices
-from transferkit.devices import Precision, has_fast_bf16, keep_freed_memory, resolve_precision
+from transferkit.devices import (
+    Precision,
+    default_workers,
+    has_fast_bf16,
+    keep_freed_memory,
+    memory_budget,
+    resolve_precision,
+)
 
 ON_GLIBC = sys.platform == "linux" and "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
 PROGRAM = """
@@ -81,3 +88,54 @@ def test_has_fast_bf16__is_no_where_torch_knows_no_such_names(monkeypatch):
 
     assert not has_fast_bf16(CPU)
     assert not has_fast_bf16(torch.device("mps"))
+
+
+UNLIMITED_V1 = 9223372036854771712
+
+
+def cgroup(tmp_path, membership, limits):
+    """A file that says which groups a process is in, and the groups with their limits."""
+    (tmp_path / "membership").write_text(membership)
+    for place, limit in limits.items():
+        (tmp_path / "root" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / place).write_text(f"{limit}\n")
+    return tmp_path / "root", tmp_path / "membership"
+
+
+@pytest.mark.parametrize(
+    ("membership", "limits", "expected"),
+    [
+        ("0::/\n", {"memory.max": 4_000_000}, 1_000_000),
+        ("0::/a/b\n", {"memory.max": "max", "a/memory.max": 8_000_000}, 2_000_000),
+        ("0::/a/b\n", {"a/memory.max": 8_000_000, "a/b/memory.max": 4_000_000}, 1_000_000),
+        (
+            "9:cpu:/\n5:pids,memory:/host/x\n0::/\n",
+            {"memory/memory.limit_in_bytes": 6_000_000},
+            1_500_000,
+        ),
+        ("5:memory:/\n", {"memory/memory.limit_in_bytes": UNLIMITED_V1}, None),
+        ("0::/a\n", {"a/memory.max": "max"}, None),
+        ("0::/gone\n", {}, None),
+    ],
+    ids=["v2", "v2 parent", "v2 lowest", "v1 container", "v1 unlimited", "v2 unlimited", "gone"],
+)
+def test_memory_budget__is_a_quarter_of_what_the_control_group_allows(
+    tmp_path, membership, limits, expected
+):
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+
+    assert memory_budget(*cgroup(tmp_path, membership, limits)) == (expected or machine)
+
+
+def test_memory_budget__is_a_quarter_of_the_machine_without_control_groups(tmp_path):
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    assert memory_budget(tmp_path, tmp_path / "no such file") == machine // 4
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(3, 3), (64, 16), (None, 1)])
+def test_default_workers__are_one_a_core_also_without_affinity(monkeypatch, cores, workers):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+
+    assert default_workers() == workers

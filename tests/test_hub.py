@@ -30,7 +30,7 @@ NOBODY = "http://127.0.0.1:9"
 """An address where nothing listens."""
 PROGRAM = """
 import json, sys
-from transferkit.startup import defer_compiler
+from transferkit.cli.deferred_compiler import defer_compiler
 defer_compiler()  # as the command line does
 from transferkit import TransferKitError
 from transferkit.models.sources import create_network

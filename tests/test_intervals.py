@@ -6,8 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from transferkit.intervals import accuracy, difference
-from transferkit.metrics import wilson_interval
+from transferkit.intervals import accuracy, difference, wilson_interval
 
 Z = 1.959964
 

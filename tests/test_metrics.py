@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from transferkit.intervals import wilson_interval
 from transferkit.metrics import (
     confusion,
     expected_calibration_error,
@@ -14,7 +15,6 @@ from transferkit.metrics import (
     reliability,
     summarize,
     top_k_accuracy,
-    wilson_interval,
 )
 
 RANDOM = np.random.default_rng(0)

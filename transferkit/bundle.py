@@ -191,7 +191,7 @@ class ModelBundle:
         if self.head:
             training["features"] = {"layers": list(self.head.layers), "pool": self.head.pool}
         return {
-            "architecture": network.name,
+            "architecture": network.library_name,
             "num_classes": network.num_classes,
             "num_features": network.feature_dim,
             "label_names": list(self.class_names),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transferkit.errors import OptionError
@@ -114,7 +116,7 @@ def create_scaler(device: torch.device, precision: Precision) -> torch.amp.GradS
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEEP_ABOVE = 2**31 - 1
-_UNKNOWN_BUDGET = 2**31
+_UNKNOWN_MEMORY = 2**33
 _MMAP_ABOVE = (2**30, 2**25)  # the second is the most that older versions take
 
 
@@ -139,14 +141,53 @@ def keep_freed_memory() -> bool:
     return bool(kept and any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_ABOVE))
 
 
-def memory_budget() -> int:
-    """Bytes that caches in memory may take: a quarter of this machine's."""
+def memory_budget(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Return the bytes that caches in memory may take: a quarter of what this process may use.
+
+    That is the machine's memory, or less where a control group limits it, as in containers.
+
+    Args:
+        root: Where control groups are mounted.
+        membership: The file that says which groups this process is in.
+    """
+    return min([_physical_memory(), *_memory_limits(root, membership)]) // 4
+
+
+def _physical_memory() -> int:
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
-        return _UNKNOWN_BUDGET  # Windows has no sysconf
+        return _UNKNOWN_MEMORY  # Windows has no sysconf
+
+
+def _memory_limits(root: Path, membership: Path) -> Iterator[int]:
+    """Yield the limits of this process's control groups and their ancestors, in bytes.
+
+    Version 2 has one tree and says `max` where there is no limit; version 1 has a tree per
+    controller and says a number larger than any memory.
+    """
+    if not membership.is_file():
+        return  # not Linux
+    for line in membership.read_text("utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "memory" if controllers else root
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        group = top / path.lstrip("/")
+        # Within a container the path may be the host's; the container's own limit is at the top.
+        for folder in (group, *group.parents):
+            limit = folder / name
+            if folder.is_relative_to(top) and limit.is_file():
+                text = limit.read_text("utf-8").strip()
+                if text.isdecimal():
+                    yield int(text)
 
 
 def default_workers() -> int:
-    """Threads that decode images, where the user names no number: one a core, at most 16."""
-    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+    """Return how many threads decode images by default: one per core, at most 16."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(16, len(os.sched_getaffinity(0)))
+    return min(16, os.cpu_count() or 1)

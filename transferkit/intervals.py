@@ -1,8 +1,9 @@
-"""Accuracies of runs that were repeated with other seeds and measured on the same images.
+"""Confidence intervals of accuracies, and of their differences between repeated runs.
 
-Each table is (S, N) bool: whether the run with seed s was right about image i. Other images of the
-kind would give another accuracy, and so would other seeds; both go into the intervals. The training
-images are taken as they are.
+Runs are repeated with several seeds and measured on the same images: a table is (S, N) bool, whether
+the run with seed s classified image i correctly. Other images of the same kind would give another
+accuracy, and so would other seeds; both go into the intervals. The training images are taken as
+they are.
 """
 
 import math
@@ -21,7 +22,10 @@ METHOD = (
     "several seeds, other seeds; difference: to the best, paired by image; each interval covers "
     "95 % by itself"
 )
-"""How it is computed, for readers of the figures."""
+"""How the intervals are computed, for readers of the figures."""
+
+_NORMAL = 1.959964
+_HALVES = np.array([1.0, -1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True)
@@ -40,33 +44,29 @@ class Estimate:
 
 
 def wilson_interval(correct: int, count: int) -> dict[str, Any]:
-    """The 95 % interval of an accuracy, as JSON values: Wilson, JASA 1927.
+    """Return the 95 % interval of an accuracy, as JSON values.
 
-    It says how far the same model's accuracy on other images of the kind may be, and nothing of
-    other seeds or training images.
+    It says how far the same model's accuracy on other images of the same kind may be, and nothing
+    about other seeds or training images.
 
     Args:
-        correct: Rows that were right.
-        count: Rows in all, 1 or more.
+        correct: How many rows are correct.
+        count: How many rows there are, 1 or more.
     """
-    z = 1.959964
-    share, spread = correct / count, z * z / count
-    centre = share + spread / 2
-    reach = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    # What rounding leaves outside 0..1 is cut off.
-    low, high = ((centre + side * reach) / (1 + spread) for side in (-1, 1))
-    return {"low": max(low, 0.0), "high": min(high, 1.0), "level": 0.95, "method": "wilson"}
+    low, high = _wilson(correct / count, count, _NORMAL)
+    return {"low": low, "high": high, "level": LEVEL, "method": "wilson"}
 
 
 def accuracy(correct: Correct) -> Estimate:
-    """The mean accuracy over seeds and images.
+    """Return the mean accuracy over seeds and images.
 
-    The variance is that of a crossed design with random images and random seeds: of the images'
-    means and of the seeds' means. What image and seed do together is in both, which errs to the
-    safe side, as the bootstrap of Owen, Annals of Applied Statistics 1, 2007, does. The interval
-    is Wilson's with the number of images at which a single run would have that variance, and
-    Student's quantile for the normal one where seeds vary (Korn and Graubard, Survey Methodology
-    24, 1998). With one seed it is `wilson_interval`, and says nothing of other seeds.
+    The variance is that of a crossed design with random images and random seeds: the sum of the
+    variances of the images' means and of the seeds' means. The interaction of image and seed is in
+    both, which errs on the safe side, as the bootstrap of Owen, Annals of Applied Statistics 1,
+    2007, does. The interval is Wilson's, with the number of images at which a single run would have
+    that variance, and Student's quantile instead of the normal one where seeds vary (Korn and
+    Graubard, Survey Methodology 24, 1998). With one seed it equals `wilson_interval`, and says
+    nothing about other seeds.
 
     Args:
         correct: (S, N) with S, N > 0.
@@ -76,23 +76,19 @@ def accuracy(correct: Correct) -> Estimate:
     of_images = _variance_of_images(correct.mean(axis=0))
     of_seeds = _variance_of_seeds(correct)
     variance = of_images + of_seeds
-    # Where all are right, or all wrong, nothing varies: as many images as there are.
+    # Where all are correct, or none is, nothing varies: as many images as there are.
     effective = share * (1 - share) / variance if variance else images
-    z = _quantile([(of_images, images - 1), (of_seeds, seeds - 1)])
-    spread = z * z / effective
-    centre = share + spread / 2
-    reach = z * math.sqrt(share * (1 - share) / effective + spread / (4 * effective))
-    low, high = ((centre + side * reach) / (1 + spread) for side in (-1, 1))
-    return Estimate(share, max(low, 0.0), min(high, 1.0))
+    quantile = _quantile([(of_images, images - 1), (of_seeds, seeds - 1)])
+    return Estimate(share, *_wilson(share, effective, quantile))
 
 
 def difference(one: Correct, other: Correct) -> Estimate:
-    """How much more accurate `one` is than `other`, paired by image.
+    """Return how much more accurate `one` is than `other`, paired by image.
 
-    The variance is that of the images' differences, each the mean over seeds, with that of either
-    side's seeds added as in `accuracy`. As for matched proportions, half an image of each of the
-    four outcomes is added before (Agresti and Min, Statistics in Medicine 24, 2005), so that the
-    interval keeps a width where the two never differ.
+    The variance is that of the images' differences, each a mean over seeds, plus that of the seeds
+    of either side as in `accuracy`. As for matched proportions, half an image of each of the four
+    outcomes is added first (Agresti and Min, Statistics in Medicine 24, 2005), so that the interval
+    keeps a width where the two never differ.
 
     Args:
         one: (S, N).
@@ -113,26 +109,37 @@ def difference(one: Correct, other: Correct) -> Estimate:
     return Estimate(float(by_image.mean()), centre - reach, centre + reach)
 
 
-_NORMAL = 1.959964
-_HALVES = np.array([1.0, -1.0, 0.0, 0.0])
+def _wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
+    """Return the ends of the interval of a proportion: Wilson, JASA 22, 1927.
+
+    Args:
+        share: The proportion.
+        count: Of how many; of an effective number of independent ones it may be a fraction.
+        quantile: Of the standardised proportion, at half of what the level leaves.
+    """
+    spread = quantile * quantile / count
+    centre = share + spread / 2
+    reach = quantile * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    low, high = ((centre + side * reach) / (1 + spread) for side in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)  # rounding may leave them outside 0..1
 
 
 def _variance_of_images(means: NDArray[np.floating[Any]]) -> float:
-    """Of the mean of N images' values, as far as it comes from which images they are."""
+    """Return the part of the mean's variance that comes from the choice of N images."""
     return float(means.var()) / len(means)
 
 
 def _variance_of_seeds(correct: Correct) -> float:
-    """Of the mean of S seeds' accuracies, as far as it comes from which seeds they are."""
+    """Return the part of the mean's variance that comes from the choice of S seeds."""
     seeds = len(correct)
     return float(correct.mean(axis=1).var(ddof=1)) / seeds if seeds > 1 else 0.0
 
 
 def _quantile(parts: list[tuple[float, int]]) -> float:
-    """For a sum of variances of which some have few degrees of freedom.
+    """Return the quantile for a sum of variances, some with few degrees of freedom.
 
-    Student's, with those of Satterthwaite, Biometrics Bulletin 2, 1946; the normal one where the
-    images alone vary.
+    It is Student's, with the degrees of freedom of Satterthwaite, Biometrics Bulletin 2, 1946; the
+    normal one where only the images vary.
 
     Args:
         parts: (variance, degrees of freedom) of the images, then of seeds.

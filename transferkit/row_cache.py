@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
 from transferkit.errors import OutputError
@@ -30,11 +31,10 @@ _NAME_BYTES = 32
 
 
 def cache_folder() -> Path:
-    """Where entries are: `TRANSFERKIT_CACHE`, else transferkit/ in the user's cache folder."""
+    """Return where entries are: `TRANSFERKIT_CACHE`, else the user's cache folder."""
     if given := os.environ.get(FOLDER_VARIABLE):
         return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "transferkit")
+    return platformdirs.user_cache_path("transferkit", appauthor=False)
 
 
 class Rows:

@@ -505,6 +505,7 @@ def test_finetune__says_how_long_it_will_take_and_where_the_time_went(cli, image
     ran = cli("finetune", image_folder, "-o", tmp_path / "run", "--epochs", "2", *TINY)
     dry = cli("finetune", image_folder, "--dry-run", *TINY)
 
-    assert re.search(r"^ +time  about 1 s$", ran.err, re.MULTILINE)
+    assert re.search(r"^ +time  about \d", ran.err, re.MULTILINE)
     assert re.search(r"^time: .*frozen layers \d.*training images a second$", ran.out, re.MULTILINE)
-    assert "; of as many epochs head 1 s, last:1 1 s, full 1 s" in dry.out
+    others = r"; with as many epochs, head [\d.]+ \w+, last:1 [\d.]+ \w+, full [\d.]+ \w+$"
+    assert re.search(r"time  about [\d.]+ \w+" + others, dry.out, re.MULTILINE)

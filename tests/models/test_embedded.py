@@ -73,13 +73,18 @@ def test_nano__never_passes_for_pretrained_on_imagenet(image_folder, tmp_path, n
     settings = dict(result.plan.settings)
 
     assert settings["weights"] == "pretrained on synthetic images, not on ImageNet"
+    assert settings["backbone"] == create_network(f"local-dir:{result.run}/model").name == NANO
+    config = json.loads((result.run / "model/config.json").read_text("utf-8"))
+    assert config["architecture"] == "resnet18"
     assert transferkit.predict([image_folder], model=str(result.run))
+    table = transferkit.extract_features(image_folder, tmp_path / "f.npz", model=str(result.run))
+    assert table.backbone == NANO
     with pytest.raises(transferkit.TransferKitError, match="it has no head"):
         list(transferkit.predict([image_folder], backbone=NANO))
 
 
 def test_nano__sees_more_than_its_untrained_twin():
-    files = sorted((Path(__file__).parents[1] / "sample_data" / "cats").rglob("*.jpg"))
+    files = sorted((Path(__file__).parents[2] / "sample_data" / "cats").rglob("*.jpg"))
     labels = [path.parent.name for path in files]
 
     def accuracy(weights):

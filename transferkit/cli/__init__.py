@@ -1,10 +1,11 @@
-"""The command line: parse, call one recipe, show what it gives.
+"""The command line: parse the options, call one recipe, and show its result.
 
-The only place that prints or exits. Importing it loads none of the heavy libraries.
+Nothing else in the package prints or exits. Importing this loads none of the heavy libraries.
 """
 
 import logging
 import sys
+import time
 import warnings
 from inspect import cleandoc
 from io import TextIOWrapper
@@ -16,22 +17,22 @@ from transferkit import __version__
 from transferkit.cli.backbones import backbones
 from transferkit.cli.cache import cache
 from transferkit.cli.compare import compare
+from transferkit.cli.deferred_compiler import defer_compiler
 from transferkit.cli.evaluate import evaluate
 from transferkit.cli.explain import explain
 from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
 from transferkit.cli.inspect import inspect
+from transferkit.cli.invocation import Invocation, create_reporter
 from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.report import report
-from transferkit.cli.state import settings
 from transferkit.devices import keep_freed_memory
 from transferkit.interruption import raise_on_sigterm
-from transferkit.startup import begin
 
 
-def _unfolded(docstring: str | None) -> str:
-    """Its paragraphs, a line each: typer keeps line breaks, and terminals have their own width."""
+def _unwrapped(docstring: str | None) -> str:
+    """Join each paragraph to one line, because typer would keep the source's line breaks."""
     paragraphs = cleandoc(docstring or "").split("\n\n")
     return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
 
@@ -47,7 +48,7 @@ for command in (
     *(finetune, extract_features, predict, evaluate, explain, report, compare),
     *(backbones, inspect, cache),
 ):
-    app.command(command.__name__.replace("_", "-"), help=_unfolded(command.__doc__))(command)
+    app.command(command.__name__.replace("_", "-"), help=_unwrapped(command.__doc__))(command)
 
 
 def _print_version(asked: bool) -> None:
@@ -58,6 +59,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _globals(
+    context: typer.Context,
     quiet: Quiet = False,
     version: Annotated[
         bool,
@@ -66,21 +68,22 @@ def _globals(
         ),
     ] = False,
 ) -> None:
-    settings.quiet = quiet
-    # The libraries underneath log on their own; what matters of it reaches people as our messages.
+    context.obj = Invocation(create_reporter(quiet), began=context.obj)
+    # Libraries log on their own; whatever users must know reaches them as one of our messages.
     logging.disable(logging.ERROR)
 
 
 def main() -> None:
     """Run the command line and exit."""
-    begin()
+    began = time.perf_counter()
+    defer_compiler()
     raise_on_sigterm()
     keep_freed_memory()
-    # File names need not be UTF-8: their bytes go out as they came in.
+    # File names need not be UTF-8; this prints their bytes unchanged.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
-    # Pillow warns of metadata that leaves the pixels whole, and of large pictures; those that it
-    # refuses are told by us.
+    # Pillow warns about harmless metadata and about large images. Images that it refuses are
+    # reported with the other unreadable ones.
     warnings.filterwarnings("ignore", module=r"PIL\b")
-    app(prog_name="transferkit")
+    app(prog_name="transferkit", obj=began)

@@ -21,7 +21,7 @@ def extract_features(options: ExtractFeaturesOptions, invocation: Invocation) ->
         from transferkit.recipes.extract_features import to_finetune
         from transferkit.recipes.finetune import finetune
 
-        result = finetune(to_finetune(options), invocation.reporter)
+        result = finetune(to_finetune(options), invocation.reporter, began=invocation.began)
         show_result(options.output, result.metrics)
         exit_for_unreadable(result.plan.left_out)
         return

@@ -30,7 +30,7 @@ def finetune(options: FinetuneOptions, invocation: Invocation) -> None:
     from transferkit.recipes.finetune import finetune as recipe
     from transferkit.run.folder import RANGE_TEST_PLOT
 
-    result = recipe(options, invocation.reporter)
+    result = recipe(options, invocation.reporter, began=invocation.began)
     console = standard_output()
     if result.run is None:
         print_plan(result.plan, console)

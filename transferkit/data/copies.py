@@ -11,6 +11,8 @@ import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 NEEDED = 64
 """Pixels of the shorter side that a signature is made from."""
@@ -46,27 +48,42 @@ def signature(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def number_copies(names: Sequence[str], signatures: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The same number for all copies of one picture.
+    """Return the same number for all copies of one image.
 
     Args:
-        names: N digests of the files: equal ones are copies, also of plain pictures.
+        names: N digests of the files; equal ones are copies, even of plain images.
         signatures: (N, 80) uint8.
 
     Returns:
-        (N,) int64, of each picture the position of the first of its copies.
+        (N,) int64: for each image the position of the first of its copies.
     """
+    count = len(names)
+    pairs = [*_equal_pairs(names), *_alike_pairs(names, signatures)]
+    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    edges = coo_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
+    _, group = connected_components(edges, directed=False)
+    _, first = np.unique(group, return_index=True)
+    numbers: NDArray[np.int64] = first[group].astype(np.int64)
+    return numbers
+
+
+def _equal_pairs(names: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield each file and the first one that is equal to it."""
     first: dict[str, int] = {}
-    groups = _Groups(len(names))
     for row, name in enumerate(names):
-        groups.join(first.setdefault(name, row), row)
+        yield first.setdefault(name, row), row
+
+
+def _alike_pairs(names: Sequence[str], signatures: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+    """Yield pairs of different files whose images look alike."""
     hashes, colours = signatures[:, :_HASH_BYTES], signatures[:, _HASH_BYTES:].astype(np.int16)
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
     rows = np.array(sorted(first.values()), dtype=np.int64)
     rows = rows[hashes[rows].any(axis=1)]
     for one, other in near_pairs(hashes[rows]):
         a, b = int(rows[one]), int(rows[other])
         if np.abs(colours[a] - colours[b]).mean() <= _DIFFERENCE:
-            groups.join(a, b)
-    return np.array([groups.find(row) for row in range(len(names))], dtype=np.int64)
+            yield a, b
 
 
 def near_pairs(hashes: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
@@ -116,20 +133,3 @@ def _pairs_within(
             np.minimum(order[left], order[left + step]),
             np.maximum(order[left], order[left + step]),
         )
-
-
-class _Groups:
-    """Disjoint sets of rows, each known by its first (Tarjan, J. ACM 22, 1975)."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-
-    def find(self, row: int) -> int:
-        while self._parent[row] != row:
-            self._parent[row] = self._parent[self._parent[row]]
-            row = self._parent[row]
-        return row
-
-    def join(self, one: int, other: int) -> None:
-        first, second = sorted((self.find(one), self.find(other)))
-        self._parent[second] = first

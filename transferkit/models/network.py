@@ -68,6 +68,7 @@ class Network:
         heads: Names of the head's modules, nearly always one; none where there is no head.
         num_classes: Width of the logits.
         stages: The backbone's stages, stem to last, then the head.
+        embedded_name: The name of a backbone that comes with the package; None for all others.
     """
 
     module: nn.Module
@@ -78,10 +79,16 @@ class Network:
     heads: tuple[str, ...]
     num_classes: int
     stages: tuple[Stage, ...]
+    embedded_name: str | None = None
 
     @property
     def name(self) -> str:
         """The name that the command line takes, without a weights tag."""
+        return self.embedded_name or self.library_name
+
+    @property
+    def library_name(self) -> str:
+        """The architecture with its library's prefix, which any program can build it from."""
         return f"{self.source.prefix}{self.architecture}"
 
     @cached_property

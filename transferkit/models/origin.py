@@ -53,6 +53,8 @@ class Origin:
         model_args: Arguments beyond the name that build it.
         folder: A local folder that holds its weights.
         repository: A hub repository that holds them.
+        embedded_name: The name of a backbone that comes with the package, also of a run that was
+            trained from it; None for all others.
     """
 
     source: Source
@@ -61,6 +63,7 @@ class Origin:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     repository: str | None = None
+    embedded_name: str | None = None
 
     def weights_file(self) -> Path:
         """The file of pretrained weights, downloaded where it is not on this machine.
@@ -155,8 +158,19 @@ def _from_config(
     for source in SOURCES:
         architecture = name.removeprefix(source.prefix)
         if name.startswith(source.prefix) and architecture in source.names():
-            return Origin(source, architecture, config, model_args, folder, repository)
+            embedded = _embedded_name(config, folder)
+            return Origin(source, architecture, config, model_args, folder, repository, embedded)
     raise _unknown(name)
+
+
+def _embedded_name(config: Mapping[str, Any], folder: Path | None) -> str | None:
+    """Return the name of the embedded backbone that a folder holds, or that it was trained from."""
+    embedded = embedded_folders()
+    trained_from = config.get("transferkit")
+    names = [name for name, place in embedded.items() if place == folder]
+    if isinstance(trained_from, dict):
+        names.append(str(trained_from.get("backbone")))
+    return next((name for name in names if name in embedded), None)
 
 
 def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:

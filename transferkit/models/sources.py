@@ -103,7 +103,7 @@ def _build(origin: Origin, image_size: int | None) -> Network:
         ) from error
     if image_size is not None:
         network.check_input_size()
-    return network
+    return replace(network, embedded_name=origin.embedded_name)
 
 
 def _timm_translation(network: Network, path: Path) -> State | None:

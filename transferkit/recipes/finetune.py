@@ -31,6 +31,7 @@ def finetune(
     reporter: Reporter = SILENT,
     *,
     should_stop: ShouldStop = lambda row: False,
+    began: float | None = None,
 ) -> FinetuneResult:
     """Train as the options say and write the run's folder.
 
@@ -39,6 +40,8 @@ def finetune(
         reporter: Receives everything that the run has to say.
         should_stop: Asked after every epoch but the last; True saves the state and pauses the
             run, whose result then has no metrics.
+        began: When the process began, on the clock of `time.perf_counter`, where it serves this
+            run alone: the run's record then counts the time since as start-up.
 
     Raises:
         DataError: When the dataset cannot be used.
@@ -48,7 +51,7 @@ def finetune(
         OutputError: When the run's folder exists already or cannot be written.
         TransferKitError: When the loss is no longer finite, or a frozen tensor changed.
     """
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(began)
     if options.resume:
         options = resumed_options(options)
     folder = None if options.dry_run else choose_run(options)

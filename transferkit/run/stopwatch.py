@@ -4,8 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transferkit.startup import start_up_seconds
-
 START_UP, CHECKING, FROZEN, TRAINING, EVALUATION, REPORT = (
     "start_up", "checking", "frozen_layers", "training", "evaluation", "report",
 )  # fmt: skip
@@ -13,11 +11,16 @@ _OTHER = "other"
 
 
 class Stopwatch:
-    """Adds up wall time by what it was spent on, from the moment it is made."""
+    """Adds up wall time by what it was spent on, from the moment it is made.
 
-    def __init__(self) -> None:
+    Args:
+        began: When the process began, on the clock of `time.perf_counter`. The time since then
+            counts as start-up. None where the process began for other purposes.
+    """
+
+    def __init__(self, began: float | None = None) -> None:
         self._started = time.perf_counter()
-        self._before = start_up_seconds()
+        self._before = 0.0 if began is None else self._started - began
         parts = (START_UP, CHECKING, FROZEN, TRAINING, EVALUATION, REPORT)
         self._parts: dict[str, float] = dict.fromkeys(parts, 0.0)
 

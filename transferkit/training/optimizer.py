@@ -1,6 +1,7 @@
-"""The optimizer: a group or two for every stage that is trained at some time, from the start."""
+"""The optimizer: one or two parameter groups for every stage that is trained at some time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,12 +10,13 @@ from torch.optim import Optimizer
 
 from transferkit.errors import OptionError, UnknownNameError
 from transferkit.models.stages import HEAD, Stage
-from transferkit.startup import import_without
 
-_FUSED = ("adam", "adamw", "sgd")
-"""Those of torch that have a fused kernel for every device."""
-
-_timm_optim: Any = import_without("timm.optim", "torch.distributed.tensor")
+_OF_TORCH: Mapping[str, Callable[..., Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+}
+"""What timm makes of these names, without the time that importing all its optimizers takes."""
 
 
 def create_optimizer(
@@ -25,20 +27,82 @@ def create_optimizer(
     rates: Mapping[str, float],
     weight_decay: float,
 ) -> Optimizer:
-    """One of timm's optimizers, with a group a stage at that stage's rate.
+    """Create one of timm's optimizers, which trains each stage at its own rate.
 
-    Weight decay is for the weights of layers. Norms and biases, position embeddings, class tokens,
-    layer scales and what else the network itself exempts are in a group of their own without it:
-    decaying them only hurts. A stage that is frozen for
-    now is passed over by every optimizer, since its parameters have no gradient.
+    Only the weights of layers decay. Norms, biases, position embeddings, class tokens, layer scales
+    and whatever else the network itself exempts are in a second group without weight decay, because
+    decay only hurts them. Every stage has its groups from the start: an optimizer skips a stage
+    while it is frozen, because its parameters have no gradient.
 
     Args:
         module: The network's module.
         stages: Every stage that is trained at some time.
-        name: timm's name of the optimizer, one that `require_optimizer` lets pass.
+        name: timm's name of the optimizer, one that `require_optimizer` accepts.
         rates: Name of a stage to its peak learning rate.
         weight_decay: Of the weight matrices.
     """
+    groups = _parameter_groups(module, stages, rates=rates, weight_decay=weight_decay)
+    if name in _OF_TORCH:
+        # The fused kernel passes over each tensor in memory once instead of 8 times.
+        return _OF_TORCH[name](groups, lr=rates[HEAD], fused=True)
+    from timm.optim import create_optimizer_v2
+
+    optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=rates[HEAD])
+    return optimizer
+
+
+def require_optimizer(name: str) -> None:
+    """Check that an optimizer can be used, before anything else is done.
+
+    Raises:
+        UnknownNameError: When timm has no such optimizer.
+        OptionError: When it needs something that is missing here, or second derivatives, which the
+            training loop does not compute.
+    """
+    if name in _OF_TORCH:
+        return
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    known = list_optimizers()
+    if name not in known:
+        raise UnknownNameError("--optimizer", name, known, "try adamw, sgd or lion")
+    if name == "adahessian":
+        raise OptionError("--optimizer: adahessian needs second derivatives; try adamw or sgd")
+    try:
+        create_optimizer_v2([nn.Parameter(torch.zeros(2, 2))], opt=name, lr=1.0)
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise OptionError(
+            f"--optimizer: {name} cannot be used here ({reason}); adamw and sgd always can"
+        ) from error
+
+
+def restart_thawed(optimizer: Any) -> None:
+    """Reset the step count of groups that have not been trained yet.
+
+    Some optimizers (Adan) count steps per group instead of per parameter. A stage that thaws late
+    would otherwise start with the step count of the stages trained before it.
+    """
+    for group in optimizer.param_groups:
+        if not any(optimizer.state.get(parameter) for parameter in group["params"]):
+            group.pop("step", None)
+
+
+def applied_rates(optimizer: Any) -> tuple[float, float]:
+    """Return the current learning rates of (head, last backbone stage); 0 for a frozen backbone."""
+    moving = [g for g in optimizer.param_groups if any(p.requires_grad for p in g["params"])]
+    head = [group["lr"] for group in moving if group["stage"] == HEAD]
+    backbone = [group["lr"] for group in moving if group["stage"] != HEAD]
+    return head[-1], backbone[-1] if backbone else 0.0
+
+
+def _parameter_groups(
+    module: nn.Module,
+    stages: Sequence[Stage],
+    *,
+    rates: Mapping[str, float],
+    weight_decay: float,
+) -> list[dict[str, Any]]:
     parameters = dict(module.named_parameters())
     exempt = _exempt(module)
     groups: list[dict[str, Any]] = []
@@ -59,53 +123,7 @@ def create_optimizer(
                         "stage": stage.name,
                     }
                 )
-    # One pass over the memory of each tensor in the place of eight.
-    fused = {"fused": True} if name in _FUSED else {}
-    optimizer: Optimizer = _timm_optim.create_optimizer_v2(
-        groups, opt=name, lr=rates[HEAD], **fused
-    )
-    return optimizer
-
-
-def require_optimizer(name: str) -> None:
-    """Check that an optimizer can be used, before any work.
-
-    Raises:
-        UnknownNameError: When timm has no such optimizer.
-        OptionError: When it needs what is not here, or second derivatives, which the loop does not
-            give.
-    """
-    known = _timm_optim.list_optimizers()
-    if name not in known:
-        raise UnknownNameError("--optimizer", name, known, "try adamw, sgd or lion")
-    if name == "adahessian":
-        raise OptionError("--optimizer: adahessian needs second derivatives; try adamw or sgd")
-    try:
-        _timm_optim.create_optimizer_v2([nn.Parameter(torch.zeros(2, 2))], opt=name, lr=1.0)
-    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise OptionError(
-            f"--optimizer: {name} cannot be used here ({reason}); adamw and sgd always can"
-        ) from error
-
-
-def restart_thawed(optimizer: Any) -> None:
-    """Let what has not been trained yet begin at its first step.
-
-    Some optimizers (Adan) count steps by the group and not by the parameter, and would take a
-    stage that thaws late for one that has long been trained.
-    """
-    for group in optimizer.param_groups:
-        if not any(optimizer.state.get(parameter) for parameter in group["params"]):
-            group.pop("step", None)
-
-
-def applied_rates(optimizer: Any) -> tuple[float, float]:
-    """The present (head, last backbone stage) learning rates; 0 for a frozen backbone."""
-    moving = [g for g in optimizer.param_groups if any(p.requires_grad for p in g["params"])]
-    head = [group["lr"] for group in moving if group["stage"] == HEAD]
-    backbone = [group["lr"] for group in moving if group["stage"] != HEAD]
-    return head[-1], backbone[-1] if backbone else 0.0
+    return groups
 
 
 def _exempt(module: nn.Module) -> set[str]:

@@ -1,0 +1,85 @@
+"""What the console reporter draws, from data made by hand and a clock that the test sets."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from transferkit.cli.console import ConsoleReporter, print_plan
+from transferkit.reporting import PhaseRow, Plan, StageRow
+
+
+class Clock:
+    """Seconds that pass only when the test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def plan_taking(*seconds: tuple[str, float]) -> Plan:
+    return Plan(
+        settings=(("strategy", "partial"),),
+        classes={"red": (6, 2, 0)},
+        left_out=(),
+        stages=(StageRow("head", ("fc",), 10, 10, 0.01, 1),),
+        phases=(PhaseRow("head", (1, 2), 10),),
+        seconds=seconds,
+    )
+
+
+def printed(plan: Plan) -> str:
+    console = Console(file=StringIO(), width=100)
+    print_plan(plan, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "line"),
+    [
+        ((("head", 0.4),), "        time  about 1 s"),
+        ((("last:1", 130.0),), "        time  about 2 min"),
+        (
+            (("head", 42.0), ("head", 42.0), ("last:1", 100.0), ("full", 9000.0)),
+            "        time  about 42 s; with as many epochs, head 42 s, last:1 2 min, full 2.5 h",
+        ),
+    ],
+)
+def test_print_plan__estimates_the_time_of_the_run_and_of_other_strategies(seconds, line):
+    assert line in printed(plan_taking(*seconds)).splitlines()
+
+
+def test_print_plan__has_no_time_where_there_is_no_estimate():
+    assert "time" not in printed(plan_taking())
+
+
+def test_progress__shows_rate_and_remaining_time_by_the_given_clock():
+    console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
+    clock = Clock()
+    with ConsoleReporter(console, clock).progress("epoch 1", 40) as count:
+        for _ in range(2):
+            clock.seconds += 2.0
+            count.advance(16, "loss 0.50")
+        count.progress.refresh()
+
+    text = console.file.getvalue()
+    assert "32/40 8 images/s loss 0.50 0:00:01" in text
+
+
+def test_progress__shows_nothing_in_a_pipe():
+    console = Console(file=StringIO(), width=100)
+    with ConsoleReporter(console).progress("epoch 1", 40) as count:
+        count.advance(40)
+
+    assert console.file.getvalue() == ""
+
+
+def test_resumable__is_the_command_as_a_notice():
+    console = Console(file=StringIO(), width=20)
+    ConsoleReporter(console).resumable("transferkit finetune photos -o '[bold]' --resume")
+
+    assert console.file.getvalue() == (
+        "resume with: transferkit finetune photos -o '[bold]' --resume\n"
+    )
