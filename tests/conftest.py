@@ -1,63 +1,45 @@
-"""Fixtures: tiny pictures, a trained run, and the command line called in this process."""
+"""Fixtures: image folders, a finished run, and the command line called in this process."""
 
 import os
 import shutil
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before torch is imported: there are as many of us as cores.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
+# What stands before the imports is for torch, which reads it when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There are as many workers as cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+if sys.dont_write_bytecode:
+    # Where Python keeps no bytecode, every process compiles torch anew, for tens of seconds.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": sys.pycache_prefix}
+
 import pytest
-from PIL import Image
+from command_line import Ran, call_main
+from image_files import make_classes
 
-from transferkit.cli import main
 from transferkit.recipes.finetuning.run import FinetuneRun
 
-COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
-TINY = ("-b", "test_resnet", "--weights", "none", "--image-size", "32")
-"""Command line words for a backbone of 0.5 million parameters that needs no download."""
-
-
 DRAWS_REPORT = FinetuneRun.draws_report
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def save_picture(path: Path, colour: tuple[int, int, int], *, seed: int, size=(40, 36)) -> None:
-    """Write a noisy picture of one colour."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(-30, 30, (size[1], size[0], 3))
-    pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def make_classes(root: Path, count: int = 8) -> Path:
-    """Write three classes of `count` pictures that their colour tells apart."""
-    for name, colour in COLOURS.items():
-        for i in range(count):
-            save_picture(root / name / f"{i}.png", colour, seed=10 * len(name) + i)
-    return root
+ESTIMATED = "transferkit.recipes.finetuning.train_network.estimate_seconds"
+SECONDS = (("this run", 42.0), ("head", 42.0), ("last:1", 100.0), ("full", 9000.0))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def everywhere_the_same(tmp_path_factory):
-    """A cache of the session's own, fp32 whatever instructions this CPU has, and no pages.
+    """A cache of the session's own, fp32 whatever instructions this CPU has, and short runs.
 
-    A page takes longer than most of these runs; tests of pages ask for `pages`.
+    A page takes longer than most of these runs, and an estimate of their time as long; tests of
+    these ask for `pages` and `estimates`. No file has to survive a power cut.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSFERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("transferkit.devices.has_fast_bf16", lambda device: False)
         patch.setattr(FinetuneRun, "draws_report", False)
+        patch.setattr(ESTIMATED, lambda run: SECONDS)
+        patch.setattr("os.fsync", lambda file: None)
         yield
 
 
@@ -69,10 +51,24 @@ def pages():
         yield
 
 
+@pytest.fixture
+def estimates(monkeypatch):
+    """Runs estimate their time, as they do for everyone."""
+    from transferkit.recipes.finetuning.estimate import estimate_seconds
+
+    monkeypatch.setattr(ESTIMATED, estimate_seconds)
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory) -> Path:
-    """Three classes of eight small pictures. Read only."""
+    """Three classes of eight small images. Read only."""
     return make_classes(tmp_path_factory.mktemp("data") / "colours")
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory) -> Path:
+    """Three classes of four, for runs whose accuracy does not matter. Read only."""
+    return make_classes(tmp_path_factory.mktemp("few") / "colours", 4)
 
 
 @pytest.fixture(scope="session")
@@ -100,16 +96,7 @@ def cli(capsys, monkeypatch) -> Callable[..., Ran]:
     """Call the command line as the console script does, into a pipe of no known width."""
 
     def call(*words: object) -> Ran:
-        monkeypatch.setattr("sys.argv", ["transferkit", *map(str, words)])
-        # Python's readline, where something imports it, tells the environment 80.
-        monkeypatch.delenv("COLUMNS", raising=False)
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
+        return call_main(words, capsys, monkeypatch)
 
     return call
 

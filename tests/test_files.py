@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from transferkit.errors import OutputError, UnknownNameError, name_some
+from transferkit.errors import OutputError
 from transferkit.files import whole_file, whole_folder, write_json
 
 
@@ -45,15 +45,3 @@ def test_whole_file__takes_the_longest_file_name(tmp_path):
     write_json(tmp_path / ("n" * 255), 1)
 
     assert (tmp_path / ("n" * 255)).read_text() == "1\n"
-
-
-def test_unknown_name_error__carries_suggestions():
-    error = UnknownNameError("fruit", "aple", ["apple", "cherry"], "look it up")
-
-    assert error.suggestions == ["apple"]
-    assert str(error) == "unknown fruit 'aple'; did you mean apple?; look it up"
-
-
-def test_name_some__counts_the_rest():
-    assert name_some(["a", "b"]) == "a, b"
-    assert name_some(list("abcdefg")) == "a, b, c, d, e and 2 more"

@@ -1,8 +1,4 @@
-"""Downloads: the ordinary client against a stand-in hub, in a process of its own.
-
-The client reads HF_ENDPOINT and HF_HOME when it is imported, so each visit is a fresh process, as
-it is for a user.
-"""
+"""Downloads from a model hub: whole, once, and checked; and what is said when the hub is gone."""
 
 import json
 import os
@@ -10,13 +6,13 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
-from hub import serve_hub
+from hub_server import point_client_at, serve_hub
 
 import transferkit
+from transferkit.errors import WeightsError
 from transferkit.models.digests import tensors_digest
 from transferkit.models.sources import create_network
 
@@ -33,18 +29,16 @@ import json, sys
 from transferkit.cli.deferred_compiler import defer_compiler
 defer_compiler()  # as the command line does
 from transferkit import TransferKitError
-from transferkit.models.sources import create_network
 from transferkit.models.catalogue import list_backbones
 from transferkit.models.digests import tensors_digest
+from transferkit.models.sources import create_network
 answers = []
 for name in sys.argv[1:]:
     try:
-        network = create_network(name)
-        answers.append(tensors_digest(network.module.state_dict()))
+        answers.append(tensors_digest(create_network(name).module.state_dict()))
     except TransferKitError as error:
         answers.append(f"{type(error).__name__}: {error}")
-answers.append([entry.name for entry in list_backbones() if entry.local])
-print(json.dumps(answers))
+print(json.dumps([answers, [entry.name for entry in list_backbones() if entry.local]]))
 """
 
 
@@ -55,33 +49,43 @@ def weights():
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
-def ask(endpoint, home, *names):
-    """What a fresh process says: a digest or an error for each backbone, and what is local."""
+def answer(name: str) -> str:
+    """Return the digest of a backbone's weights, or the error that kept them away."""
+    try:
+        return tensors_digest(create_network(name).module.state_dict())
+    except WeightsError as error:
+        return f"WeightsError: {error}"
+
+
+def ask_fresh_process(endpoint, home, *names):
+    """Return the answers of a process that reads the hub's address and cache from its environment.
+
+    And the backbones that it finds on this machine.
+    """
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *names]
     environment = {
         **os.environ,
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home),
         "TORCH_HOME": str(home / "torch"),
-        "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "https_proxy": NOBODY,  # where torchvision's weights are, whatever network there is
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    *answers, local = json.loads(done.stdout.splitlines()[-1])
+    answers, local = json.loads(done.stdout.splitlines()[-1])
     return dict(zip(names, answers, strict=True)), local
 
 
 class Visits(NamedTuple):
-    """What three processes were answered, by the name of a backbone.
+    """What three visits gave, by the name of a backbone.
 
     Attributes:
-        first: A process that begins with nothing.
-        second: The next one, when the damaged file has been mended.
-        third: One whose hub is gone.
+        first: Begins with an empty cache.
+        second: When the damaged file has been mended.
+        third: Of a fresh process, when the hub is gone.
         requests: Those of the first.
-        local: What the first one has on this machine at its end.
+        local: The backbones that the third found on this machine.
     """
 
     first: dict[str, str]
@@ -93,7 +97,7 @@ class Visits(NamedTuple):
 
 @pytest.fixture(scope="module")
 def visits(weights, tmp_path_factory):
-    """Three processes that share a cache; each takes seconds to start."""
+    """Three visits that share a cache."""
     home = tmp_path_factory.mktemp("home")
     content = safetensors.torch.save(weights)
     config = json.dumps(CONFIG).encode()
@@ -106,14 +110,16 @@ def visits(weights, tmp_path_factory):
         "someone/cats/model.safetensors": content,
     }
     good = ("test_resnet", "hf-hub:someone/cats")
-    with serve_hub(files, truncated=truncated, damaged=damaged) as (address, requests):
-        first, local = ask(
-            address, home, *good, "hf-hub:someone/dogs", "test_vit", "hf-hub:someone/damaged"
-        )
-        of_the_first = list(requests)
-        damaged.clear()
-        second, _ = ask(address, home, "hf-hub:someone/damaged")
-    third, _ = ask(NOBODY, home, *good, "test_vit", "torchvision:alexnet")
+    asked = (*good, "hf-hub:someone/dogs", "test_vit", "hf-hub:someone/damaged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(home / "torch"))
+        with serve_hub(files, truncated=truncated, damaged=damaged) as (address, requests):
+            point_client_at(address, home / "hub", patch)
+            first = {name: answer(name) for name in asked}
+            of_the_first = list(requests)
+            damaged.clear()
+            second = {"hf-hub:someone/damaged": answer("hf-hub:someone/damaged")}
+    third, local = ask_fresh_process(NOBODY, home, *good, "test_vit", "torchvision:alexnet")
     return Visits(first, second, third, of_the_first, local)
 
 
@@ -170,12 +176,8 @@ def test_download__a_classifier_on_features_comes_with_its_network(
     ).run
     files = {f"someone/colours/{p.name}": p.read_bytes() for p in (run / "model").iterdir()}
     picture = str(next((image_folder / "blue").iterdir()))
-    known = huggingface_hub.constants
-    monkeypatch.setattr(known, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with serve_hub(files) as (address, seen):
-        url = known.HUGGINGFACE_CO_URL_TEMPLATE.replace(known.ENDPOINT, address)
-        monkeypatch.setattr(known, "HUGGINGFACE_CO_URL_TEMPLATE", url)
-        monkeypatch.setattr(known, "ENDPOINT", address)
+        point_client_at(address, tmp_path / "cache", monkeypatch)
         fetched = transferkit.predict([picture], model="hf-hub:someone/colours")
 
     assert fetched == transferkit.predict([picture], model=str(run))

@@ -104,3 +104,26 @@ def test_difference__covers_the_truth_over_images_and_seeds():
         held.append(found.low <= 0 <= found.high)
 
     assert 0.92 < np.mean(held) < 0.99
+
+
+@pytest.mark.parametrize(
+    ("correct", "count", "low", "high"),
+    # Newcombe, Statistics in Medicine 1998, table I, method 3
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval__agrees_with_published_figures(correct, count, low, high):
+    interval = wilson_interval(correct, count)
+
+    assert interval["low"] == pytest.approx(low, abs=5e-5)
+    assert interval["high"] == pytest.approx(high, abs=5e-5)
+    assert (interval["level"], interval["method"]) == (0.95, "wilson")
+
+
+def test_wilson_interval__of_everything_right_ends_at_one():
+    assert wilson_interval(30, 30)["high"] == 1.0
+    assert 0.85 < wilson_interval(30, 30)["low"] < 0.9

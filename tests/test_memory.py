@@ -1,4 +1,4 @@
-"""A batch that does not fit is computed in halves, to the same gradients."""
+"""Micro-batches: a batch that does not fit in memory gives the same gradients in halves."""
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from torch import nn
 import transferkit
 from transferkit.errors import TransferKitError
 from transferkit.memory import MicroBatches, is_out_of_memory
-from transferkit.training.loss import Criterion
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 8}
 
@@ -42,35 +41,23 @@ def test_pieces__say_when_one_image_is_too_much_and_let_other_errors_be():
     with pytest.raises(TransferKitError, match=r"out of memory with one image at a time"):
         MicroBatches().run(4, attempt, lambda: None)
     with pytest.raises(RuntimeError, match="other"):
-        MicroBatches().run(4, lambda size: (_ for _ in ()).throw(RuntimeError("other")), lambda: None)
+        MicroBatches().run(
+            4, lambda size: (_ for _ in ()).throw(RuntimeError("other")), lambda: None
+        )
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-
-
-@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 4.0, 0.5]).numpy()])
-def test_criterion__of_parts_adds_up_to_that_of_the_whole(weights):
-    torch.manual_seed(0)
-    criterion = Criterion(weights, 0.1, torch.device("cpu"))
-    logits, labels = torch.randn(7, 3), torch.tensor([0, 1, 2, 1, 1, 0, 2])
-
-    parts = sum(
-        criterion(logits[rows], labels[rows]) * criterion.weight(labels[rows])
-        for rows in (slice(0, 3), slice(3, 4), slice(4, 7))
-    )
-
-    assert torch.allclose(parts / criterion.weight(labels), criterion(logits, labels))
 
 
 @pytest.mark.parametrize("strategy", ["full", "partial", "features"])
 def test_finetune__goes_on_where_memory_does_not_suffice(
-    strategy, image_folder, tmp_path, monkeypatch
+    strategy, few_images, tmp_path, monkeypatch
 ):
-    """Layers that take three pictures and no more stand in for a small machine."""
+    """Simulate a small machine with layers that run out of memory beyond three images."""
     options = {**SMALL, "strategy": strategy}
     if strategy != "features":
         options |= {"epochs": 2, "views": 1, "bn": "eval", "augment": "none"}
     if strategy == "partial":
         options["unfreeze"] = "last:1"
-    whole = transferkit.finetune(image_folder, tmp_path / "whole", **options)
+    whole = transferkit.finetune(few_images, tmp_path / "whole", **options)
     forward = nn.Conv2d.forward
 
     def small_machine(self, images):
@@ -80,7 +67,7 @@ def test_finetune__goes_on_where_memory_does_not_suffice(
 
     monkeypatch.setattr(nn.Conv2d, "forward", small_machine)
     options["cache"] = "off"
-    halved = transferkit.finetune(image_folder, tmp_path / "halved", **options)
+    halved = transferkit.finetune(few_images, tmp_path / "halved", **options)
 
     assert abs(whole.metrics["val"]["log_loss"] - halved.metrics["val"]["log_loss"]) < 1e-4
     for one, other in zip(whole.history, halved.history, strict=True):

@@ -91,29 +91,6 @@ def test_majority_baseline__answers_the_most_frequent_training_class():
     assert majority_baseline(np.array([0, 1, 1, 2]), np.array([2, 2, 1])) == 0.25
 
 
-@pytest.mark.parametrize(
-    ("correct", "count", "low", "high"),
-    # Newcombe, Statistics in Medicine 1998, table I, method 3
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_interval__agrees_with_published_figures(correct, count, low, high):
-    interval = wilson_interval(correct, count)
-
-    assert interval["low"] == pytest.approx(low, abs=5e-5)
-    assert interval["high"] == pytest.approx(high, abs=5e-5)
-    assert (interval["level"], interval["method"]) == (0.95, "wilson")
-
-
-def test_wilson_interval__of_everything_right_ends_at_one():
-    assert wilson_interval(30, 30)["high"] == 1.0
-    assert 0.85 < wilson_interval(30, 30)["low"] < 0.9
-
-
 def test_summarize__has_the_interval_of_its_accuracy():
     metrics = summarize(LABELS, PROBABILITIES, NAMES)
     correct = int((PREDICTED == LABELS).sum())

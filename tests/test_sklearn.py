@@ -1,4 +1,4 @@
-"""BackboneFeatures inside scikit-learn: its checks, pipelines, searches, copies."""
+"""BackboneFeatures in scikit-learn: its estimator checks, pipelines, searches and copies."""
 
 import pickle
 
@@ -42,7 +42,7 @@ CHECKS = (
     checks.check_set_params,
     checks.check_valid_tag_types,
 )
-"""All of scikit-learn's that hand over no table of numbers, which is no picture."""
+"""The estimator checks of scikit-learn that do not pass a table of numbers as images."""
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -90,7 +90,7 @@ def test_pipeline__search_and_cross_validation(pictures):
     search = GridSearchCV(pipeline, grid, cv=2).fit(files, labels)
 
     assert np.isfinite(scores).all()
-    assert search.best_score_ > 0.4  # colours, seen by their brightness alone
+    assert search.best_score_ > 0.4  # edges8 sees only the brightness of these colours
     assert search.predict(files[:1]).tolist() == labels[:1]
 
 
@@ -111,11 +111,11 @@ def test_errors__say_which_picture_or_parameter(tmp_path):
 
     with pytest.raises(DataError, match=r"a\.jpg: not an image in a known format"):
         model.fit_transform([str(tmp_path / "a.jpg")])
-    with pytest.raises(DataError, match=r"picture 1: an array of \(4, 4, 2\)"):
+    with pytest.raises(DataError, match=r"image 1: an array of \(4, 4, 2\)"):
         model.transform([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8)])
-    with pytest.raises(DataError, match="got no pictures"):
+    with pytest.raises(DataError, match="got no images"):
         model.fit([])
     with pytest.raises(DataError, match="got one path"):
         model.fit("a.jpg")
-    with pytest.raises(OptionError, match="pool='none' gives maps"):
+    with pytest.raises(OptionError, match="pool='none' gives feature maps"):
         small(pool="none").fit(["a.jpg"])

@@ -1,13 +1,13 @@
 """Transfer learning on a folder of images.
 
-Every command is a function of the same name, and takes that command's options as keywords:
+Every command is also a function that takes the command's options as keyword arguments:
 
     >>> import transferkit
     >>> result = transferkit.finetune("photos", backbone="resnet18")  # doctest: +SKIP
     >>> result.metrics["val"]["accuracy"]                             # doctest: +SKIP
     0.93
 
-Importing the package is quick: torch is imported by the first function that needs it.
+Importing the package is fast: torch is imported by the first function that needs it.
 """
 
 from importlib.metadata import version

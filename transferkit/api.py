@@ -1,4 +1,4 @@
-"""The recipes as plain functions: a command's options as keywords, checked by type checkers."""
+"""The commands as functions: options become keyword arguments that type checkers can check."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -40,26 +40,26 @@ def _from_keywords(options: Callable[_P, _O], recipe: Callable[[_O], _R]) -> Cal
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         return recipe(options(*args, **kwargs))
 
-    # What help() and editors show: the options, which the recipe's own signature hides.
+    # help() and editors show this signature: the options instead of one `options` parameter.
     call.__signature__ = signature(options)  # type: ignore[attr-defined]
     return call
 
 
 def _all_predictions(options: PredictOptions) -> list[Prediction]:
-    """One prediction an input, in the order of the inputs; see `transferkit predict --help`."""
+    """Return one prediction per input, in order; see `transferkit predict --help`."""
     return list(_predict(options))
 
 
 def _all_explanations(options: ExplainOptions) -> list[Explanation]:
-    """One explanation an input, in the order of the inputs; see `transferkit explain --help`."""
+    """Return one explanation per input, in order; see `transferkit explain --help`."""
     return list(_explain(options))
 
 
 def _extract_or_fit(options: ExtractFeaturesOptions) -> Extraction | FinetuneResult:
-    """Write features, or with a classifier leave a run; see `transferkit extract-features --help`.
+    """Write features; with `classifier`, fit one. See `transferkit extract-features --help`.
 
     Returns:
-        What was written; with `classifier` what `finetune` gives.
+        A record of the table that was written; with `classifier`, the result of `finetune`.
     """
     return _finetune(to_finetune(options)) if options.classifier else _extract_features(options)
 

@@ -1,9 +1,8 @@
-"""The artefact of a run: a folder with everything that prediction needs.
+"""The model that a run leaves: a folder with everything that prediction needs.
 
 `config.json` and `model.safetensors` are timm's own local-directory layout, so
 `timm.create_model("local-dir:RUN/model", pretrained=True)` loads the networks that timm builds.
-Where a classifier was fitted on features it stands in `classifier.skops`, and the network has no
-head.
+A classifier fitted on features is stored in `classifier.skops`; its network has no head.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,24 +40,24 @@ WEIGHTS = "model.safetensors"
 CLASSIFIER = "classifier.skops"
 
 _NOT_SAVED = (
-    # where the pretrained weights came from
+    # the source of the pretrained weights
     *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "custom_load"),
-    # what held for these at another picture size
+    # settings that are valid for the pretrained image size only
     *("test_input_size", "test_crop_pct", "test_pool_size", "pool_size", "min_input_size"),
-    # what stands elsewhere in the file
+    # stored elsewhere in the file
     *("architecture", "label_names", "label_descriptions", "transferkit"),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureHead:
-    """A classifier on features, in the place of a network's head.
+    """A classifier on features, in place of a network's head.
 
     Attributes:
-        classifier: scikit-learn's, from (N, D) to probabilities; its classes are positions in the
-            names of the classes.
-        layers: Where the features are taken.
-        pool: How maps become vectors.
+        classifier: A scikit-learn classifier, (N, D) to probabilities; its classes are positions
+            in the list of class names.
+        layers: Layers whose outputs are the features.
+        pool: Pooling of feature maps to vectors.
     """
 
     classifier: Any
@@ -67,18 +66,18 @@ class FeatureHead:
 
     @classmethod
     def load(cls, path: Path, layers: tuple[str, ...], pool: Pool) -> "FeatureHead":
-        """Read the classifier from a .skops file.
+        """Load the classifier from a .skops file.
 
         Raises:
-            BundleError: When it is missing, damaged, or holds what no classifier consists of.
+            BundleError: When it is missing, damaged, or contains types that no classifier needs.
         """
-        # Here and not above: scikit-learn takes seconds to import, and most models need none.
+        # Imported here: scikit-learn takes seconds to import, and most models do not need it.
         from transferkit.classifiers.storage import load_classifier
 
         return cls(load_classifier(path), layers, pool)
 
     def to_bytes(self) -> bytes:
-        """The classifier as the content of a .skops file."""
+        """Return the classifier as the content of a .skops file."""
         from transferkit.classifiers.storage import dump_classifier
 
         return dump_classifier(self.classifier)
@@ -86,7 +85,10 @@ class FeatureHead:
     def predict_proba(
         self, rows: NDArray[np.floating[Any]], num_classes: int
     ) -> NDArray[np.floating[Any]]:
-        """(N, D) to (N, num_classes), 0 for a class that had no training images."""
+        """Return probabilities (N, num_classes) of features (N, D).
+
+        A class without training images has probability 0.
+        """
         if not len(rows):
             return np.zeros((0, num_classes))
         known = self.classifier.predict_proba(rows)
@@ -97,13 +99,13 @@ class FeatureHead:
 
 @dataclass(frozen=True, eq=False)
 class ModelBundle:
-    """A trained network and the names of its classes.
+    """A trained network with the names of its classes.
 
     Attributes:
-        network: With weights, in eval mode.
-        class_names: In order of the outputs.
-        training: How it was made, JSON values.
-        head: The classifier on its features, where one was fitted.
+        network: The network with its weights, in eval mode.
+        class_names: Names of the classes, in the order of the outputs.
+        training: Record of the training, as JSON values.
+        head: The classifier on the network's features, if one was fitted.
 
     Example:
         >>> bundle = ModelBundle.load("runs/cats")          # doctest: +SKIP
@@ -124,7 +126,7 @@ class ModelBundle:
             path: A run, its model/ folder, or a `local-dir:` or `hf-hub:` name.
 
         Raises:
-            BundleError: When there is no model, or it is damaged or incompatible.
+            BundleError: When there is no model there, or it is damaged or incompatible.
         """
         name = model_name(path)
         try:
@@ -136,12 +138,12 @@ class ModelBundle:
         names = tuple(network.config.get("label_names") or ())
         training = network.config.get("transferkit", {})
         if not isinstance(training, dict):
-            raise BundleError(f"{path}: transferkit in {CONFIG} is no table")
+            raise BundleError(f"{path}: transferkit in {CONFIG} must be a table")
         head = _load_head(name, training, len(names)) if "features" in training else None
         if not names or (head is None and len(names) != network.num_classes):
             raise BundleError(
                 f"{path}: names {len(names)} classes for {network.num_classes} outputs; "
-                f"expected label_names in {CONFIG}, one an output"
+                f"expected label_names in {CONFIG}, one per output"
             )
         bundle = cls(network, names, training, head)
         if head:
@@ -150,27 +152,27 @@ class ModelBundle:
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
-        """What the classifier's features come from; without one, `pooled`."""
+        """The extractor of the classifier's features; of the pooled features without one."""
         if self.head is None:
             return FeatureExtractor(self.network)
         return FeatureExtractor(self.network, self.head.layers, self.head.pool)
 
     def probabilities(
-        self, pictures: Sequence[Picture], compute: ComputeSettings
+        self, images: Sequence[Picture], compute: ComputeSettings
     ) -> Iterator[Outputs]:
-        """Class probabilities of `pictures`, batch by batch in order."""
+        """Yield the class probabilities of `images`, batch by batch in order."""
         if self.head is None:
-            yield from probabilities(self.network, pictures, compute)
+            yield from probabilities(self.network, images, compute)
             return
-        for part in features(self.extractor, pictures, compute):
+        for part in features(self.extractor, images, compute):
             values = self.head.predict_proba(part.values, len(self.class_names))
             yield replace(part, values=values)
 
     def save(self, folder: Path) -> None:
-        """Write the model as `folder`, whole; a folder already there is replaced.
+        """Write the model as `folder`, atomically; an existing folder is replaced.
 
         Raises:
-            OutputError: When it cannot be written, a full device included.
+            OutputError: When it cannot be written, for example because the disk is full.
         """
         state = _separate(self.network.module.state_dict())
         classifier = self.head.to_bytes() if self.head else b""
@@ -178,7 +180,7 @@ class ModelBundle:
         with whole_folder(folder, size=size) as temporary:
             write_json(temporary / CONFIG, self._config())
             safetensors.torch.save_file(state, temporary / WEIGHTS, {"format": "pt"})
-            # safetensors lets nobody but the owner read what it writes; the umask shall decide.
+            # safetensors makes its files readable by the owner only; follow the umask instead.
             (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
             if self.head:
                 (temporary / CLASSIFIER).write_bytes(classifier)
@@ -200,27 +202,27 @@ class ModelBundle:
             "transferkit": {"version": version("transferkit"), **training},
         }
 
-    def predict_proba(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
-        """Class probabilities of some pictures at once.
+    def predict_proba(self, images: Sequence[Picture]) -> NDArray[np.float32]:
+        """Return the class probabilities of images.
 
         Args:
-            pictures: N files, opened pictures or arrays of (H, W, 3) uint8.
+            images: N paths, PIL images, or arrays of shape (H, W, 3) uint8.
 
         Returns:
             (N, C) float32, columns in the order of `class_names`.
 
         Raises:
-            DataError: When a file cannot be read as a picture.
+            DataError: When an image cannot be read.
         """
         compute = ComputeSettings(self.network.device, Precision.FP32, batch_size=32, workers=1)
-        parts = self.probabilities(pictures, compute)
-        table = collect(parts, len(pictures), len(self.class_names), lambda count: None)
-        require_readable(pictures, table)
+        parts = self.probabilities(images, compute)
+        table = collect(parts, len(images), len(self.class_names), lambda count: None)
+        require_readable(images, table)
         return table.values
 
 
 def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, none of them sharing memory: safetensors refuses those that do."""
+    """Copy tensors to the CPU so that none share memory, which safetensors refuses to save."""
     seen: set[int] = set()
     separate = {}
     for name, tensor in state.items():
@@ -236,20 +238,20 @@ def _require_fitting(bundle: ModelBundle, head: FeatureHead, path: str | Path) -
     try:
         shape = bundle.extractor.shape
     except TransferKitError as error:
-        raise BundleError(f"{path}: its features cannot be taken: {error}") from error
+        raise BundleError(f"{path}: cannot compute its features: {error}") from error
     if shape != (expected,):
         raise BundleError(
-            f"{path}: its classifier takes {expected} features, and its network gives {shape}; "
+            f"{path}: its classifier expects {expected} features, its network gives {shape}; "
             "the files do not belong together"
         )
 
 
 def _load_head(name: str, training: Mapping[str, Any], classes: int) -> FeatureHead:
-    """The classifier beside the weights that `name` stands for."""
+    """Load the classifier stored beside the weights of `name`."""
     where = f"{name}: features in {CONFIG}"
     try:
-        told = training["features"]
-        layers, pool = tuple(map(str, told["layers"])), Pool(told["pool"])
+        recorded = training["features"]
+        layers, pool = tuple(map(str, recorded["layers"])), Pool(recorded["pool"])
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{where}: expected layers and pool ({error})") from error
     if name.startswith(HUB_PREFIX):
@@ -261,15 +263,18 @@ def _load_head(name: str, training: Mapping[str, Any], classes: int) -> FeatureH
         path = Path(name.removeprefix(LOCAL_PREFIX), CLASSIFIER)
     head = FeatureHead.load(path, layers, pool)
     if not set(head.classifier.classes_) <= set(range(classes)):
-        raise BundleError(f"{path}: has other classes than the {classes} that {CONFIG} names")
+        raise BundleError(
+            f"{path}: knows classes beyond the {classes} named in {CONFIG}; the files do not "
+            "belong together"
+        )
     return head
 
 
 def model_name(path: str | Path) -> str:
-    """What `--backbone` takes for the network of a run, its model/ folder, or a named model.
+    """Return the `--backbone` name of the network in a run, a model/ folder, or a named model.
 
     Raises:
-        BundleError: When there is no model.
+        BundleError: When there is no model there.
     """
     name = str(path)
     if name.startswith((LOCAL_PREFIX, HUB_PREFIX)):
@@ -285,6 +290,6 @@ def _model_folder(path: Path) -> Path:
         raise BundleError(f"{path}: no such run; expected the folder that finetune wrote")
     what = "a folder" if path.is_dir() else "a file"
     raise BundleError(
-        f"{path}: {what} without a model; expected model/{CONFIG} in it, as finetune leaves it "
-        "when it is done"
+        f"{path}: {what} without a model; expected model/{CONFIG} in it, which finetune writes at "
+        "the end of a run"
     )

@@ -1,4 +1,4 @@
-"""Where a run computes, in what precision and memory: each decided in one place."""
+"""Device, precision, threads and memory of a run, each decided in one place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BF16_INSTRUCTIONS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 
 
 class Device(StrEnum):
-    """`auto` takes a CUDA GPU, else Apple's, else the CPU."""
+    """Device to compute on: `auto` takes a CUDA GPU, else Apple's GPU, else the CPU."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -28,7 +28,7 @@ class Device(StrEnum):
 
 
 class Precision(StrEnum):
-    """`auto` is bf16 on a GPU or CPU with instructions for it, and fp32 elsewhere."""
+    """Precision to compute in: `auto` is bf16 where the hardware has it, and fp32 elsewhere."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -37,10 +37,10 @@ class Precision(StrEnum):
 
 
 class Cache(StrEnum):
-    """Where what frozen layers give, and decoded pixels, are kept so as to be computed once.
+    """Where outputs of frozen layers and decoded pixels are kept so that each is computed once.
 
-    `auto` is disk where it fits the limit, so that later runs have it too, else memory where it
-    fits a quarter of it, else off.
+    `auto` takes disk if the rows fit the limit, so that later runs can use them too; else memory
+    if they fit in a quarter of it; else off.
     """
 
     AUTO = "auto"
@@ -50,10 +50,10 @@ class Cache(StrEnum):
 
 
 def resolve_device(device: Device) -> torch.device:
-    """The device to use.
+    """Return the device to use.
 
     Raises:
-        OptionError: When the one asked for is not on this machine.
+        OptionError: When this machine does not have the requested device.
     """
     import torch
 
@@ -71,10 +71,10 @@ def resolve_device(device: Device) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision to compute in on `device`.
+    """Return the precision to compute in on `device`.
 
     Raises:
-        OptionError: When the device cannot compute in it.
+        OptionError: When the device cannot compute in the requested precision.
     """
     if precision is Precision.AUTO:
         return Precision.BF16 if has_fast_bf16(device) else Precision.FP32
@@ -84,10 +84,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies matrices in bfloat16, and does not merely emulate it.
+    """Return whether the device multiplies matrices in bfloat16 without emulating it.
 
-    Of a CPU torch tells this under private names only; where it does not know them, the answer is
-    no.
+    For a CPU, torch answers this under private names only; a version without them counts as no.
     """
     import torch
 
@@ -100,7 +99,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """The context in which the layers that can compute in `precision` do."""
+    """Return the context in which layers compute in `precision` if they can."""
     import torch
 
     dtype = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}.get(precision)
@@ -108,27 +107,30 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def create_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
-    """What keeps gradients in the range of fp16; it leaves those of other precisions alone."""
+    """Return the scaler that keeps fp16 gradients in range; it does nothing in other precisions."""
     import torch
 
     return torch.amp.GradScaler(device.type, enabled=precision is Precision.FP16)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 _KEEP_ABOVE = 2**31 - 1
-_UNKNOWN_MEMORY = 2**33
-_MMAP_ABOVE = (2**30, 2**25)  # the second is the most that older versions take
+_MMAP_ABOVE = (2**30, 2**25)  # the second is the largest value that older versions accept
+
+_ASSUMED_MEMORY = 2**33
+"""Bytes assumed where the system does not tell how much memory it has."""
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep what is freed, for a process whose tensors come and go by the batch.
+    """Let glibc keep freed memory, for a process that allocates and frees tensors every batch.
 
-    Otherwise it hands each large block back to the system and takes it anew, cleared page by page.
-    The process is left holding the most that it once needed. Nothing is done where the environment
-    already settles it (MALLOC_* or GLIBC_TUNABLES), or where the C library is another.
+    By default glibc returns each large block to the system and requests it again, cleared page by
+    page. With this setting the process keeps as much memory as it needed at its peak. The function
+    does nothing if the environment already configures malloc (MALLOC_* or GLIBC_TUNABLES), or if
+    the C library is not glibc.
 
     Returns:
-        Whether it was done.
+        Whether the setting was applied.
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
@@ -146,11 +148,12 @@ def memory_budget(
 ) -> int:
     """Return the bytes that caches in memory may take: a quarter of what this process may use.
 
-    That is the machine's memory, or less where a control group limits it, as in containers.
+    The process may use the machine's memory, or less if a control group limits it, as containers
+    do.
 
     Args:
-        root: Where control groups are mounted.
-        membership: The file that says which groups this process is in.
+        root: Folder where control groups are mounted.
+        membership: File that names the control groups of this process.
     """
     return min([_physical_memory(), *_memory_limits(root, membership)]) // 4
 
@@ -159,14 +162,14 @@ def _physical_memory() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
-        return _UNKNOWN_MEMORY  # Windows has no sysconf
+        return _ASSUMED_MEMORY  # Windows has no sysconf
 
 
 def _memory_limits(root: Path, membership: Path) -> Iterator[int]:
-    """Yield the limits of this process's control groups and their ancestors, in bytes.
+    """Yield the memory limits of this process's control groups and their ancestors, in bytes.
 
-    Version 2 has one tree and says `max` where there is no limit; version 1 has a tree per
-    controller and says a number larger than any memory.
+    Version 2 has one tree, and its files say `max` for no limit. Version 1 has one tree per
+    controller, and its files give a number larger than any memory for no limit.
     """
     if not membership.is_file():
         return  # not Linux
@@ -177,7 +180,7 @@ def _memory_limits(root: Path, membership: Path) -> Iterator[int]:
         top = root / "memory" if controllers else root
         name = "memory.limit_in_bytes" if controllers else "memory.max"
         group = top / path.lstrip("/")
-        # Within a container the path may be the host's; the container's own limit is at the top.
+        # In a container the path may be the host's; the container's own limit is then at the top.
         for folder in (group, *group.parents):
             limit = folder / name
             if folder.is_relative_to(top) and limit.is_file():
@@ -186,8 +189,13 @@ def _memory_limits(root: Path, membership: Path) -> Iterator[int]:
                     yield int(text)
 
 
-def default_workers() -> int:
-    """Return how many threads decode images by default: one per core, at most 16."""
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use, 1 or more."""
     if hasattr(os, "sched_getaffinity"):
-        return min(16, len(os.sched_getaffinity(0)))
-    return min(16, os.cpu_count() or 1)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows
+
+
+def default_workers() -> int:
+    """Return the default number of threads that decode images: one per core, at most 16."""
+    return min(16, available_cores())

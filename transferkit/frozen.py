@@ -1,4 +1,4 @@
-"""What frozen layers give pictures: computed once for each picture and view, then looked up."""
+"""Outputs of frozen layers: computed once per image and view, then read from a cache."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,20 +27,20 @@ from transferkit.models.splitting import Split
 from transferkit.reporting import Reporter
 from transferkit.row_cache import CacheEntry, Rows, make_room
 
-_PIECE_BYTES, _PIECE_SECONDS = 2**28, 60.0
-"""How much of rows, or for how long, is held before it is written."""
+_WRITE_BYTES, _WRITE_SECONDS = 2**28, 60.0
+"""Rows are written to the cache once this many bytes are pending, or after this long."""
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenLayers:
-    """Layers that stay as they are.
+    """Layers that are not trained.
 
     Attributes:
-        compute: (B, 3, H, W) float32, normalised, on `device`, to (B, ...) without gradient.
-        device: Where they are.
-        shape: Of what they give a picture.
-        dtype: Of what they give.
-        identity: Everything that it depends on besides the view, JSON values.
+        compute: Images (B, 3, H, W) float32, normalised, on `device`, to (B, ...) without gradient.
+        device: Device of the layers.
+        shape: Shape of the output for one image.
+        dtype: Type of the output.
+        identity: Everything the output depends on besides the view, as JSON values.
     """
 
     compute: Callable[[Tensor], Tensor]
@@ -51,13 +51,13 @@ class FrozenLayers:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes that a picture's row takes."""
+        """Bytes of one image's row."""
         return self.dtype.itemsize * int(np.prod(self.shape))
 
 
 @dataclass(eq=False)
-class _Piece:
-    """Rows that are not kept yet."""
+class _PendingRows:
+    """Rows that are computed but not in the cache yet."""
 
     names: list[str] = field(default_factory=list)
     parts: list[NDArray[Any]] = field(default_factory=list)
@@ -71,21 +71,22 @@ class _Piece:
 
     @property
     def is_due(self) -> bool:
-        return self.size >= _PIECE_BYTES or time.monotonic() - self.since >= _PIECE_SECONDS
+        return self.size >= _WRITE_BYTES or time.monotonic() - self.since >= _WRITE_SECONDS
 
 
 @dataclass(eq=False)
 class FrozenRows:
-    """The rows of a dataset's pictures, by view.
+    """Outputs of frozen layers for a dataset's images, one row per image and view.
 
     Attributes:
-        layers: What computes them.
-        views: What of.
-        cache: Memory or disk; off computes them whenever they are asked for.
+        layers: The layers that compute the rows.
+        views: The images and their views.
+        cache: Memory or disk; off computes rows whenever they are asked for.
         limit: Bytes that all cached rows on disk may take together.
-        check: Told of the (position, reason) of pictures that cannot be read; raises.
-        reporter: Told of the progress.
-        micro_batches: How much of a batch fits in memory.
+        check: Receives (position, reason) of each image that cannot be read; raises if there are
+            any.
+        reporter: Receives the progress.
+        micro_batches: Number of images that are computed at once.
     """
 
     layers: FrozenLayers
@@ -100,7 +101,7 @@ class FrozenRows:
     def numbered(
         self, view: int, order: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """(positions, rows) in batches, of a view by its number."""
+        """Yield batches of (positions, rows) of a numbered view, computing missing rows first."""
         if self.cache is Cache.OFF:
             yield from self._computed(self.views.numbered(view, order))
             return
@@ -109,22 +110,23 @@ class FrozenRows:
         for start in range(0, len(order), self.views.batch_size):
             rows = order[start : start + self.views.batch_size]
             values = torch.from_numpy(known.gather(self.views.names[row] for row in rows))
-            yield rows, _laid_out(values.view(self.layers.dtype).to(self.layers.device))
+            yield rows, _channels_last(values.view(self.layers.dtype).to(self.layers.device))
 
     def fresh(
         self, epoch: int, order: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """(positions, rows) in batches, of the view that an epoch has for itself."""
+        """Yield batches of (positions, rows) of a view drawn for one epoch only; never cached."""
         return self._computed(self.views.fresh(epoch, order))
 
     def _computed(self, batches: Iterable[Batch]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for batch in batches:
             self.check(batch.failures)
             pixels = normalize(batch.pixels.to(self.layers.device), self.views.preprocessing)
-            yield batch.rows, _laid_out(self.micro_batches.compute(self.layers.compute, pixels))
+            values = self.micro_batches.compute(self.layers.compute, pixels)
+            yield batch.rows, _channels_last(values)
 
     def complete(self, view: int, order: NDArray[np.int64]) -> None:
-        """Compute what is not known yet of a view of the pictures at some positions."""
+        """Compute the rows of a numbered view that are not cached yet, at the given positions."""
         if self.cache is Cache.OFF:
             return
         known = self._known.get(view)
@@ -136,27 +138,27 @@ class FrozenRows:
             return
         batches = self._computed(self.views.numbered(view, missing.astype(np.int64)))
         with self.reporter.progress("frozen layers", len(missing)) as progress:
-            piece = _Piece()
+            pending = _PendingRows()
             try:
                 for rows, values in batches:
-                    piece.add([self.views.names[row] for row in rows], _as_array(values))
+                    pending.add([self.views.names[row] for row in rows], _as_array(values))
                     progress.advance(len(rows))
-                    if piece.is_due:
-                        self._keep(view, piece)
-                        piece = _Piece()
+                    if pending.is_due:
+                        self._store(view, pending)
+                        pending = _PendingRows()
             finally:
-                # Also what an interrupted run has computed serves the next one.
-                self._keep(view, piece)
+                # Rows of an interrupted run serve the next one.
+                self._store(view, pending)
         self._make_room(self._known[view])
 
-    def _keep(self, view: int, piece: "_Piece") -> None:
-        if not piece.names:
+    def _store(self, view: int, pending: "_PendingRows") -> None:
+        if not pending.names:
             return
-        names, rows = piece.names, np.concatenate(piece.parts)
+        names, rows = pending.names, np.concatenate(pending.parts)
         try:
             self._known[view].add(names, rows)
         except OutputError as error:
-            # A run that could do without is not lost for it.
+            # A disk cache that cannot be written must not end the run.
             self.reporter.notice(f"{error}; cached in memory instead")
             self._known[view] = Rows(self._known[view])
             self._known[view].add(names, rows)
@@ -187,13 +189,13 @@ class FrozenRows:
         return CacheEntry(identity, empty.dtype, empty.shape[1:])
 
 
-def _laid_out(values: Tensor) -> Tensor:
-    # Maps from a cache and from the layers must lie alike in memory, to be computed on alike.
+def _channels_last(values: Tensor) -> Tensor:
+    # Cached and computed maps need the same memory format: kernels round differently otherwise.
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 def _as_array(values: Tensor) -> NDArray[Any]:
-    """On the CPU; numpy has no bfloat16, so its bits stand as integers."""
+    """Copy a tensor to a numpy array; bfloat16, which numpy lacks, becomes its bits as int16."""
     values = values.detach().cpu().contiguous()
     plain = values.view(torch.int16) if values.dtype is torch.bfloat16 else values
     array: NDArray[Any] = plain.numpy()
@@ -201,10 +203,10 @@ def _as_array(values: Tensor) -> NDArray[Any]:
 
 
 def frozen_prefix(network: Network, parts: Split, compute: ComputeSettings) -> FrozenLayers:
-    """The part of a network before everything that is trained."""
+    """Return the layers of a network before the first trained one."""
     module, dtype = fast_module(parts.prefix, network.blank_image(), compute)
     identity = _identity(network, parts.prefix, compute) | {
-        "what": f"{network.name}, what is frozen",
+        "what": f"{network.name}, frozen layers",
         "code": parts.prefix.code,
     }
     return FrozenLayers(
@@ -213,7 +215,7 @@ def frozen_prefix(network: Network, parts: Split, compute: ComputeSettings) -> F
 
 
 def frozen_features(extractor: FeatureExtractor, compute: ComputeSettings) -> FrozenLayers:
-    """Features at some layers, float32."""
+    """Return the layers that compute an extractor's features, (B, D) float32."""
     network, fast = extractor.network, fast_extractor(extractor, compute)
     identity = _identity(network, network.module, compute) | {
         "what": f"{network.name}, {', '.join(extractor.layers)} pooled by {extractor.pool}",
@@ -231,7 +233,7 @@ def frozen_features(extractor: FeatureExtractor, compute: ComputeSettings) -> Fr
 
 
 def plain_views(dataset: Dataset, network: Network, compute: ComputeSettings) -> Views:
-    """A dataset's pictures as validation and prediction see them."""
+    """Return a dataset's images as validation and prediction see them."""
     return Views(
         files=dataset.index.files,
         names=dataset.sha256,
@@ -244,8 +246,8 @@ def plain_views(dataset: Dataset, network: Network, compute: ComputeSettings) ->
     )
 
 
-def images_themselves(network: Network) -> FrozenLayers:
-    """No layers at all: what a network reads that is trained from its first layer on."""
+def empty_prefix(network: Network) -> FrozenLayers:
+    """Return no layers at all: the images enter a network that is trained from its first layer."""
     size = network.preprocessing.input_size
     return FrozenLayers(lambda images: images, network.device, size, torch.float32, {})
 
@@ -253,7 +255,7 @@ def images_themselves(network: Network) -> FrozenLayers:
 def _without_gradient(
     forward: Callable[[Tensor], Tensor], compute: ComputeSettings, dtype: torch.dtype
 ) -> Callable[[Tensor], Tensor]:
-    # Not in inference mode: what comes out enters layers that are trained.
+    # Not in inference mode: the output enters layers that are trained.
     @torch.no_grad()
     def apply(images: Tensor) -> Tensor:
         with compute.autocast_for(dtype):

@@ -1,4 +1,4 @@
-"""Batched passes without gradient: probabilities or features of pictures, in their order."""
+"""Batched inference without gradient: class probabilities or features of images, in order."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,12 +25,12 @@ from transferkit.models.network import Network
 
 @dataclass(frozen=True)
 class Outputs:
-    """Rows for some of the files.
+    """Results for one batch of images.
 
     Attributes:
-        rows: (B,) int64 positions in the list of files.
+        rows: (B,) int64 positions in the list of images.
         values: (B, D), one row for each of them; features may have more axes.
-        failures: (row, reason) of the files of this batch that could not be read.
+        failures: (position, reason) of the images of this batch that could not be read.
     """
 
     rows: NDArray[np.int64]
@@ -40,12 +40,12 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Collected:
-    """The rows of all files.
+    """Results for all images.
 
     Attributes:
-        values: (N, D) float32; zeros for a file that could not be read.
-        readable: (N,) whether each file could be read.
-        reasons: Row -> reason of those that could not.
+        values: (N, D) float32; zeros for an image that could not be read.
+        readable: (N,) whether each image could be read.
+        reasons: Position -> reason of each image that could not be read.
     """
 
     values: NDArray[np.float32]
@@ -56,13 +56,13 @@ class Collected:
 def collect(
     parts: Iterable[Outputs], count: int, width: int, report: Callable[[int], None]
 ) -> Collected:
-    """Gather batches into one table, each row in its file's place.
+    """Gather batches into one table, one row per image.
 
     Args:
-        parts: Batches of `count` files.
+        parts: Batches of N images.
         count: N.
         width: D.
-        report: Told how many files each batch was.
+        report: Receives the number of images of each batch.
     """
     values = np.zeros((count, width), dtype=np.float32)
     reasons: dict[int, str] = {}
@@ -76,29 +76,29 @@ def collect(
     return Collected(values, readable, reasons)
 
 
-def require_readable(pictures: Sequence[Picture], table: Collected) -> None:
-    """Check that a pass could read all of `pictures`.
+def require_readable(images: Sequence[Picture], table: Collected) -> None:
+    """Check that all of `images` could be read.
 
     Raises:
-        DataError: When it could not; the first is named, by its path or its place.
+        DataError: When one could not; names the first one by its path or its position.
     """
     for row, reason in table.reasons.items():
-        picture = pictures[row]
-        told = picture if isinstance(picture, str | Path) else f"picture {row}"
-        raise DataError(f"{told}: {reason}")
+        image = images[row]
+        name = image if isinstance(image, str | Path) else f"image {row}"
+        raise DataError(f"{name}: {reason}")
 
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """How a pass over files is run.
+    """Device, precision and batching of a pass over images.
 
     Attributes:
-        device: Where the network is.
-        precision: What it computes in; results are float32 whatever this is.
-        batch_size: Images a batch.
-        workers: Threads that decode.
-        allow_truncated: Whether JPEGs are read whose end is missing.
-        micro_batches: How much of a batch fits in memory.
+        device: Device of the network.
+        precision: Precision of the forward pass; results are float32 in any case.
+        batch_size: Images per batch.
+        workers: Number of threads that decode images.
+        allow_truncated: Whether to read JPEGs whose end is missing.
+        micro_batches: Number of images that are computed at once.
     """
 
     device: torch.device
@@ -109,34 +109,34 @@ class ComputeSettings:
     micro_batches: MicroBatches = field(default_factory=MicroBatches, compare=False)
 
     def autocast_for(self, dtype: torch.dtype) -> AbstractContextManager[object]:
-        """The context that layers with weights of a type compute in; none where they are cast."""
+        """Return the autocast context for layers with weights of a type; none for cast weights."""
         is_cast = dtype is not torch.float32
         return nullcontext() if is_cast else autocast(self.device, self.precision)
 
 
 def probabilities(
-    network: Network, pictures: Sequence[Picture], compute: ComputeSettings
+    network: Network, images: Sequence[Picture], compute: ComputeSettings
 ) -> Iterator[Outputs]:
-    """Class probabilities, softmax of the logits, float32, batch by batch in order."""
+    """Yield class probabilities (softmax of the logits, float32), batch by batch in order."""
     module, dtype = fast_module(network.module, network.blank_image(), compute)
 
-    def forward(images: Tensor) -> Tensor:
-        logits: Tensor = module(images)
+    def forward(pixels: Tensor) -> Tensor:
+        logits: Tensor = module(pixels)
         return logits.float().softmax(dim=1)
 
-    return _run(network.preprocessing, dtype, pictures, compute, forward)
+    return _run(network.preprocessing, dtype, images, compute, forward)
 
 
 def features(
-    extractor: FeatureExtractor, pictures: Sequence[Picture], compute: ComputeSettings
+    extractor: FeatureExtractor, images: Sequence[Picture], compute: ComputeSettings
 ) -> Iterator[Outputs]:
-    """Features, float32, batch by batch in order."""
+    """Yield features (float32), batch by batch in order."""
     fast = fast_extractor(extractor, compute)
-    return _run(fast.network.preprocessing, fast.network.dtype, pictures, compute, fast)
+    return _run(fast.network.preprocessing, fast.network.dtype, images, compute, fast)
 
 
 def fast_extractor(extractor: FeatureExtractor, compute: ComputeSettings) -> FeatureExtractor:
-    """An extractor of the same features, whose network is as `fast_module` gives it."""
+    """Return an extractor of the same features on the module that `fast_module` returns."""
     network = extractor.network
     module, _ = fast_module(network.module, network.blank_image(), compute, extractor.inner_modules)
     if module is network.module:
@@ -147,20 +147,20 @@ def fast_extractor(extractor: FeatureExtractor, compute: ComputeSettings) -> Fea
 def fast_module(
     module: nn.Module, image: Tensor, compute: ComputeSettings, keep: Collection[str] = ()
 ) -> tuple[nn.Module, torch.dtype]:
-    """What computes a module without gradient in the precision of a pass.
+    """Return the module to run for inference in the precision of `compute`.
 
-    In bf16 that is a copy of which everything is bfloat16, with norms fused. In fp32 it is the
-    module itself, so that results are exact; and so it is where a copy would mix in numbers of
-    other types, which autocast takes care of.
+    In bf16 it is a copy cast to bfloat16, with norms fused. In fp32 it is the module itself, so
+    that results are exact. It is also the module itself where the cast copy fails because it mixes
+    types; autocast handles those.
 
     Args:
         module: Put into eval mode.
-        image: One that it can read.
+        image: An input that the module accepts, float32; used to try the copy.
         compute: Its precision decides.
-        keep: Names of modules whose own output or input is wanted.
+        keep: Names of modules whose own input or output is needed, so they are not fused.
 
     Returns:
-        The module, and the type of its weights and of the pictures it takes.
+        The module, and the type of its weights and of its input.
     """
     module.eval()
     if compute.precision is not Precision.BF16:
@@ -177,13 +177,13 @@ def fast_module(
 def _run(
     preprocessing: Preprocessing,
     dtype: torch.dtype,
-    pictures: Sequence[Picture],
+    images: Sequence[Picture],
     compute: ComputeSettings,
     forward: Callable[[Tensor], Tensor],
 ) -> Iterator[Outputs]:
     transform = eval_transform(preprocessing)
     for batch in iterate_batches(
-        pictures,
+        images,
         transform,
         batch_size=compute.batch_size,
         workers=compute.workers,
@@ -191,7 +191,7 @@ def _run(
     ):  # fmt: skip
         values = torch.empty((0, 0))
         if len(batch.rows):
-            images = normalize(batch.pixels.to(compute.device), preprocessing)
+            pixels = normalize(batch.pixels.to(compute.device), preprocessing)
             with torch.inference_mode(), compute.autocast_for(dtype):
-                values = compute.micro_batches.compute(forward, images.to(dtype)).float().cpu()
+                values = compute.micro_batches.compute(forward, pixels.to(dtype)).float().cpu()
         yield Outputs(batch.rows, values.numpy(), batch.failures)

@@ -1,9 +1,9 @@
 """Confidence intervals of accuracies, and of their differences between repeated runs.
 
-Runs are repeated with several seeds and measured on the same images: a table is (S, N) bool, whether
-the run with seed s classified image i correctly. Other images of the same kind would give another
-accuracy, and so would other seeds; both go into the intervals. The training images are taken as
-they are.
+Runs are repeated with several seeds and evaluated on the same images. A table (S, N) bool says
+whether the run with seed s classified image i correctly. Other images of the same kind would give
+another accuracy, and so would other seeds; the intervals account for both. They do not account for
+the choice of training images.
 """
 
 import math
@@ -22,20 +22,23 @@ METHOD = (
     "several seeds, other seeds; difference: to the best, paired by image; each interval covers "
     "95 % by itself"
 )
-"""How the intervals are computed, for readers of the figures."""
+"""Explanation of the intervals, shown with the figures."""
 
 _NORMAL = 1.959964
+"""The normal quantile at (1 + LEVEL) / 2."""
+
 _HALVES = np.array([1.0, -1.0, 0.0, 0.0])
+"""Differences of the four outcomes of which half an image each is added."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval.
+    """A figure with its 95 % interval.
 
     Attributes:
         value: The figure.
         low: Lower end of the interval.
-        high: Upper end.
+        high: Upper end of the interval.
     """
 
     value: float
@@ -46,12 +49,12 @@ class Estimate:
 def wilson_interval(correct: int, count: int) -> dict[str, Any]:
     """Return the 95 % interval of an accuracy, as JSON values.
 
-    It says how far the same model's accuracy on other images of the same kind may be, and nothing
-    about other seeds or training images.
+    The interval covers the accuracy of the same model on other images of the same kind. It says
+    nothing about other seeds or other training images.
 
     Args:
-        correct: How many rows are correct.
-        count: How many rows there are, 1 or more.
+        correct: Number of correct predictions.
+        count: Number of predictions, 1 or more.
     """
     low, high = _wilson(correct / count, count, _NORMAL)
     return {"low": low, "high": high, "level": LEVEL, "method": "wilson"}
@@ -60,13 +63,13 @@ def wilson_interval(correct: int, count: int) -> dict[str, Any]:
 def accuracy(correct: Correct) -> Estimate:
     """Return the mean accuracy over seeds and images.
 
-    The variance is that of a crossed design with random images and random seeds: the sum of the
-    variances of the images' means and of the seeds' means. The interaction of image and seed is in
-    both, which errs on the safe side, as the bootstrap of Owen, Annals of Applied Statistics 1,
-    2007, does. The interval is Wilson's, with the number of images at which a single run would have
-    that variance, and Student's quantile instead of the normal one where seeds vary (Korn and
-    Graubard, Survey Methodology 24, 1998). With one seed it equals `wilson_interval`, and says
-    nothing about other seeds.
+    The variance is that of a crossed design with random images and random seeds: the variance of
+    the images' means plus that of the seeds' means. Both contain the interaction of image and seed,
+    so the sum errs on the safe side, like the bootstrap of Owen, Annals of Applied Statistics 1,
+    2007. The interval is Wilson's, for the number of images at which a single run would have this
+    variance, with Student's quantile in place of the normal one if seeds vary (Korn and Graubard,
+    Survey Methodology 24, 1998). With one seed it equals `wilson_interval` and says nothing about
+    other seeds.
 
     Args:
         correct: (S, N) with S, N > 0.
@@ -76,7 +79,7 @@ def accuracy(correct: Correct) -> Estimate:
     of_images = _variance_of_images(correct.mean(axis=0))
     of_seeds = _variance_of_seeds(correct)
     variance = of_images + of_seeds
-    # Where all are correct, or none is, nothing varies: as many images as there are.
+    # If all or none are correct, nothing varies, and the number of images is the effective one.
     effective = share * (1 - share) / variance if variance else images
     quantile = _quantile([(of_images, images - 1), (of_seeds, seeds - 1)])
     return Estimate(share, *_wilson(share, effective, quantile))
@@ -85,14 +88,14 @@ def accuracy(correct: Correct) -> Estimate:
 def difference(one: Correct, other: Correct) -> Estimate:
     """Return how much more accurate `one` is than `other`, paired by image.
 
-    The variance is that of the images' differences, each a mean over seeds, plus that of the seeds
-    of either side as in `accuracy`. As for matched proportions, half an image of each of the four
+    The variance is that of the images' differences, averaged over seeds, plus that of the seeds of
+    each side as in `accuracy`. As for matched proportions, half an image of each of the four
     outcomes is added first (Agresti and Min, Statistics in Medicine 24, 2005), so that the interval
-    keeps a width where the two never differ.
+    has a width even if the two never differ.
 
     Args:
         one: (S, N).
-        other: (T, N), of the same images in the same order.
+        other: (T, N), for the same images in the same order.
     """
     images = one.shape[1]
     by_image = one.mean(axis=0) - other.mean(axis=0)
@@ -110,18 +113,18 @@ def difference(one: Correct, other: Correct) -> Estimate:
 
 
 def _wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
-    """Return the ends of the interval of a proportion: Wilson, JASA 22, 1927.
+    """Return the lower and upper end of a proportion's interval: Wilson, JASA 22, 1927.
 
     Args:
-        share: The proportion.
-        count: Of how many; of an effective number of independent ones it may be a fraction.
-        quantile: Of the standardised proportion, at half of what the level leaves.
+        share: The proportion, 0..1.
+        count: Number of observations; an effective number may be fractional.
+        quantile: Quantile of the standardised proportion at (1 + LEVEL) / 2.
     """
     spread = quantile * quantile / count
     centre = share + spread / 2
     reach = quantile * math.sqrt(share * (1 - share) / count + spread / (4 * count))
     low, high = ((centre + side * reach) / (1 + spread) for side in (-1, 1))
-    return max(low, 0.0), min(high, 1.0)  # rounding may leave them outside 0..1
+    return max(low, 0.0), min(high, 1.0)  # rounding may leave 0..1
 
 
 def _variance_of_images(means: NDArray[np.floating[Any]]) -> float:
@@ -138,11 +141,11 @@ def _variance_of_seeds(correct: Correct) -> float:
 def _quantile(parts: list[tuple[float, int]]) -> float:
     """Return the quantile for a sum of variances, some with few degrees of freedom.
 
-    It is Student's, with the degrees of freedom of Satterthwaite, Biometrics Bulletin 2, 1946; the
-    normal one where only the images vary.
+    It is Student's, with the degrees of freedom of Satterthwaite, Biometrics Bulletin 2, 1946, or
+    the normal one if only the images vary.
 
     Args:
-        parts: (variance, degrees of freedom) of the images, then of seeds.
+        parts: (variance, degrees of freedom) of the images, then of the seeds.
     """
     if not any(variance for variance, _ in parts[1:]):
         return _NORMAL

@@ -1,4 +1,4 @@
-"""When memory does not suffice for a batch: half of it at a time, then a quarter, and so on."""
+"""Micro-batches: when memory runs out, a batch is computed in halves, quarters and so on."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,18 +9,18 @@ from torch import Tensor
 from transferkit.errors import TransferKitError
 
 _T = TypeVar("_T")
-_TOLD = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch's errors say, where they have no type of their own."""
+_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory")
+"""Texts in torch's out-of-memory errors that have no type of their own."""
 
 
 class MicroBatches:
-    """How many images are computed at once: a whole batch, until memory does not suffice.
+    """Number of images that are computed at once: a whole batch, until memory runs out.
 
     Args:
-        notice: Told when the number is halved.
+        notice: Receives a message whenever the number is halved.
 
     Attributes:
-        largest: The number, 0 for whole batches.
+        largest: Images per micro-batch; 0 for whole batches.
     """
 
     def __init__(self, notice: Callable[[str], None] = lambda _: None) -> None:
@@ -28,15 +28,15 @@ class MicroBatches:
         self._notice = notice
 
     def run(self, count: int, attempt: Callable[[int], _T], undo: Callable[[], None]) -> _T:
-        """Call a function with the number of images it may take at once, fewer if it must be.
+        """Call `attempt` with a number of images, halving it until memory suffices.
 
         Args:
-            count: How many images there are.
-            attempt: What is called.
-            undo: Called before another attempt.
+            count: Number of images in the batch.
+            attempt: Computes the batch; receives how many images to compute at once.
+            undo: Undoes a failed attempt; called before the next one.
 
         Raises:
-            TransferKitError: When memory does not suffice for one image.
+            TransferKitError: When memory runs out with a single image.
         """
         while True:
             size = min(count, self.largest or count)
@@ -46,7 +46,7 @@ class MicroBatches:
                 if not is_out_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())[:200]
-            # Not in the `except`: its traceback would hold on to all that was computed.
+            # Outside the `except`: its traceback would keep every computed tensor alive.
             undo()
             if size == 1:
                 raise TransferKitError(
@@ -55,14 +55,14 @@ class MicroBatches:
                 )
             self.largest = (size + 1) // 2
             self._notice(
-                f"out of memory with {size} images at a time: goes on with {self.largest}, and "
-                "adds up what they give, so that batches stay as large as they are"
+                f"out of memory with {size} images at a time: continuing with {self.largest} and "
+                "combining their results, so the batch size stays the same"
             )
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
     def compute(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """`function(images)`, by pieces of the first axis if need be."""
+        """Return `function(images)`, computed in micro-batches along the first axis if needed."""
 
         def attempt(size: int) -> Tensor:
             if size == len(images):
@@ -73,5 +73,5 @@ class MicroBatches:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch means that there is no memory left, on a GPU or not."""
-    return isinstance(error, torch.OutOfMemoryError) or any(t in str(error) for t in _TOLD)
+    """Return whether an error of torch means that memory ran out, on the GPU or the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or any(t in str(error) for t in _MESSAGES)

@@ -1,4 +1,4 @@
-"""How good predictions are: pure functions of labels and probabilities."""
+"""Metrics of predictions, as pure functions of labels and probabilities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,31 +15,31 @@ _ECE_BINS = 15
 
 
 def top_k_accuracy(labels: Labels, probabilities: Probabilities, k: int = 1) -> float:
-    """Share of rows whose label is among the k most probable classes.
+    """Return the share of rows whose label is among the k most probable classes.
 
     Args:
         labels: (N,) int64.
-        probabilities: (N, C). Of equal ones the lower class index counts as more probable.
-        k: 1 or more; with k >= C every row counts.
+        probabilities: (N, C). Ties go to the lower class index.
+        k: 1 or more; for k >= C the result is 1.
     """
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float(np.mean(np.any(best == labels[:, None], axis=1)))
 
 
 def log_loss(labels: Labels, probabilities: Probabilities) -> float:
-    """Mean negative logarithm of the label's probability, in nats.
+    """Return the mean negative logarithm of the label's probability, in nats.
 
-    Probabilities are kept from 0 by float32's smallest step from 1, so that one sure mistake
-    costs 16 nats and not infinity.
+    Probabilities are clipped from below at the machine epsilon of float32, so that one confident
+    mistake costs 16 nats instead of infinity.
     """
     own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(own, np.finfo(np.float32).eps)).mean())
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> float:
-    """How far confidence is from accuracy, 0 at best: Guo et al., ICML 2017, equation 3.
+    """Return the gap between confidence and accuracy, 0 at best: Guo et al., ICML 2017, equation 3.
 
-    Rows are put in 15 equal bins by their highest probability.
+    Rows are binned by their highest probability, in 15 bins of equal width.
     """
     confidence, correct, bins = _by_confidence(labels, probabilities)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=_ECE_BINS)
@@ -49,9 +49,9 @@ def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> 
 def reliability(
     labels: Labels, probabilities: Probabilities
 ) -> tuple[tuple[float, float, int], ...]:
-    """What the calibration error is made of: (mean confidence, accuracy, rows) of its 15 bins.
+    """Return (mean confidence, accuracy, rows) of each of the 15 bins of the calibration error.
 
-    Where a bin has no rows the first two are NaN.
+    The first two are NaN for a bin without rows.
     """
     confidence, correct, bins = _by_confidence(labels, probabilities)
     counts = np.bincount(bins, minlength=_ECE_BINS)
@@ -64,7 +64,7 @@ def reliability(
 def _by_confidence(
     labels: Labels, probabilities: Probabilities
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Of every row its confidence, whether it is right, and its bin."""
+    """Return each row's confidence, whether it is correct, and its bin."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * _ECE_BINS).astype(np.int64) - 1, 0, _ECE_BINS - 1)
@@ -72,7 +72,7 @@ def _by_confidence(
 
 
 def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]:
-    """(C, C) int64: how many rows of a label, downwards, were given each class, to the right."""
+    """Return the confusion matrix, (C, C) int64: labels in rows, predicted classes in columns."""
     count = probabilities.shape[1]
     cells = labels * count + probabilities.argmax(axis=1)
     return np.bincount(cells, minlength=count * count).reshape(count, count)
@@ -81,16 +81,17 @@ def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]
 def likely_label_errors(
     labels: Labels, probabilities: Probabilities
 ) -> tuple[tuple[int, int], ...]:
-    """Rows whose label is likely wrong, and the class that each more likely has.
+    """Return rows whose label is probably wrong, each with the class that it more probably has.
 
-    A class is taken to be a row's when its probability reaches the class's threshold, the mean
-    probability that rows with its label give it; of several the most probable. A row is suspected
-    when that class is not its label: the off-diagonal of the confident joint of Northcutt, Jiang
-    and Chuang, Confident learning, JAIR 2021, equations 1 and 2.
+    A class is suggested for a row if its probability reaches the class's threshold: the mean
+    probability of that class over the rows labelled with it. If several classes do, the most
+    probable one is suggested. A row is suspect if the suggested class is not its label: these are
+    the off-diagonal entries of the confident joint of Northcutt, Jiang and Chuang, Confident
+    learning, JAIR 2021, equations 1 and 2.
 
     Args:
         labels: (N,) int64.
-        probabilities: (N, C), of a model that was not trained on these rows.
+        probabilities: (N, C), from a model that was not trained on these rows.
 
     Returns:
         (row, suggested class), the least probable labels first.
@@ -100,7 +101,7 @@ def likely_label_errors(
     count = probabilities.shape[1]
     sums = np.bincount(labels, weights=own, minlength=count)
     sizes = np.bincount(labels, minlength=count)
-    # No row can be taken for a class that labels none.
+    # A class without labelled rows has no threshold and is never suggested.
     thresholds = np.where(sizes > 0, sums / np.maximum(sizes, 1), np.inf)
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
     suggested = confident.argmax(axis=1)
@@ -112,7 +113,7 @@ def likely_label_errors(
 def per_class(
     labels: Labels, probabilities: Probabilities, class_names: Sequence[str]
 ) -> dict[str, dict[str, float | int]]:
-    """Precision, recall, f1 and the count n of every class; 0 where a share has no rows."""
+    """Return precision, recall, f1 and the count n of every class; a share of no rows is 0."""
     predicted = probabilities.argmax(axis=1)
     table = {}
     for i, name in enumerate(class_names):
@@ -130,7 +131,7 @@ def per_class(
 def summarize(
     labels: Labels, probabilities: Probabilities, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """All metrics of one set of rows, as JSON values.
+    """Return all metrics of one set of rows, as JSON values.
 
     Args:
         labels: (N,) int64 with N > 0.
@@ -138,8 +139,8 @@ def summarize(
         class_names: C names.
 
     Returns:
-        accuracy, accuracy_interval (see `wilson_interval`), top5, macro_f1 (mean over the classes
-        that occur), log_loss, ece, n, per_class.
+        accuracy, accuracy_interval (see `wilson_interval`), top5, macro_f1 (the mean over the
+        classes that occur), log_loss, ece, n, per_class.
     """
     classes = per_class(labels, probabilities, class_names)
     present = [row["f1"] for row in classes.values() if row["n"]]
@@ -157,5 +158,5 @@ def summarize(
 
 
 def majority_baseline(labels: Labels, train_labels: Labels) -> float:
-    """The accuracy of always answering the most frequent class of the training images."""
+    """Return the accuracy of always predicting the most frequent class of the training images."""
     return float(np.mean(labels == np.bincount(train_labels).argmax()))

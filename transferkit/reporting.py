@@ -1,7 +1,7 @@
-"""What a run says while it runs: plain data, handed to whoever shows it.
+"""What a run reports while it runs: plain data, passed to a `Reporter`.
 
-The library speaks through a `Reporter` and through return values only. The command line brings a
-reporter that draws with rich; `SILENT` says nothing.
+The library communicates through a `Reporter` and through return values only. The command line
+passes a reporter that prints with rich; `SILENT` ignores everything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,12 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something found in a dataset and not used.
+    """A file or folder in a dataset that is not used.
 
     Attributes:
-        path: Relative to the dataset's root.
-        reason: Why, in a few words.
-        unreadable: Whether it is an image that cannot be read, and not merely something else.
+        path: Path relative to the dataset's root.
+        reason: Reason in a few words.
+        unreadable: Whether it is an image that cannot be read, rather than something else.
     """
 
     path: str
@@ -32,10 +32,10 @@ class StageRow:
     Attributes:
         name: The stage's name, `head` for the head.
         modules: The module names that make up the stage.
-        parameters: How many numbers its parameters hold.
-        trainable: How many of them receive updates.
-        learning_rate: The peak learning rate, or None when the stage stays frozen.
-        first_epoch: The epoch from which it is trained, or None when it stays frozen.
+        parameters: Number of its parameters.
+        trainable: Number of them that are trained.
+        learning_rate: The peak learning rate; None when the stage stays frozen.
+        first_epoch: The first epoch in which it is trained; None when it stays frozen.
     """
 
     name: str
@@ -48,12 +48,12 @@ class StageRow:
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """Epochs with the same trainable stages, in the plan of a run.
+    """Consecutive epochs with the same trainable parameters, in the plan of a run.
 
     Attributes:
-        name: What is trained, as `--unfreeze` names it.
-        epochs: Number of its first and of its last epoch.
-        trainable: How many numbers receive updates.
+        name: What is trained, in the notation of `--unfreeze`.
+        epochs: Numbers of its first and last epoch.
+        trainable: Number of parameters that are trained.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Plan:
     """Everything that is decided before the first training step.
 
     Attributes:
-        settings: What was chosen, as (name, value) pairs ready to show.
-        classes: Class name -> images in (train, val, test).
-        left_out: Everything found in the dataset and not used.
-        stages: The backbone's stages, stem to last, then the head.
-        phases: What is trained when, in order.
-        seconds: (what, seconds) that this run may take and other strategies may.
+        settings: The resolved settings, as (name, value) pairs ready to show.
+        classes: Class name -> number of images in (train, val, test).
+        left_out: Everything in the dataset that is not used.
+        stages: The backbone's stages, stem first, then the head.
+        phases: The phases of training, in order.
+        seconds: (what, estimated seconds) of this run and of other strategies.
     """
 
     settings: tuple[tuple[str, str], ...]
@@ -86,8 +86,8 @@ class Plan:
 class EpochRow:
     """One finished epoch; the fields are the columns of history.csv.
 
-    Losses are mean cross-entropy in nats (the train loss with label smoothing), accuracies are
-    fractions, rates are those of the epoch's last step, seconds are wall time.
+    Losses are mean cross-entropy in nats (the training loss with label smoothing). Accuracies are
+    fractions from 0 to 1. Learning rates are those of the epoch's last step. Seconds are wall time.
     """
 
     epoch: int
@@ -102,29 +102,29 @@ class EpochRow:
 
 
 class Progress(Protocol):
-    """A running count."""
+    """A progress count."""
 
     def advance(self, count: int, detail: str = "") -> None:
         """Add `count` finished images and show `detail` beside the rate."""
 
 
 class Reporter(Protocol):
-    """Receives what a run has to say. Every call returns at once."""
+    """Receives what a run reports. Every call returns at once."""
 
     def notice(self, message: str) -> None:
-        """Something the user should know, in a sentence."""
+        """Receive a sentence that the user should read."""
 
     def left_out(self, left_out: Sequence[LeftOut]) -> None:
-        """What of a dataset is not used."""
+        """Receive everything in the dataset that is not used."""
 
     def plan(self, plan: Plan) -> None:
-        """The plan, once, before training."""
+        """Receive the plan, once, before training."""
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
-        """A finished epoch of `epochs`; `best` when it is the best so far."""
+        """Receive a finished epoch of `epochs`; `best` if it is the best so far."""
 
     def resumable(self, command: str) -> None:
-        """The run is being interrupted, and `command` resumes it."""
+        """Receive the command that resumes the run, which is being interrupted."""
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Progress]:
@@ -134,26 +134,26 @@ class Reporter(Protocol):
 
 class _SilentProgress:
     def advance(self, count: int, detail: str = "") -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 class SilentReporter:
-    """Says nothing."""
+    """A reporter that ignores everything."""
 
     def notice(self, message: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def left_out(self, left_out: Sequence[LeftOut]) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def plan(self, plan: Plan) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def resumable(self, command: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Progress]:

@@ -1,9 +1,9 @@
-"""What has been computed once, on disk: rows of numbers, found again by what they come from.
+"""A cache on disk of computed rows of numbers, addressed by what they were computed from.
 
-An entry holds what one computation gives pictures (features of one network, in one precision, of
-one view); its rows are named by the SHA-256 of the picture's file. It is a folder of pairs of
-files, each pair written once and renamed into place whole. So any number of runs may read and add
-to an entry at the same time; at worst two compute the same row.
+An entry holds the output of one computation for many images, such as the features of one network in
+one precision for one view. Its rows are named by the SHA-256 of the image's file. It is a folder of
+pairs of files; each pair is written once and atomically renamed into place. Any number of runs may
+therefore read an entry and add to it at the same time; at worst two of them compute the same row.
 """
 
 import json
@@ -31,17 +31,21 @@ _NAME_BYTES = 32
 
 
 def cache_folder() -> Path:
-    """Return where entries are: `TRANSFERKIT_CACHE`, else the user's cache folder."""
+    """Return the folder of all entries: `TRANSFERKIT_CACHE`, else the user's cache folder.
+
+    Where users keep caches follows each system's custom: `$XDG_CACHE_HOME` or `~/.cache` on Linux,
+    `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows.
+    """
     if given := os.environ.get(FOLDER_VARIABLE):
         return Path(given)
     return platformdirs.user_cache_path("transferkit", appauthor=False)
 
 
 class Rows:
-    """Rows of numbers by the name of what they belong to, in memory.
+    """Named rows of numbers, in memory.
 
     Args:
-        others: Rows to begin with.
+        others: Rows to start with.
     """
 
     def __init__(self, others: "Rows | None" = None) -> None:
@@ -52,44 +56,44 @@ class Rows:
         return name in self._places
 
     def gather(self, names: Iterable[str]) -> NDArray[Any]:
-        """Rows by name, one below the other, in the order of the names."""
+        """Return the rows of these names as one array, in the order of the names."""
         places = (self._places[name] for name in names)
         return np.stack([self._parts[part][place] for part, place in places])
 
     def add(self, names: Sequence[str], rows: NDArray[Any]) -> None:
-        """Keep rows; of a name that has one already the new one holds."""
+        """Add rows; a new row replaces an older one of the same name."""
         for place, name in enumerate(names):
             self._places[name] = (len(self._parts), place)
         self._parts.append(rows)
 
 
 class CacheEntry(Rows):
-    """The rows that one computation gives pictures, as far as they are on disk.
+    """The rows of one computation that are on disk.
 
     Args:
-        identity: Everything that the rows depend on besides the picture, JSON values.
-        dtype: Of the rows.
-        shape: Of a row.
+        identity: Everything that the rows depend on besides the image, as JSON values.
+        dtype: Type of the rows.
+        shape: Shape of one row.
     """
 
     def __init__(
         self, identity: Mapping[str, Any], dtype: np.dtype[Any], shape: tuple[int, ...]
     ) -> None:
         super().__init__()
-        told = {**identity, "dtype": str(dtype), "shape": list(shape), "version": _VERSION}
-        key = sha256(json_text(dict(sorted(told.items()))).encode()).hexdigest()
+        about = {**identity, "dtype": str(dtype), "shape": list(shape), "version": _VERSION}
+        key = sha256(json_text(dict(sorted(about.items()))).encode()).hexdigest()
         self.key = key[:32]
         self._folder = cache_folder() / self.key
-        self._about, self._dtype, self._shape = told, dtype, shape
+        self._about, self._dtype, self._shape = about, dtype, shape
         for names_file in sorted(self._folder.glob(f"*{_NAMES}")):
             self._read(names_file.name.removesuffix(_NAMES))
         if self._parts:
-            # The least recently used entry goes first; one that others share may be read only.
+            # Entries are removed by their time of last use. A shared entry may be read-only.
             with suppress(OSError):
                 os.utime(self._folder / _ABOUT)
 
     def _read(self, stem: str) -> None:
-        """Take up a pair of files; a damaged one is passed over, its rows count as unknown."""
+        """Read a pair of files; skip a damaged one, whose rows then count as missing."""
         names = _mapped(self._folder / f"{stem}{_NAMES}")
         rows = _mapped(self._folder / f"{stem}{_ROWS}")
         if names is None or rows is None or names.shape != (len(rows), _NAME_BYTES):
@@ -98,7 +102,11 @@ class CacheEntry(Rows):
             super().add([bytes(name).hex() for name in names], rows)
 
     def add(self, names: Sequence[str], rows: NDArray[Any]) -> None:
-        """Write rows by the SHA-256 of their pictures' files, for now and for later.
+        """Write rows to disk, where later runs find them too.
+
+        Args:
+            names: SHA-256 of the images' files, hexadecimal.
+            rows: One row per name.
 
         Raises:
             OutputError: When they cannot be written.
@@ -106,7 +114,7 @@ class CacheEntry(Rows):
         stem = secrets.token_hex(8)
         if not (self._folder / _ABOUT).exists():
             write_json(self._folder / _ABOUT, self._about)
-        # The names last: where they are, the rows are whole.
+        # The names are written last: if they exist, the rows are complete.
         _save(self._folder / f"{stem}{_ROWS}", rows)
         as_bytes = np.array([list(bytes.fromhex(name)) for name in names], dtype=np.uint8)
         _save(self._folder / f"{stem}{_NAMES}", as_bytes)
@@ -115,14 +123,14 @@ class CacheEntry(Rows):
 
 @dataclass(frozen=True)
 class EntrySummary:
-    """An entry as the list of them shows it.
+    """One line in the list of entries.
 
     Attributes:
-        key: Its folder's name.
-        what: What computed it.
-        rows: How many rows it holds.
-        size: In bytes.
-        used: When it was last used, in seconds since 1970.
+        key: Name of the entry's folder.
+        what: Description of the computation.
+        rows: Number of rows.
+        size: Size in bytes.
+        used: Time of last use, in seconds since 1970.
     """
 
     key: str
@@ -133,38 +141,38 @@ class EntrySummary:
 
 
 def list_entries() -> list[EntrySummary]:
-    """Every entry, the last used first."""
+    """Return all entries, the most recently used first."""
     found = (_summary(about.parent) for about in cache_folder().glob(f"*/{_ABOUT}"))
     return sorted((entry for entry in found if entry), key=lambda entry: -entry.used)
 
 
 def remove_entries(keys: Iterable[str]) -> None:
-    """Remove entries; runs that are reading one keep what they have opened.
+    """Remove entries; a run that is reading one keeps the files that it has opened.
 
     Raises:
-        OutputError: When one cannot be removed.
+        OutputError: When an entry cannot be removed.
     """
     for key in keys:
         try:
             shutil.rmtree(cache_folder() / key)
         except FileNotFoundError:
-            continue  # another run was quicker
+            continue  # another run removed it first
         except OSError as error:
             raise OutputError(
-                f"cannot remove {cache_folder() / key}: {error.strerror or error}; mend that, or "
+                f"cannot remove {cache_folder() / key}: {error.strerror or error}; fix that, or "
                 f"name another folder in {FOLDER_VARIABLE}"
             ) from error
 
 
 def make_room(limit: int, *, keep: str) -> list[EntrySummary]:
-    """Remove the least recently used entries until all together take no more than `limit` bytes.
+    """Remove the least recently used entries until the rest take at most `limit` bytes.
 
     Args:
-        limit: In bytes.
-        keep: The key of an entry that stays.
+        limit: Bytes that all entries may take together.
+        keep: Key of an entry that is never removed.
 
     Returns:
-        What was removed.
+        The removed entries.
 
     Raises:
         OutputError: When an entry cannot be removed.
@@ -190,11 +198,11 @@ def _summary(folder: Path) -> EntrySummary | None:
             used=(folder / _ABOUT).stat().st_mtime,
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # removed by another run at this moment, or not ours
+        return None  # another run is removing it, or it is not an entry
 
 
 def _mapped(path: Path) -> NDArray[Any] | None:
-    """A .npy file's content, None of a damaged one; nothing in it is executed."""
+    """Map a .npy file into memory, or return None if it is damaged; no pickle is loaded."""
     try:
         loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -1,4 +1,4 @@
-"""Backbones as a transformer of scikit-learn, for its pipelines and searches.
+"""Pretrained backbones as a scikit-learn transformer, for pipelines and hyperparameter searches.
 
 >>> from sklearn.linear_model import LogisticRegression
 >>> from sklearn.pipeline import make_pipeline
@@ -30,28 +30,28 @@ __all__ = ["BackboneFeatures"]
 
 
 class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Pictures to features of a pretrained backbone.
+    """Transform images to features of a pretrained backbone.
 
-    The parameters mean what the options of `transferkit extract-features` mean. Nothing is learnt
-    from the pictures: `fit` loads the backbone.
+    The parameters are the options of `transferkit extract-features`. Nothing is learned from the
+    images: `fit` loads the backbone.
 
     Args:
-        backbone: Its name.
-        weights: `pretrained`, `none` or a file.
-        layer: Where features are taken, a name or several.
+        backbone: Name of the backbone.
+        weights: `pretrained`, `none` or a weights file.
+        layer: Layer or layers whose outputs are the features.
         pool: auto, avg, max, gem or flatten.
-        image_size: Side of the pictures in pixels; None for the backbone's.
-        resize: crop, pad or squash; None for the backbone's.
-        patches: For edges8.
-        batch_size: Pictures a batch.
+        image_size: Side of the input images in pixels; None for the backbone's own.
+        resize: crop, pad or squash; None for the backbone's own.
+        patches: For edges8 only: number of patches per side over which edges are summed.
+        batch_size: Images per batch.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32, bf16 or fp16.
-        workers: Threads that decode; None for one a core.
-        seed: Of random weights.
+        workers: Number of threads that decode images; None for one per core.
+        seed: Seed of random weights.
 
     Attributes:
-        extractor_: The backbone with its layers, after `fit`.
-        n_features_out_: How many features a picture has, after `fit`.
+        extractor_: The backbone and its layers, after `fit`.
+        n_features_out_: Number of features per image, after `fit`.
     """
 
     def __init__(
@@ -84,39 +84,40 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
 
     def fit(self, X: Sequence[Picture], y: object = None) -> "BackboneFeatures":
-        """Load the backbone; the pictures are only counted.
+        """Load the backbone. The images are not read.
 
         Args:
-            X: N paths, opened pictures, or arrays of (H, W, 3) uint8, such as one of (N, H, W, 3).
-            y: Not used.
+            X: N paths, PIL images, or arrays of shape (H, W, 3) uint8; one array of shape
+                (N, H, W, 3) is accepted too.
+            y: Ignored.
 
         Raises:
-            DataError: When there are no pictures.
+            DataError: When there are no images.
             UnknownNameError: When there is no such backbone or layer.
-            WeightsError: When the weights cannot be had or do not fit.
+            WeightsError: When the weights are not available or do not fit.
             OptionError: When a parameter is out of range.
         """
-        _pictures(X)
+        _as_list(X)
         self.extractor_ = self._create_extractor()
         (self.n_features_out_,) = self.extractor_.shape
         return self
 
     def transform(self, X: Sequence[Picture]) -> NDArray[np.float32]:
-        """The features of N pictures, (N, n_features_out_) float32.
+        """Return the features of N images, (N, n_features_out_) float32.
 
         Raises:
-            DataError: When a picture cannot be read; the message says which.
+            DataError: When an image cannot be read; names it.
         """
         check_is_fitted(self)
-        pictures = _pictures(X)
+        images = _as_list(X)
         compute = resolve_compute(self._options(), self.extractor_.network, SILENT)
-        parts = features(self.extractor_, pictures, compute)
-        table = collect(parts, len(pictures), self.n_features_out_, lambda count: None)
-        require_readable(pictures, table)
+        parts = features(self.extractor_, images, compute)
+        table = collect(parts, len(images), self.n_features_out_, lambda count: None)
+        require_readable(images, table)
         return table.values
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """A name for each feature: its layer and its place in it."""
+        """Return a name for each feature: its layer and its index in that layer."""
         check_is_fitted(self)
         return np.array(self.extractor_.columns, dtype=object)
 
@@ -140,7 +141,9 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self._options(), backbone=self.backbone, weights=str(self.weights)
         )
         if len(extractor.shape) > 1:
-            raise OptionError("pool='none' gives maps, and scikit-learn takes vectors; use flatten")
+            raise OptionError(
+                "pool='none' gives feature maps, scikit-learn expects vectors; use pool='flatten'"
+            )
         return extractor
 
     def __sklearn_tags__(self) -> Tags:
@@ -153,10 +156,10 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _pictures(X: Sequence[Picture]) -> list[Picture]:
+def _as_list(X: Sequence[Picture]) -> list[Picture]:
     if isinstance(X, str | Path):
-        raise DataError(f"got one path, {X}; expected a list of pictures")
-    pictures = list(X)
-    if not pictures:
-        raise DataError("got no pictures")
-    return pictures
+        raise DataError(f"got one path, {X}; expected a list of images")
+    images = list(X)
+    if not images:
+        raise DataError("got no images; expected a list of at least one")
+    return images

@@ -1,25 +1,16 @@
 """Classifiers: fast paths give the estimators' own answers; choice, calibration, persistence."""
 
-import io
-import json
-import zipfile
-
 import numpy as np
 import pytest
-import skops.io
-from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
-from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from transferkit.classifiers import Classifier
-from transferkit.classifiers.families import FAMILIES, Fold
 from transferkit.classifiers.fitting import fit_classifier
-from transferkit.classifiers.storage import dump_classifier, load_classifier
-from transferkit.errors import BundleError, DataError, OptionError
+from transferkit.errors import DataError, OptionError
 
 
 def clouds(count: int = 40, classes: int = 3, width: int = 6, seed: int = 0, spread: float = 1.6):
@@ -28,38 +19,6 @@ def clouds(count: int = 40, classes: int = 3, width: int = 6, seed: int = 0, spr
     centres = random.normal(size=(classes, width))
     labels = np.repeat(np.arange(classes), count)
     return centres[labels] + spread * random.normal(size=(len(labels), width)), labels
-
-
-def fold(classes: int, width: int) -> Fold:
-    features, labels = clouds(classes=classes, width=width)
-    train = np.arange(len(labels)) % 4 != 0
-    scaler = StandardScaler().fit(features[train])
-    rows = scaler.transform(features)
-    return Fold(rows[train], labels[train], rows[~train])
-
-
-@pytest.mark.parametrize("width", [6, 150])
-@pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("balanced", [False, True])
-@pytest.mark.parametrize("kind", [Classifier.SVM, Classifier.LINEAR, Classifier.RIDGE])
-def test_answers__are_those_of_the_estimator_itself(kind, classes, width, balanced):
-    family, part = FAMILIES[kind], fold(classes, width)
-    if balanced:  # lose most of a class, so that weights matter
-        kept = (part.labels != 0) | (np.arange(len(part.labels)) % 5 == 0)
-        part = Fold(part.train[kept], part.labels[kept], part.test)
-    common = {"class_weight": "balanced"} if balanced else {}
-    grid = family.grid(len(part.labels), width)
-
-    answers = list(family.answers(part, grid, common))
-
-    differing = 0
-    for settings, given in zip(grid, answers, strict=True):
-        alone = family.create(**settings, **common).fit(part.train, part.labels)
-        differing += int((alone.predict(part.test) != given).sum())
-    # logistic regression ends within its tolerance of the same optimum
-    allowed = 0.03 * len(grid) * len(part.test) if kind is Classifier.LINEAR else 0
-    assert differing <= allowed
-    assert len(np.unique(np.concatenate(answers))) == classes
 
 
 @pytest.mark.parametrize("kind", Classifier)
@@ -176,98 +135,3 @@ def test_fit__features_that_are_no_numbers_are_an_error():
 
     with pytest.raises(DataError, match="not finite numbers; try --precision fp32"):
         fit_classifier(Classifier.LINEAR, features, labels, seed=0)
-
-
-@pytest.mark.parametrize("kind", Classifier)
-def test_storage__gives_the_same_classifier_back(tmp_path, kind):
-    features, labels = clouds()
-    fitted = fit_classifier(kind, features, labels, seed=0).estimator
-    (tmp_path / "c.skops").write_bytes(dump_classifier(fitted))
-
-    loaded = load_classifier(tmp_path / "c.skops")
-
-    assert np.array_equal(loaded.predict_proba(features), fitted.predict_proba(features))
-
-
-class Malicious:
-    """What a pickle would run when it is loaded."""
-
-    def __reduce__(self):
-        return exec, ("open('ran', 'w').close()",)
-
-
-def crafted(change) -> bytes:
-    """A .skops file of a classifier with a changed schema."""
-    features, labels = clouds()
-    fitted = fit_classifier(Classifier.RIDGE, features, labels, seed=0).estimator
-    source, target = zipfile.ZipFile(io.BytesIO(dump_classifier(fitted))), io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for name in source.namelist():
-            data = source.read(name)
-            if name == "schema.json":
-                data = json.dumps(change(json.loads(data))).encode()
-            archive.writestr(name, data)
-    return target.getvalue()
-
-
-def of_type(schema, module: str, name: str):
-    return {**schema, "__module__": module, "__class__": name}
-
-
-@pytest.mark.parametrize(
-    ("content", "named"),
-    [
-        (lambda: skops.io.dumps(make_pipeline(FunctionTransformer(eval))), "builtins.eval"),
-        (lambda: skops.io.dumps(Malicious()), "Malicious"),
-        (lambda: skops.io.dumps(make_pipeline(PCA(), GaussianNB())), "GaussianNB"),
-        (lambda: crafted(lambda s: of_type(s, "os", "system")), "os.system"),
-        (lambda: crafted(lambda s: of_type(s, "subprocess", "Popen")), "subprocess.Popen"),
-    ],
-    ids=["function", "reduce", "estimator", "os.system", "Popen"],
-)
-def test_storage__a_crafted_file_runs_nothing_and_its_type_is_named(
-    tmp_path, monkeypatch, content, named
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.skops").write_bytes(content())
-
-    with pytest.raises(BundleError, match="could run code; it was not loaded") as caught:
-        load_classifier(tmp_path / "c.skops")
-
-    assert named in str(caught.value)
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"no zip at all",
-        lambda: skops.io.dumps([1, 2]),
-        lambda: truncated(),
-        lambda: skops.io.dumps(make_pipeline(StandardScaler(), LogisticRegression())),
-        lambda: of_texts(),
-    ],
-)
-def test_storage__a_damaged_or_strange_file_is_an_error(tmp_path, content):
-    (tmp_path / "c.skops").write_bytes(content() if callable(content) else content)
-
-    with pytest.raises(BundleError, match=r"c\.skops: (cannot be read as a classifier|holds list)"):
-        load_classifier(tmp_path / "c.skops")
-
-
-def of_texts() -> bytes:
-    features, labels = clouds()
-    names = np.array(["a", "b", "c"])[labels]
-    return dump_classifier(
-        make_pipeline(StandardScaler(), LogisticRegression()).fit(features, names)
-    )
-
-
-def truncated() -> bytes:
-    return crafted(lambda schema: schema)[:-200]
-
-
-def test_storage__a_missing_file_is_an_error(tmp_path):
-    with pytest.raises(BundleError, match=r"c\.skops: no such file"):
-        load_classifier(tmp_path / "c.skops")

@@ -5,8 +5,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from transferkit.cli.console import ConsoleReporter, print_plan
+from transferkit.cli.console import ConsoleReporter, describe_time, print_plan
 from transferkit.reporting import PhaseRow, Plan, StageRow
+from transferkit.training.range_test import judge
 
 
 class Clock:
@@ -55,6 +56,14 @@ def test_print_plan__has_no_time_where_there_is_no_estimate():
     assert "time" not in printed(plan_taking())
 
 
+def test_describe_time__names_the_longest_part_first():
+    metrics = {"time": {"frozen_layers": 3.0, "training": 12.04}, "images_per_second": 41.6}
+
+    assert describe_time(metrics) == (
+        "time: training 12.0 s, frozen layers 3.0 s; 42 training images a second"
+    )
+
+
 def test_progress__shows_rate_and_remaining_time_by_the_given_clock():
     console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
     clock = Clock()
@@ -83,3 +92,12 @@ def test_resumable__is_the_command_as_a_notice():
     assert console.file.getvalue() == (
         "resume with: transferkit finetune photos -o '[bold]' --resume\n"
     )
+
+
+def test_print_range_test__draws_nothing_of_a_single_step(capsys, tmp_path):
+    from transferkit.cli.console import print_range_test, standard_output
+
+    test = judge([1e-6, 1e-5], [1.0, float("nan")])
+    print_range_test(test, tmp_path / "find_lr.png", standard_output())
+
+    assert capsys.readouterr().out.startswith("no suggestion: no rate made the loss fall")

@@ -4,13 +4,11 @@ import shutil
 import threading
 
 import pytest
-from conftest import make_classes, save_picture
-from PIL import Image
+from image_files import make_classes, save_image
 
 import transferkit
 from transferkit.data import check
 from transferkit.data.index import scan
-from transferkit.data.walk import walk_images
 from transferkit.errors import DataError
 from transferkit.reporting import SILENT, SilentReporter
 from transferkit.row_cache import cache_folder
@@ -72,7 +70,7 @@ def test_check_images__decodes_nothing_that_it_knows_by_content(data, looked_at)
 
 def test_check_images__notices_a_file_that_changed(data, looked_at):
     look(data, remember=True)
-    save_picture(data / "red/0.png", (9, 9, 9), seed=77)
+    save_image(data / "red/0.png", (9, 9, 9), seed=77)
     (data / "red/1.png").write_bytes(b"broken now")
     second = look(data, remember=True)
 
@@ -141,7 +139,7 @@ def test_check_images__a_full_cache_costs_nothing_but_the_memory(data, monkeypat
 
 
 def test_finetune__takes_truncated_jpegs_where_it_may(data, tmp_path):
-    save_picture(tmp_path / "whole.jpg", (250, 0, 0), seed=5, size=(64, 64))
+    save_image(tmp_path / "whole.jpg", (250, 0, 0), seed=5, size=(64, 64))
     cut = (tmp_path / "whole.jpg").read_bytes()[:900]
     (data / "red/cut.jpg").write_bytes(cut)
     options = {"backbone": "edges8", "epochs": 1}
@@ -161,18 +159,8 @@ def test_finetune__takes_truncated_jpegs_where_it_may(data, tmp_path):
     assert [record.error is None for record in records] == [False, True]
 
 
-def test_walk_images__passes_by_links_that_lead_to_themselves(tmp_path):
-    (tmp_path / "self.jpg").symlink_to("self.jpg")
-    (tmp_path / "up").symlink_to(".")
-    Image.new("RGB", (3, 3)).save(tmp_path / "good.png")
-
-    found = {item.path.name: item.reason for item in walk_images(tmp_path, set())}
-
-    assert found == {"good.png": "", "self.jpg": "", "up": "a link to a folder already read"}
-
-
 def test_state__is_none_of_what_could_still_change_and_of_what_is_missing(data):
-    save_picture(data / "red/0.png", (1, 2, 3), seed=4)
+    save_image(data / "red/0.png", (1, 2, 3), seed=4)
 
     assert check._state(data / "red/0.png") is None  # just made
     assert check._state(data / "red/missing.png") is None

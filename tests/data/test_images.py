@@ -11,6 +11,8 @@ from PIL import Image, ImageChops, ImageCms
 
 from transferkit.data import images
 from transferkit.data.images import ImageError, decode_image, read_image
+from transferkit.data.preprocessing import Preprocessing
+from transferkit.data.transforms import eval_transform
 
 HEIF = find_spec("pillow_heif") is not None
 
@@ -278,3 +280,38 @@ def wide_gamut() -> bytes:
     head += bytes(128 - len(head))
     whole = head + struct.pack(">I", len(tags)) + table + body
     return struct.pack(">I", len(whole)) + whole[4:]
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(("side", "needed", "expected"), [
+    (4000, 256, 512 - 12), (1600, 256, 800), (1000, 256, 1000), (3000, None, 3000),
+])  # fmt: skip
+def test_decode_image__leaves_out_pixels_that_nobody_needs(tmp_path, side, needed, expected):
+    smooth(side, side).save(tmp_path / "a.jpg")
+    decoded = decode_image((tmp_path / "a.jpg").read_bytes(), needed)
+
+    assert decoded.size in {(expected, expected), (side // 4, side // 4)}
+    assert needed is None or min(decoded.size) >= 2 * needed or decoded.size == (side, side)
+
+
+def test_decode_image__of_fewer_pixels_gives_nearly_the_same_view(tmp_path):
+    smooth(3000, 4000).save(tmp_path / "a.jpg", exif=sideways())
+    transform = eval_transform(Preprocessing())
+    whole, reduced = (
+        transform.prepare(read_image(tmp_path / "a.jpg", needed)).astype(int)
+        for needed in (None, transform.needed)
+    )
+
+    assert whole.shape == reduced.shape == (224, 224, 3)
+    assert np.abs(whole - reduced).mean() < 1
+    assert np.abs(whole - reduced).max() <= 6
+
+
+def sideways() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    return exif

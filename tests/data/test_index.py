@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from conftest import make_classes, save_picture
+from image_files import make_classes, save_image
 
 from transferkit.data.index import scan
 from transferkit.errors import DataError
@@ -16,7 +16,7 @@ def reasons(index):
 
 def test_scan__lists_images_in_plain_sorted_order(tmp_path):
     for name in ("b/10.png", "b/9.png", "a/x/deep.PNG", "B/1.png"):
-        save_picture(tmp_path / name, (1, 2, 3), seed=0)
+        save_image(tmp_path / name, (1, 2, 3), seed=0)
 
     index = scan(tmp_path)
 
@@ -63,7 +63,7 @@ def test_scan__reads_a_dataset_that_is_split_already(tmp_path, val):
 
 def test_scan__a_class_called_test_is_a_class(tmp_path):
     for name in ("test", "train", "bus"):
-        save_picture(tmp_path / name / "1.png", (1, 2, 3), seed=0)
+        save_image(tmp_path / name / "1.png", (1, 2, 3), seed=0)
 
     assert scan(tmp_path).class_names == ("bus", "test", "train")
 
@@ -73,7 +73,7 @@ def test_scan__refuses_images_beside_a_split(tmp_path):
     make_classes(tmp_path / "val", 1)
     (tmp_path / "__MACOSX").mkdir()
     assert len(scan(tmp_path)) == 6
-    save_picture(tmp_path / "extra" / "1.png", (1, 2, 3), seed=0)
+    save_image(tmp_path / "extra" / "1.png", (1, 2, 3), seed=0)
 
     with pytest.raises(DataError, match="has extra with images beside train/"):
         scan(tmp_path)
@@ -117,7 +117,7 @@ def test_without__drops_a_class_that_has_no_image_left(tmp_path):
 
 def test_scan__follows_links_once(tmp_path):
     make_classes(tmp_path / "data", 1)
-    save_picture(tmp_path / "elsewhere" / "2.png", (1, 2, 3), seed=0)
+    save_image(tmp_path / "elsewhere" / "2.png", (1, 2, 3), seed=0)
     (tmp_path / "data/red/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data/red/loop").symlink_to(tmp_path / "data/red")
 
@@ -129,7 +129,7 @@ def test_scan__follows_links_once(tmp_path):
 
 def test_scan__names_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
     make_classes(tmp_path, 1)
-    save_picture(tmp_path / "red" / "secret" / "1.png", (1, 2, 3), seed=0)
+    save_image(tmp_path / "red" / "secret" / "1.png", (1, 2, 3), seed=0)
     allowed = os.scandir
 
     def scandir(path):
@@ -147,7 +147,7 @@ def test_scan__says_what_is_wrong_with_a_folder(tmp_path):
         scan(tmp_path / "nothing")
     with pytest.raises(DataError, match="no images in it; expected one subfolder a class"):
         scan(tmp_path)
-    save_picture(tmp_path / "loose.png", (1, 2, 3), seed=0)
+    save_image(tmp_path / "loose.png", (1, 2, 3), seed=0)
     with pytest.raises(DataError, match=r"its images \(loose.png\) are not in class folders"):
         scan(tmp_path)
     with pytest.raises(DataError, match="is a file, expected a folder"):
@@ -156,7 +156,7 @@ def test_scan__says_what_is_wrong_with_a_folder(tmp_path):
 
 def test_with_validation__joins_two_folders(tmp_path):
     make_classes(tmp_path / "a", 2)
-    save_picture(tmp_path / "b" / "red" / "new.png", (200, 0, 0), seed=5)
+    save_image(tmp_path / "b" / "red" / "new.png", (200, 0, 0), seed=5)
 
     index = scan(tmp_path / "a").with_validation(scan(tmp_path / "b"))
 
@@ -168,8 +168,8 @@ def test_with_validation__joins_two_folders(tmp_path):
 def test_with_validation__finds_its_files_from_behind_a_link(tmp_path):
     """The same names on both sides of a link: the images must be those that were named."""
     make_classes(tmp_path / "elsewhere" / "data", 2)
-    save_picture(tmp_path / "elsewhere" / "val" / "red" / "1.png", (0, 0, 0), seed=1)
-    save_picture(tmp_path / "here" / "val" / "red" / "1.png", (200, 0, 0), seed=2)
+    save_image(tmp_path / "elsewhere" / "val" / "red" / "1.png", (0, 0, 0), seed=1)
+    save_image(tmp_path / "here" / "val" / "red" / "1.png", (200, 0, 0), seed=2)
     (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere" / "data")
 
     index = scan(tmp_path / "here/link").with_validation(scan(tmp_path / "here/val"))
@@ -179,7 +179,7 @@ def test_with_validation__finds_its_files_from_behind_a_link(tmp_path):
 
 def test_with_validation__refuses_classes_of_its_own(tmp_path):
     make_classes(tmp_path / "a", 2)
-    save_picture(tmp_path / "b" / "purple" / "new.png", (200, 0, 0), seed=5)
+    save_image(tmp_path / "b" / "purple" / "new.png", (200, 0, 0), seed=5)
 
     with pytest.raises(DataError, match=r"has classes that .*a lacks: purple"):
         scan(tmp_path / "a").with_validation(scan(tmp_path / "b"))

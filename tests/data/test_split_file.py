@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_classes, save_picture
+from image_files import make_classes, save_image
 
 import transferkit
 from transferkit.data.index import ImageIndex
@@ -78,7 +78,7 @@ def test_finetune__replays_a_split_and_divides_new_images_beside_it(tmp_path):
     data = make_classes(tmp_path / "data", 6)
     transferkit.finetune(data, tmp_path / "first", seed=5, **SMALL)
     for i in range(6):
-        save_picture(data / "red" / f"new{i}.png", (10 * i, 0, 0), seed=50 + i)
+        save_image(data / "red" / f"new{i}.png", (10 * i, 0, 0), seed=50 + i)
     transferkit.finetune(data, tmp_path / "second", split=tmp_path / "first", **SMALL)
     first, second = splits_of(tmp_path / "first"), splits_of(tmp_path / "second")
 

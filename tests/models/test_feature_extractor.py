@@ -2,17 +2,19 @@
 
 import pytest
 import torch
+from untrained import create_tiled
 
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import OptionError, UnknownNameError
 from transferkit.models.anatomy.layer_table import list_layers
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
-from transferkit.models.sources import create_network
+
+NARROW = {name: {"mlp_ratio": 1 / 64} for name in ("vgg11", "vgg19")}
+"""Arguments that leave 100 million numbers of the layers before a head out."""
 
 
 def network_of(name: str, size: int = 64):
-    torch.manual_seed(0)
-    return create_network(name, weights="none", image_size=size)
+    return create_tiled(name, image_size=size, model_args=NARROW.get(name))
 
 
 def images_for(network, count: int = 3) -> torch.Tensor:
@@ -133,7 +135,7 @@ def test_pool__means_of_tokens_leave_the_class_token_out():
 
 @torch.no_grad()
 def test_pool__knows_maps_with_the_channels_last():
-    network = create_network("swin_tiny_patch4_window7_224", weights="none")
+    network = network_of("swin_tiny_patch4_window7_224", 224)
     images = images_for(network, 1)
     last_map = network.module.forward_features(images)
 
@@ -143,8 +145,8 @@ def test_pool__knows_maps_with_the_channels_last():
     torch.testing.assert_close(pooled, last_map.mean(dim=(1, 2)), rtol=1e-5, atol=1e-6)
 
 
-def test_layer__with_more_than_a_row_a_picture_is_refused_and_listed_so():
-    network = create_network("swin_tiny_patch4_window7_224", weights="none")
+def test_layer__with_more_than_a_row_an_image_is_refused_and_listed_so():
+    network = network_of("swin_tiny_patch4_window7_224", 56)
 
     with pytest.raises(OptionError, match="puts out no feature map, tokens or vector of each"):
         FeatureExtractor(network, ("layers.0.blocks.0.attn",))

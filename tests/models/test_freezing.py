@@ -1,11 +1,9 @@
 """Freezing: the set that is named is the set that moves, BatchNorm and dropout included."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from transferkit.errors import TransferKitError
 from transferkit.models.freezing import (
     BatchNorm,
     freeze,
@@ -14,8 +12,6 @@ from transferkit.models.freezing import (
 )
 from transferkit.models.phases import Unfreeze
 from transferkit.models.sources import create_network
-from transferkit.training.loss import ClassWeights, class_weights
-from transferkit.training.proof import digests, require_unchanged
 
 
 def network_of(name="test_resnet"):
@@ -66,18 +62,6 @@ def test_frozen_names__let_a_norm_without_parameters_go_with_its_stage():
     )
 
 
-def test_require_unchanged__names_what_moved():
-    network = network_of()
-    before = digests(network.module, network.module.state_dict())
-    require_unchanged(before, digests(network.module, network.module.state_dict()))
-    network.module.layer2[0].bn1.running_mean[0] += 1e-6
-
-    with pytest.raises(
-        TransferKitError, match=r"1 tensors changed .*: layer2\.0\.bn1\.running_mean;"
-    ):
-        require_unchanged(before, digests(network.module, network.module.state_dict()))
-
-
 def test_train_mode__leaves_dropout_of_frozen_stages_off():
     network = network_of("torchvision:alexnet")
     prepared(network, "head")
@@ -107,13 +91,3 @@ def test_train_mode__eval_holds_statistics_still_and_nothing_else(name):
 
     assert holding
     assert {id(m) for m in modules if not m.training} == {id(m) for m in holding}
-
-
-def test_class_weights__balanced_is_scikit_learns():
-    from sklearn.utils.class_weight import compute_class_weight
-
-    labels = np.array([0, 0, 0, 1, 2, 2])
-    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-
-    assert class_weights(ClassWeights.BALANCED, labels) == pytest.approx(expected)
-    assert class_weights(ClassWeights.NONE, labels) is None

@@ -3,35 +3,35 @@
 import pytest
 import torch
 from torch import nn
+from untrained import create_tiled
 
-from transferkit.errors import OptionError, UnknownNameError, WeightsError
-from transferkit.models.catalogue import list_backbones
-from transferkit.models.origin import Origin, find_backbone
+from transferkit.errors import OptionError, UnknownNameError
 from transferkit.models.sources import categories, create_network
-from transferkit.models.timm_source import TIMM
+
+NARROW = {"vgg11": {"mlp_ratio": 1 / 64}}
+"""Arguments that leave 100 million numbers of the layers before a head out."""
 
 FAMILIES = [
-    ("resnet18", 512),
-    ("vgg11", 4096),
-    ("densenet121", 1024),
-    ("convnext_atto", 320),
-    ("inception_v3", 2048),
-    ("vit_tiny_patch16_224", 192),
-    ("deit_tiny_distilled_patch16_224", 192),
-    ("torchvision:alexnet", 4096),
-    ("torchvision:googlenet", 1024),
-    ("torchvision:inception_v3", 2048),
-    ("torchvision:squeezenet1_1", 512),
-    ("torchvision:mobilenet_v3_small", 1024),
+    ("resnet18", 32, 512),
+    ("vgg11", 32, 4096),
+    ("densenet121", 32, 1024),
+    ("convnext_atto", 32, 320),
+    ("inception_v3", 80, 2048),
+    ("vit_tiny_patch16_224", 32, 192),
+    ("deit_tiny_distilled_patch16_224", 32, 192),
+    ("torchvision:alexnet", 64, 4096),
+    ("torchvision:googlenet", 64, 1024),
+    ("torchvision:inception_v3", 80, 2048),
+    ("torchvision:squeezenet1_1", 64, 512),
+    ("torchvision:mobilenet_v3_small", 32, 1024),
 ]
 
 
-@pytest.mark.parametrize(("name", "feature_dim"), FAMILIES)
+@pytest.mark.parametrize(("name", "size", "feature_dim"), FAMILIES)
 @torch.no_grad()
-def test_network__keeps_the_contract(name, feature_dim):
+def test_network__keeps_the_contract(name, size, feature_dim):
     """Features do not change with the head, and a new head has the width asked for."""
-    torch.manual_seed(0)
-    network = create_network(name, weights="none")
+    network = create_tiled(name, image_size=size, model_args=NARROW.get(name))
     images = torch.rand(2, *network.preprocessing.input_size)
     before = network.features(images)
     old_head = network.module(images)
@@ -54,33 +54,12 @@ def test_network__keeps_the_contract(name, feature_dim):
 )
 @torch.no_grad()
 def test_network__the_head_on_the_features_gives_the_logits(name):
-    network = create_network(name, weights="none", num_classes=4)
+    network = create_tiled(name, num_classes=4, image_size=64, model_args=NARROW.get(name))
     network.module.eval()
     images = torch.rand(2, *network.preprocessing.input_size)
     (head,) = (network.module.get_submodule(h) for h in network.heads)
 
     torch.testing.assert_close(head(network.features(images)), network.module(images))
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("resnet81", r"unknown backbone 'resnet81'; did you mean resnet18"),
-        ("alexnet", r"unknown backbone 'alexnet'; torchvision has it: torchvision:alexnet"),
-        ("torchvision:resnet81", r"did you mean torchvision:resnet18"),
-        ("resnet18.a1_in2k", r"unknown weights tag .*; did you mean resnet18.a1_in1k"),
-    ],
-)
-def test_find_backbone__suggests_close_names(name, message):
-    with pytest.raises(UnknownNameError, match=message):
-        find_backbone(name)
-
-
-def test_find_backbone__a_tag_brings_its_own_preprocessing():
-    default, tagged = find_backbone("resnet18"), find_backbone("resnet18.tv_in1k")
-
-    assert (default.config["tag"], default.config["interpolation"]) == ("a1_in1k", "bicubic")
-    assert (tagged.config["tag"], tagged.config["interpolation"]) == ("tv_in1k", "bilinear")
 
 
 def test_create_network__builds_for_another_image_size():
@@ -98,11 +77,6 @@ def test_create_network__says_which_image_size_cannot_work(name):
         create_network(name, weights="none", image_size=9)
 
 
-def test_create_network__says_when_there_are_no_published_weights():
-    with pytest.raises(WeightsError, match="no published weights for test_resnet2; take -b nano"):
-        Origin(TIMM, "test_resnet2", {}).weights_file()
-
-
 def test_categories__are_imagenets_thousand_distinct_names():
     names = categories(create_network("test_resnet", weights="none"))
 
@@ -113,14 +87,6 @@ def test_categories__are_imagenets_thousand_distinct_names():
 def test_categories__of_a_new_head_are_unknown():
     with pytest.raises(UnknownNameError, match="unknown set of categories"):
         categories(create_network("test_resnet", weights="none", num_classes=7))
-
-
-def test_list_backbones__has_both_libraries_and_default_weights_first():
-    entries = {entry.name: entry for entry in list_backbones()}
-
-    assert entries["resnet18"].weights[0] == "a1_in1k"
-    assert entries["torchvision:alexnet"].weights == ("imagenet1k_v1",)
-    assert len(entries) > 1000
 
 
 def test_with_new_head__refuses_a_head_that_is_not_linear():

@@ -1,12 +1,21 @@
 """Stages: what they are on some known architectures; `test_contract.py` looks at all families."""
 
-import pytest
+from functools import cache
 
-from transferkit.models.sources import create_network
+import pytest
+from untrained import create_undrawn
+
+
+@cache
+def stages_of(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
+    """Stage -> its modules, and how many parameters it has."""
+    network = create_undrawn(name, num_classes=5)
+    sizes = {key: parameter.numel() for key, parameter in network.module.named_parameters()}
+    return {s.name: (s.modules, sum(sizes[p] for p in s.parameters)) for s in network.stages}
 
 
 def stage_modules(name: str) -> dict[str, tuple[str, ...]]:
-    return {s.name: s.modules for s in create_network(name, weights="none").stages}
+    return {stage: modules for stage, (modules, _) in stages_of(name).items()}
 
 
 def test_stages__of_resnet18():
@@ -49,12 +58,10 @@ def test_stages__a_norm_before_the_head_goes_with_the_last_stage():
 def test_stages__are_the_same_in_both_libraries(name):
     """So that last:2 is as many parameters whichever library built the network."""
     theirs = name.removesuffix("iny_patch4_window7_224")
-    sizes = []
-    for full in (name, f"torchvision:{theirs}"):
-        network = create_network(full, weights="none", num_classes=5)
-        parameters = dict(network.module.named_parameters())
-        sizes.append([sum(parameters[p].numel() for p in s.parameters) for s in network.stages])
+    ours, other = (
+        [size for _, size in stages_of(full).values()] for full in (name, f"torchvision:{theirs}")
+    )
 
-    assert len(sizes[0]) == len(sizes[1])
+    assert len(ours) == len(other)
     # ConvNeXt's norm before the head and Swin's merging norms are placed a little differently.
-    assert sizes[0] == pytest.approx(sizes[1], rel=1e-3)
+    assert ours == pytest.approx(other, rel=1e-3)

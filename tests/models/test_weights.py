@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
+from untrained import create_tiled
 
 from transferkit.errors import WeightsError
 from transferkit.models.digests import tensors_digest
@@ -62,7 +63,7 @@ def test_create_network__takes_weights_whose_head_has_another_width(resnet, tmp_
 @torch.no_grad()
 def test_create_network__adapts_the_other_librarys_layout(theirs, ours, tmp_path):
     images = torch.rand(1, 3, 224, 224)
-    source = create_network(theirs, weights="none")
+    source = create_tiled(theirs)
     safetensors.torch.save_file(source.module.state_dict(), tmp_path / "w.safetensors")
 
     network = create_network(ours, weights=tmp_path / "w.safetensors")

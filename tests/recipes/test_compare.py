@@ -6,14 +6,13 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from conftest import make_classes, save_picture
+from image_files import make_classes, save_image
 from rich.console import Console
 from safetensors.torch import load_file
 
 import transferkit
 from transferkit.cli.compare import print_comparison
 from transferkit.errors import DataError, DivergedError, OptionError, OutputError, WeightsError
-from transferkit.models.phases import Unfreeze
 from transferkit.options.compare import CompareOptions
 from transferkit.recipes.compare import compare
 from transferkit.recipes.comparing import runs
@@ -140,25 +139,6 @@ def test_compare__resumed_with_more_seeds_keeps_those_it_has(compared, image_fol
     assert [r["seed"] for r in figures(folder)["runs"]] == [0, 0, 1, 1]
 
 
-def test_finetune__resumes_exactly_where_it_was_paused(image_folder, tmp_path):
-    """The state is saved at the end of the epoch, also where checkpoints would pass it over."""
-    from transferkit.options.finetune import FinetuneOptions
-    from transferkit.recipes.finetune import finetune
-
-    small = {**SMALL, "backbone": "test_resnet", "strategy": "full", "epochs": 3, "report": False}
-    paused = finetune(
-        FinetuneOptions(image_folder, tmp_path / "paused", **small),
-        should_stop=lambda row: row.epoch == 1,
-    )
-    assert (paused.metrics, len(paused.history)) == ({}, 1)
-    finetune(FinetuneOptions(image_folder, tmp_path / "paused", resume=True, report=False))
-    finetune(FinetuneOptions(image_folder, tmp_path / "straight", **small))
-
-    states = [load_file(tmp_path / run / "model/model.safetensors") for run in
-              ("paused", "straight")]  # fmt: skip
-    assert all((states[0][name] == states[1][name]).all() for name in states[1])
-
-
 def fail_full(monkeypatch):
     """Let every run of the strategy full diverge."""
     carry_out = runs.finetune
@@ -212,9 +192,9 @@ def test_compare__what_cannot_be_carried_out_is_said_before_anything_is_replaced
 
 
 def test_compare__folders_are_not_replaced_unasked(compared, run_folder, image_folder):
-    with pytest.raises(OutputError, match="is there already and not empty"):
+    with pytest.raises(OutputError, match="already exists and is not empty"):
         transferkit.compare(image_folder, compared, **SMALL)
-    with pytest.raises(OutputError, match=r"holds no compare-options\.json"):
+    with pytest.raises(OutputError, match=r"this folder has no compare-options\.json"):
         transferkit.compare(image_folder, run_folder, overwrite=True, **SMALL)
     with pytest.raises(OutputError, match="nothing to resume"):
         transferkit.compare(image_folder, run_folder, resume=True)
@@ -226,7 +206,7 @@ def test_compare__resumed_with_other_options_or_images_is_refused(tmp_path):
     transferkit.compare(data, folder, **small)
     with pytest.raises(OptionError, match=r"--epochs: got 7, and the run in .* began with 10"):
         transferkit.compare(data, folder, resume=True, epochs=7)
-    save_picture(data / "red/new.png", (200, 50, 40), seed=77)
+    save_image(data / "red/new.png", (200, 50, 40), seed=77)
     with pytest.raises(DataError, match="the images are others than when the comparison"):
         transferkit.compare(data, folder, resume=True)
 
@@ -235,47 +215,11 @@ def test_compare__a_folder_for_validation_is_the_split(image_folder, tmp_path):
     val = make_classes(tmp_path / "val", 2)
     for name in ("blue", "green", "red"):
         for path in (val / name).iterdir():
-            save_picture(path, (90, 90, 90), seed=sum(map(ord, f"{name}{path.name}")))
+            save_image(path, (90, 90, 90), seed=sum(map(ord, f"{name}{path.name}")))
     small = SMALL | {"backbone": "test_resnet", "strategy": ("knn", "ridge"), "seeds": 1}
     found = transferkit.compare(image_folder, tmp_path / "out", val=val, **small)
 
     assert found.images == (24, 6)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"strategy": "svn"}, "--strategy: got 'svn', expected .*; did you mean svm?"),
-        ({"strategy": "partial:last"}, "--unfreeze: got 'last'"),
-        ({"strategy": ("svm", "svm")}, "svm on resnet18 is named twice"),
-        ({"backbone": ("nano", "nano")}, r"partial on nano \(pretrained\) is named twice"),
-        ({"backbone": ("a", "b", "c"), "weights": ("none", "none")}, "got 2 for 3 backbones"),
-        ({"seeds": 0}, "--seeds: got 0, expected 1 or more and at most 100"),
-        ({"budget": 0}, "--budget: got 0"),
-        ({"resume": True}, "name it with --output"),
-        ({"resume": True, "overwrite": True, "output": "x"}, "choose one"),
-        ({"val": "v", "split": "s"}, "leave out --val"),
-    ],
-)
-def test_options__say_what_cannot_be(given, message):
-    with pytest.raises(OptionError, match=message):
-        CompareOptions("data", **given)
-
-
-def test_candidates__are_all_pairs_and_say_their_weights_where_names_do_not():
-    options = CompareOptions(
-        "data", strategy=("svm", "partial:last:1"), backbone=("nano", "nano"),
-        weights=("pretrained", "none"),
-    )  # fmt: skip
-
-    assert [candidate.name for candidate in options.candidates] == [
-        "svm on nano (pretrained)",
-        "partial:last:1 on nano (pretrained)",
-        "svm on nano (none)",
-        "partial:last:1 on nano (none)",
-    ]
-    assert options.run_options(options.candidates[3], seed=5).unfreeze == Unfreeze("last:1")
-    assert options.candidates[1].folder_name == "partial-last-1-nano-(pretrained)"
 
 
 def test_table__is_readable_in_a_narrow_terminal(compared, image_folder):

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import save_picture
+from image_files import save_image
 from PIL import Image
 
 import transferkit
@@ -38,7 +38,7 @@ def test_explain__draws_a_picture_for_every_input_in_order(run_folder, image_fol
 
 
 def test_explain__shows_sideways_pictures_upright_and_classes_asked_for(run_folder, tmp_path):
-    save_picture(tmp_path / "a.jpg", (200, 50, 40), seed=1, size=(60, 60))
+    save_image(tmp_path / "a.jpg", (200, 50, 40), seed=1, size=(60, 60))
     with Image.open(tmp_path / "a.jpg") as picture:
         pixels = np.array(picture)
         pixels[:30] = 0  # the upper half is black

@@ -1,14 +1,11 @@
 """Features: rows in index order, whatever the workers, from a backbone or a run."""
 
 import json
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, make_classes
+from image_files import make_classes
 
 import transferkit
 from transferkit.errors import DataError, OptionError, OutputError, UnknownNameError
@@ -179,25 +176,3 @@ def test_extract_features__an_interrupted_one_goes_on(image_folder, tmp_path):
     with np.load(tmp_path / "f.npz") as file:
         assert all(np.array_equal(file[name], whole[name]) for name in whole)
     assert not (tmp_path / "f.npz.partial").exists()
-
-
-def test_extract_features__a_killed_one_goes_on(image_folder, tmp_path):
-    whole = extracted(image_folder, tmp_path / "whole.npz", batch_size=1, **SMALL)
-    words = [*TINY, "--batch-size", "1", "--precision", "fp32"]
-    program = (  # slow, so that it can be killed in its middle
-        "import time, transferkit.tables.spool as s; add = s.Spool.add\n"
-        "s.Spool.add = lambda *a: (add(*a), time.sleep(0.3))\n"
-        "from transferkit.cli import main; main()"
-    )
-    command = [sys.executable, "-c", program, "extract-features", str(image_folder), *words]
-    running = subprocess.Popen([*command, "-o", tmp_path / "f.npz"])
-    rows = tmp_path / "f.npz.partial" / "log.jsonl"
-    while not rows.exists() or rows.read_text().count("\n") < 3:
-        time.sleep(0.05)
-        assert running.poll() is None
-    running.kill()
-    running.wait()
-
-    resumed = extracted(image_folder, tmp_path / "f.npz", batch_size=1, resume=True, **SMALL)
-
-    assert all(np.array_equal(resumed[name], whole[name]) for name in whole)

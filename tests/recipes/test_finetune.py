@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import make_classes, save_picture
+from image_files import make_classes, save_image
 from safetensors.torch import load_file
 
 import transferkit
-from transferkit.errors import DataError, OptionError, TransferKitError
+from transferkit.errors import TransferKitError
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.reporting import EpochRow, LeftOut
+from transferkit.reporting import EpochRow
 
 SMALL = {
     "backbone": "test_resnet",
@@ -202,14 +202,14 @@ def test_finetune__partial_leaves_the_frozen_stages_as_they_were(result):
         ("poolformer_s12", 64),  # has no group_matcher
     ],
 )
-def test_finetune__runs_on_other_architectures(name, size, image_folder, tmp_path):
+def test_finetune__runs_on_other_architectures(name, size, few_images, tmp_path, estimates):
     options = SMALL | {"backbone": name, "image_size": size}
 
-    result = transferkit.finetune(image_folder, tmp_path, epochs=1, **options)
+    result = transferkit.finetune(few_images, tmp_path, epochs=1, **options)
 
     bundle = transferkit.ModelBundle.load(tmp_path)
     assert bundle.network.name == name
-    assert bundle.predict_proba([image_folder / "red/0.png"]).sum() == pytest.approx(1)
+    assert bundle.predict_proba([few_images / "red/0.png"]).sum() == pytest.approx(1)
     assert len(result.history) == 1
     assert result.plan.stages[-1].trainable > 0
     assert result.metrics["frozen"]["tensors"] > 0
@@ -225,33 +225,12 @@ def test_finetune__from_a_bundle_goes_on_with_its_backbone(result, image_folder,
     assert not torch.equal(first["fc.weight"], second["fc.weight"])
 
 
-def test_finetune__leaves_out_what_cannot_be_read_and_says_so(tmp_path):
-    data = make_classes(tmp_path / "data", 4)
-    (data / "red" / "0.png").write_bytes(b"broken")
-
-    result = transferkit.finetune(data, tmp_path / "run", dry_run=True, **SMALL)
-
-    assert result.plan.left_out == (
-        LeftOut("red/0.png", "not an image in a known format", unreadable=True),
-    )
-    assert result.plan.classes["red"] == (2, 1, 0)
-
-
 def test_finetune__dry_run_writes_nothing(image_folder, tmp_path):
     result = transferkit.finetune(image_folder, tmp_path / "run", dry_run=True, **SMALL)
 
     assert list(tmp_path.iterdir()) == []
     assert result.run is None
     assert [stage.name for stage in result.plan.stages if stage.trainable] == ["head"]
-
-
-def test_finetune__uses_a_validation_folder_of_its_own(image_folder, tmp_path):
-    val = make_classes(tmp_path / "val", 2)
-
-    result = transferkit.finetune(image_folder, tmp_path / "run", val=val, epochs=1, **SMALL)
-
-    assert result.plan.classes["red"] == (8, 2, 0)
-    assert result.metrics["val"]["n"] == 6
 
 
 def test_finetune__computes_in_bf16(image_folder, tmp_path):
@@ -288,50 +267,11 @@ def test_finetune__says_when_the_loss_is_no_number(image_folder, tmp_path):
         )
 
 
-@pytest.mark.parametrize("rate", ["inf", "nan"])
-def test_finetune__refuses_a_rate_that_is_no_number(rate):
-    with pytest.raises(OptionError, match=f"--lr: got {rate}, expected more than 0"):
-        FinetuneOptions("data", learning_rate=float(rate))
-
-
-def test_finetune__says_when_validation_images_stand_in_training(image_folder, tmp_path):
-    from transferkit.recipes.finetune import finetune
-    from transferkit.reporting import SilentReporter
-
-    class Recorder(SilentReporter):
-        said = ""
-
-        def notice(self, message):
-            self.said += message
-
-    recorder = Recorder()
-    finetune(
-        FinetuneOptions(image_folder, tmp_path, val=image_folder, dry_run=True, **SMALL), recorder
-    )
-
-    assert recorder.said.startswith("24 images are in training and also in validation")
-
-
-def test_finetune__says_which_image_changed_under_its_hands(tmp_path, monkeypatch):
-    data = make_classes(tmp_path / "data", 4)
-    from transferkit.recipes.finetuning import read_dataset as recipe
-
-    checked = recipe.assign_splits
-    monkeypatch.setattr(
-        recipe,
-        "assign_splits",
-        lambda *a, **k: ((data / "red/0.png").unlink(), checked(*a, **k))[1],
-    )
-
-    with pytest.raises(DataError, match=r"images changed during the run: red/0.png \(no such file"):
-        transferkit.finetune(data, tmp_path / "run", epochs=1, **SMALL)
-
-
 def test_finetune__trains_when_one_picture_is_left_over_for_the_last_batch(tmp_path):
     """BatchNorm cannot take a batch of one picture: 13 training pictures in batches of 6."""
     data = make_classes(tmp_path / "data", 5)
     for i in (6, 7):
-        save_picture(data / "red" / f"{i}.png", (200, 50, 40), seed=100 + i)
+        save_image(data / "red" / f"{i}.png", (200, 50, 40), seed=100 + i)
     (data / "blue" / "4.png").unlink()
 
     result = transferkit.finetune(
@@ -390,7 +330,7 @@ def test_finetune__the_four_families_from_end_to_end(name, tmp_path):
 
 
 def test_finetune__real_weights_beat_random_ones(shared, tmp_path):
-    """On a slice of real cats, one epoch on frozen ImageNet features against frozen noise."""
+    """On a slice of real cats, two epochs on frozen ImageNet features against frozen noise."""
     data = tmp_path / "cats"
     for breed in ("Bengal", "Persian", "Sphynx"):
         (data / breed).mkdir(parents=True)
@@ -399,7 +339,12 @@ def test_finetune__real_weights_beat_random_ones(shared, tmp_path):
     accuracy = {}
     for weights in (str(shared / "weights/resnet18.safetensors"), "none"):
         result = transferkit.finetune(
-            data, tmp_path / Path(weights).name, weights=weights, epochs=2, learning_rate=1e-2
+            data,
+            tmp_path / Path(weights).name,
+            weights=weights,
+            image_size=112,
+            epochs=2,
+            learning_rate=1e-2,
         )
         accuracy[Path(weights).name] = result.metrics["val"]["accuracy"]
 

@@ -1,16 +1,12 @@
 """Prediction and evaluation: a record an input, never a neighbour's scores."""
 
-import json
 import os
-import shutil
 
-import numpy as np
 import pytest
-from conftest import make_classes, save_picture
-from PIL import Image
+from image_files import save_image
 
 import transferkit
-from transferkit.errors import BundleError, DataError, OptionError
+from transferkit.errors import DataError, OptionError
 
 
 def test_predict__has_a_record_for_every_input_in_order(run_folder, image_folder, tmp_path):
@@ -64,7 +60,7 @@ def test_predict__every_input_has_a_record(run_folder, image_folder, tmp_path):
 
 
 def test_predict__a_file_whose_name_looks_like_a_pattern_is_a_file(run_folder, tmp_path):
-    save_picture(tmp_path / "cat[1].png", (200, 0, 0), seed=0)
+    save_image(tmp_path / "cat[1].png", (200, 0, 0), seed=0)
 
     (prediction,) = transferkit.predict(str(tmp_path / "cat[1].png"), model=str(run_folder))
 
@@ -102,104 +98,3 @@ def test_predict__nothing_to_predict_is_an_error(run_folder, tmp_path):
 def test_predict__takes_a_model_or_a_backbone(given):
     with pytest.raises(OptionError, match="--model, --backbone: expected exactly one"):
         transferkit.predict("a.png", **given)
-
-
-def test_evaluate__agrees_with_predict(run_folder, image_folder):
-    metrics = transferkit.evaluate(image_folder, run_folder)
-    predictions = transferkit.predict(str(image_folder), model=str(run_folder))
-    right = [p.label == p.path.split("/")[-2] for p in predictions]
-
-    assert metrics["n"] == 24
-    assert metrics["accuracy"] == pytest.approx(np.mean(right))
-
-
-def test_evaluate__knows_classes_by_name_not_by_position(run_folder, image_folder, tmp_path):
-    shutil.copytree(image_folder / "red", tmp_path / "red")
-
-    metrics = transferkit.evaluate(tmp_path, run_folder)
-
-    whole = transferkit.evaluate(image_folder, run_folder)
-    assert metrics["per_class"]["red"]["n"] == 8
-    assert metrics["per_class"]["red"]["recall"] == whole["per_class"]["red"]["recall"]
-
-
-def test_evaluate__measures_the_held_out_part(run_folder, tmp_path):
-    make_classes(tmp_path / "train", 4)
-    make_classes(tmp_path / "val", 3)
-    assert transferkit.evaluate(tmp_path, run_folder)["n"] == 9
-    make_classes(tmp_path / "test", 2)
-    assert transferkit.evaluate(tmp_path, run_folder)["n"] == 6
-
-
-def test_evaluate__refuses_classes_that_are_not_the_models(run_folder, tmp_path):
-    save_picture(tmp_path / "purple" / "1.png", (1, 2, 3), seed=0)
-    save_picture(tmp_path / "red" / "1.png", (1, 2, 3), seed=0)
-
-    with pytest.raises(DataError) as error:
-        transferkit.evaluate(tmp_path, run_folder)
-
-    assert str(error.value) == (
-        f"{tmp_path}: has 1 classes that the model does not know (purple); expected folders named "
-        "as its classes: blue, green, red"
-    )
-
-
-def change(key, value):
-    def damage(run):
-        path = run / "model" / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-
-    return damage
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda run: shutil.rmtree(run / "model"), "a folder without a model"),
-        (lambda run: (run / "model/config.json").write_text("{"), "not a model's configuration"),
-        (lambda run: (run / "model/config.json").write_text("[]"), "not a model's configuration"),
-        (lambda run: (run / "model/model.safetensors").unlink(), "no model.safetensors"),
-        (
-            lambda run: (run / "model/model.safetensors").write_bytes(b"\x00" * 64),
-            "cannot be read as weights",
-        ),
-        (
-            lambda run: (run / "model/config.json").write_text(
-                (run / "model/config.json").read_text().replace('"blue",', "")
-            ),
-            "names 2 classes for 3 outputs",
-        ),
-        (change("architecture", 5), "architecture must be a name"),
-        (change("num_classes", "3"), "num_classes must be a whole number"),
-        (change("label_names", ["a", "a", "b"]), "must be a list of different texts"),
-        (change("label_names", {"0": "a"}), "must be a list of different texts"),
-        (change("model_args", [1]), "model_args a table"),
-        (change("model_args", {"zzz": 1}), "cannot be built with model_args"),
-        (change("model_args", {"checkpoint_path": "x.pth"}), "must not name checkpoint_path"),
-        (change("pretrained_cfg", {"mean": [0.5]}), "mean must be three numbers"),
-    ],
-)
-def test_load__says_what_is_wrong_with_a_model(run_folder, tmp_path, damage, message):
-    run = shutil.copytree(run_folder, tmp_path / "run")
-    damage(run)
-
-    with pytest.raises(BundleError, match=message):
-        transferkit.ModelBundle.load(run)
-
-
-def test_predict_proba__takes_files_and_pictures(run_folder, image_folder, tmp_path):
-    bundle = transferkit.ModelBundle.load(run_folder)
-    path = image_folder / "green" / "3.png"
-    with Image.open(path) as picture:
-        rows = bundle.predict_proba([path, picture])
-
-    assert np.array_equal(rows[0], rows[1])
-    sideways, exif = Image.open(path).convert("LA"), Image.Exif()
-    exif[0x0112] = 6
-    sideways.save(tmp_path / "odd.png", exif=exif)
-    with Image.open(tmp_path / "odd.png") as picture:
-        rows = bundle.predict_proba([tmp_path / "odd.png", picture])
-    assert np.array_equal(rows[0], rows[1])
-    assert bundle.predict_proba([]).shape == (0, 3)
-    with pytest.raises(DataError, match=r"nothing.png: no such file"):
-        bundle.predict_proba(["nothing.png"])

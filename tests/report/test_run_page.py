@@ -1,20 +1,16 @@
 """The page of a run from made-up predictions: what it holds, how large it is, how it opens."""
 
-import base64
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from transferkit.metrics import likely_label_errors, majority_baseline, summarize
-from transferkit.report.charts import COLOURS, Series, line_chart
-from transferkit.report.feature_map import class_marks, project
-from transferkit.report.mistakes import describe_confusion
-from transferkit.report.page import render, seconds, write_page
+from transferkit.report.feature_map import project
+from transferkit.report.page import write_page
 from transferkit.report.run_page import RunReport, ShownImage, run_page
 from transferkit.report.thumbnails import thumbnail
 from transferkit.reporting import EpochRow, LeftOut, PhaseRow, Plan, StageRow
@@ -187,106 +183,6 @@ def test_run_page__without_mistakes():
     assert "None found among the validation images" in text
 
 
-def test_line_chart__is_drawn_in_the_pages_colours_and_shares_no_names():
-    """The id of a clip path must not be another chart's."""
-    charts = [
-        line_chart([Series("x", (1, 2), (y, 3), COLOURS[4])], x_label="x", y_label="y", alt="<&>")
-        for y in (1, 2)
-    ]
-    first, second = (chart.svg for chart in charts)
-
-    assert "var(--s5)" in first
-    assert "#01" not in first
-    assert 'aria-label="&lt;&amp;&gt;"' in first
-    assert "<metadata" not in first
-    assert "font-family" not in first
-    assert '<g id="' not in first
-    clips = [re.findall(r'clipPath id="([^"]+)"', svg) for svg in (first, second)]
-    assert clips[0] == clips[1] or not set(clips[0]) & set(clips[1])
-
-
-def test_feature_map__keeps_what_lies_on_a_plane():
-    random = np.random.default_rng(1)
-    plane = random.normal(0, 1, (40, 2)) * (5, 2)
-    turned = plane @ np.linalg.qr(random.normal(0, 1, (8, 8)))[0][:2]
-    found = project(np.arange(40), turned.astype(np.float32))
-
-    def distances(points):
-        return np.linalg.norm(points[:, None] - points[None], axis=2)
-
-    assert np.allclose(distances(found.points), distances(plane), atol=1e-4)
-    assert sum(found.explained) == pytest.approx(1)
-    assert found.explained[0] > found.explained[1]
-
-
-def test_feature_map__of_equal_features_is_a_point():
-    found = project(np.arange(4), np.ones((4, 3), dtype=np.float32))
-
-    assert np.isfinite(found.points).all()
-    assert sum(found.explained) == pytest.approx(0)
-
-
-def test_class_marks__are_different_and_go_to_those_mistaken_most():
-    few = class_marks(NAMES, np.zeros(5))
-    many = class_marks([str(i) for i in range(100)], np.arange(100))
-
-    assert len({(mark.colour, mark.shape) for mark in many.values()}) == len(many) == 24
-    assert list(many) == list(range(76, 100))
-    assert [mark.name for mark in few.values()] == list(NAMES)
-
-
-def test_describe_confusion__lists_the_most_frequent_mistakes():
-    counts = np.array([[5, 3, 0], [0, 2, 0], [1, 3, 0]])
-    told = describe_confusion(counts, ("a", "b", "c"), pairs=2)
-
-    # Equal counts: the larger share of its class first.
-    assert [(p.label, p.predicted, p.count, p.share) for p in told.pairs] == [
-        ("c", "b", 3, 0.75), ("a", "b", 3, 0.375),
-    ]  # fmt: skip
-    assert told.heat is None
-
-
-def test_describe_confusion__draws_many_classes_a_pixel_each():
-    counts = np.eye(30, dtype=np.int64)
-    counts[3, 7] = 1
-    heat = describe_confusion(counts, [str(i) for i in range(30)]).heat
-    assert heat is not None
-    pixels = Image.open(BytesIO(base64.b64decode(heat.split(",")[1])))
-
-    assert pixels.size == (30, 30)
-    assert pixels.getpixel((0, 0)) == (0, 114, 178, 255)
-    assert pixels.getpixel((7, 3)) == (213, 94, 0, 180)
-    assert pixels.getpixel((8, 3))[3] == 0
-
-
-def test_thumbnail__is_small_and_leaves_the_picture_alone():
-    picture = Image.new("RGB", (800, 400), "red")
-    address = thumbnail(picture)
-
-    assert address.startswith("data:image/jpeg;base64,")
-    assert len(address) < 2000
-    assert picture.size == (800, 400)
-
-
-def test_write_page__takes_names_that_are_no_text(tmp_path):
-    write_page(tmp_path / "p.html", "a\udcffb")
-
-    assert (tmp_path / "p.html").read_text() == "a\\udcffb"
-
-
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [(0.42, "0.4 s"), (59.97, "1 min 0 s"), (75, "1 min 15 s"), (5400, "1 h 30 min")],
-)
-def test_seconds__are_told_for_people(value, told):
-    assert seconds(value) == told
-
-
-def test_render__wants_every_value():
-    with pytest.raises(Exception, match="'report' is undefined"):
-        render("run.html")
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_run_page__opens_without_error_request_or_overflow(browser, tmp_path, width, scheme):
@@ -313,14 +209,3 @@ def test_run_page__opens_without_error_request_or_overflow(browser, tmp_path, wi
         assert broken == 0
         assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
         assert (axis == "rgb(89, 99, 110)") == (scheme == "light")
-
-
-@pytest.mark.parametrize(
-    ("rates", "told"), [((1e-2, 1e-5), {"1e-3", "1e-4"}), ((4e-3, 2e-3), {"2e-3", "3e-3", "4e-3"})]
-)
-def test_line_chart__tells_rates_that_are_near_and_far(rates, told):
-    drawn = line_chart(
-        [Series("", (1, 2), rates)], x_label="", y_label="", alt="", log_y=True
-    ).svg  # fmt: skip
-
-    assert told <= set(re.findall(r">([^<>]+)</text>", drawn))

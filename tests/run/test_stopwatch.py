@@ -1,4 +1,4 @@
-"""Where a run's time went, by a clock that the test sets."""
+"""The stopwatch, measured by a clock that the test sets."""
 
 import pytest
 

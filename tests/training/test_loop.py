@@ -1,4 +1,4 @@
-"""The loop by itself: a run that goes on after an interruption is the uninterrupted one."""
+"""The training loop alone: a resumed run is identical to an uninterrupted one."""
 
 import copy
 from dataclasses import asdict
@@ -76,7 +76,7 @@ def setup_of(network, phases):
 
 
 class Interrupts(SilentReporter):
-    """Stops the run after some epochs and keeps what a checkpoint would hold."""
+    """A reporter that interrupts the run after some epochs and keeps what a checkpoint holds."""
 
     def __init__(self, after, setup, so_far):
         self.after, self.setup, self.so_far = after, setup, so_far
@@ -120,7 +120,7 @@ def test_fit__goes_on_to_the_same_weights_and_does_not_freeze_again(after, unint
     assert result.best == expected.best
     for one, other in zip(result.history, expected.history, strict=True):
         assert {**asdict(one), "seconds": 0} == {**asdict(other), "seconds": 0}
-    # What thawed before the interruption is still trained after it.
+    # Stages that thawed before the interruption are still trained after it.
     assert {n for n, p in network.module.named_parameters() if p.requires_grad} == (
         phases[-1].parameters
     )

@@ -1,4 +1,4 @@
-"""Where in a picture the evidence for a class lies, by captum."""
+"""Attribution maps: where in an image the evidence for a class lies, computed by captum."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,30 +21,36 @@ from transferkit.errors import OptionError
 from transferkit.models.feature_extractor import find_points
 
 _STEPS = 32
-_AT_ONCE = 8
-_SQUARES_A_SIDE = 7
+"""Points on the path of integrated gradients."""
+
+_INTERNAL_BATCH = 8
+"""Points of that path computed at once."""
+
+_SQUARES_PER_SIDE = 7
+"""The side of an occluding square is the image's shorter side divided by this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explainer:
-    """Leads the score of a class back to the places of a picture.
+    """Attributes the score of a class to places in an image.
 
-    The score is the logit of a network's own head; of a classifier of scikit-learn it is the
-    log-odds, whose gradient is found by central differences. Everything is computed in the type of
-    the weights, float32, and every picture by itself, so that neighbours in a batch change nothing.
-    The model stays as it is, in eval mode.
+    The score is the logit of the network's own head. For a scikit-learn classifier it is the
+    log-odds, whose gradient is computed by central differences. Everything is computed in the type
+    of the weights, float32, and one image at a time, so that other images in the batch change
+    nothing. The model is left unchanged, in eval mode.
 
     Attributes:
         bundle: The model; put into eval mode.
-        method: How.
-        layer: The stage or module that Grad-CAM looks at; None for the last stage whose map has a
-            say in the score: of a network that reads the class token alone, the one before the
-            last, since behind the last attention the other tokens have none.
+        method: The attribution method.
+        layer: The stage or module that Grad-CAM reads. None for the last stage whose feature map
+            affects the score. In a network whose head reads the class token alone, that is the
+            stage before the last one, because after the last attention the other tokens no longer
+            affect the score.
 
     Raises:
         UnknownNameError: When the network has no such layer.
-        OptionError: When the method takes no layer, the layer has no map or no say, or the
-            classifier has no gradient.
+        OptionError: When the method takes no layer, the layer has no feature map or none that
+            affects the score, or the classifier has no gradient.
 
     Example:
         >>> explainer = Explainer(bundle)                             # doctest: +SKIP
@@ -60,32 +66,32 @@ class Explainer:
         self.bundle.network.module.eval()
         if self.layer is not None and self.method is not Method.GRAD_CAM:
             raise OptionError(f"--layer is for --method {Method.GRAD_CAM}, got {self.method}, "
-                              "which looks at the pixels; leave --layer out")  # fmt: skip
+                              "which explains pixels; leave out --layer")  # fmt: skip
         if self.method is not Method.OCCLUSION:
             self._require_gradient()
         if self.method is Method.GRAD_CAM:
-            _ = self._view  # finds layers without a map before any work
+            _ = self._view  # raises for a layer without a map before any work
 
     def maps(self, pixels: Tensor, targets: Tensor) -> NDArray[np.float32]:
-        """Where the evidence for a class lies.
+        """Return maps of where the evidence for a class lies.
 
         Args:
             pixels: (B, 3, H, W) float32, normalised, on the network's device.
-            targets: (B,) int64, a class for each picture.
+            targets: (B,) int64, one class per image.
 
         Returns:
-            (B, H, W) float32, 0 or more: 0 where nothing speaks for the class, and else in the
-            unit of the method, so that maps are compared by their shape, not by their size:
-            of Grad-CAM weighted activations, of integrated gradients a share of the score (logit
-            or log-odds), of saliency score per unit of normalised pixels, of occlusion lost
-            probability.
+            (B, H, W) float32, 0 or more; 0 where nothing is evidence for the class. The unit
+            depends on the method, so compare maps by their shape, not by their magnitude: weighted
+            activations for Grad-CAM, a share of the score (logit or log-odds) for integrated
+            gradients, score per unit of normalised pixels for saliency, lost probability for
+            occlusion.
         """
-        # Whatever mode the caller is in: gradients are wanted, of tensors that can have them.
+        # The caller may be in inference mode, whose tensors cannot have gradients: copy them.
         with torch.inference_mode(False), torch.enable_grad():
-            found = self._found(pixels.detach().clone(), targets.to(pixels.device).clone())
-        return found.detach().float().cpu().numpy()
+            maps = self._attribute(pixels.detach().clone(), targets.to(pixels.device).clone())
+        return maps.detach().float().cpu().numpy()
 
-    def _found(self, pixels: Tensor, targets: Tensor) -> Tensor:
+    def _attribute(self, pixels: Tensor, targets: Tensor) -> Tensor:
         match self.method:
             case Method.GRAD_CAM:
                 return self._grad_cam(pixels, targets)
@@ -100,13 +106,13 @@ class Explainer:
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """What the model says of pictures.
+        """Return the class probabilities of images.
 
         Args:
             pixels: (B, 3, H, W) float32, normalised, on the network's device.
 
         Returns:
-            (B, C), float32 of a network, float64 of a classifier.
+            (B, C); float32 for a network, float64 for a classifier.
         """
         return self._probabilities(pixels)
 
@@ -118,8 +124,8 @@ class Explainer:
             cam = LayerGradCam(self._scores_after, window)
             coarse = cam.attribute(pixels, target=targets, relu_attributions=True)
         size = (pixels.shape[2], pixels.shape[3])
-        found: Tensor = LayerAttribution.interpolate(coarse, size, "bilinear")
-        return found[:, 0]
+        maps: Tensor = LayerAttribution.interpolate(coarse, size, "bilinear")
+        return maps[:, 0]
 
     def _integrated_gradients(self, pixels: Tensor, targets: Tensor) -> Tensor:
         from captum.attr import IntegratedGradients
@@ -127,55 +133,57 @@ class Explainer:
         method = IntegratedGradients(self._scores)
         parts = [
             method.attribute(
-                picture, target=target, n_steps=_STEPS, internal_batch_size=_AT_ONCE
+                image, target=target, n_steps=_STEPS, internal_batch_size=_INTERNAL_BATCH
             )
-            for picture, target in zip(pixels[:, None], targets[:, None], strict=True)
+            for image, target in zip(pixels[:, None], targets[:, None], strict=True)
         ]  # fmt: skip
         return torch.cat(parts).sum(dim=1).clamp(min=0)
 
     def _saliency(self, pixels: Tensor, targets: Tensor) -> Tensor:
         from captum.attr import Saliency
 
-        found: Tensor = Saliency(self._scores).attribute(pixels.requires_grad_(), target=targets)
-        return found.amax(dim=1)
+        gradients: Tensor = Saliency(self._scores).attribute(
+            pixels.requires_grad_(), target=targets
+        )
+        return gradients.amax(dim=1)
 
     def _occlusion(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        found = pixels.new_empty(len(pixels), *pixels.shape[2:])
-        # Hundreds of passes a picture: one with several classes is passed through once for all.
-        pictures, numbers = torch.unique(pixels, dim=0, return_inverse=True)
-        for number, picture in enumerate(pictures):
+        maps = pixels.new_empty(len(pixels), *pixels.shape[2:])
+        # Occlusion takes hundreds of passes per image: share them among an image's classes.
+        images, numbers = torch.unique(pixels, dim=0, return_inverse=True)
+        for number, image in enumerate(images):
             rows = numbers == number
-            found[rows] = self._lost_probabilities(picture, targets[rows])
-        return found.clamp(min=0)
+            maps[rows] = self._lost_probabilities(image, targets[rows])
+        return maps.clamp(min=0)
 
-    def _lost_probabilities(self, picture: Tensor, classes: Tensor) -> Tensor:
-        """(number of classes, H, W) of one picture."""
+    def _lost_probabilities(self, image: Tensor, classes: Tensor) -> Tensor:
+        """Return the probability lost at each place, (number of classes, H, W), of one image."""
         from captum.attr import Occlusion
 
-        channels, height, width = picture.shape
-        side = max(min(height, width) // _SQUARES_A_SIDE, 1)
+        channels, height, width = image.shape
+        side = max(min(height, width) // _SQUARES_PER_SIDE, 1)
         step = (side + 1) // 2
-        occlusion = Occlusion(lambda pictures: self._probabilities(pictures)[:, classes])
+        occlusion = Occlusion(lambda images: self._probabilities(images)[:, classes])
         lost: Tensor = occlusion.attribute(
-            picture[None],
+            image[None],
             sliding_window_shapes=(channels, side, side),
             strides=(channels, step, step),
         )
-        return lost[:, 0].to(picture.dtype)
+        return lost[:, 0].to(image.dtype)
 
     def _scores(self, pixels: Tensor) -> Tensor:
-        """(B, C) logits, or log-odds of a classifier."""
+        """Return the logits (B, C), or the log-odds of a classifier."""
         head = self.bundle.head
         if head is None:
             logits: Tensor = self.bundle.network.module(pixels)
             return logits
-        # Here and not above: scikit-learn takes seconds to import, and most models need none.
+        # Imported here: scikit-learn takes seconds to import, and most models do not need it.
         from transferkit.attribution.surrogate import class_log_odds
 
         return class_log_odds(self.bundle.extractor(pixels), head, len(self.bundle.class_names))
 
     def _scores_after(self, pixels: Tensor) -> Tensor:
-        """The scores, with a gradient from where a layer is seen through a window."""
+        """Return the scores with a gradient that begins at the layer shown to `window`."""
         with torch.no_grad():
             return self._scores(pixels)
 
@@ -194,29 +202,29 @@ class Explainer:
 
         if not follows_features(self.bundle.head.classifier):
             raise OptionError(
-                f"--method: {self.method} follows gradients, and the probabilities of k-nearest "
-                "neighbours have none: they stay as they are until a neighbour changes; take "
+                f"--method: {self.method} needs gradients, and the probabilities of k-nearest "
+                "neighbours have none: they are constant until a neighbour changes; use "
                 f"--method {Method.OCCLUSION}"
             )
 
     @cached_property
     def _view(self) -> LayerView:
-        """Where Grad-CAM looks."""
+        """The layer that Grad-CAM reads."""
         network = self.bundle.network
-        # What enters the head, and not the logits: those of a new head may all be 0.
+        # The head's input instead of the logits, because a new head's logits may all be 0.
         compute = self.bundle.extractor if self.bundle.head else network.features
         stages = find_stage_views(network, compute)
         if not stages:
             raise OptionError(
-                f"--method: no stage of {network.name} has a map that leads to its classes; take "
-                f"--method {Method.OCCLUSION}"
+                f"--method: no stage of {network.name} has a feature map that affects its classes; "
+                f"use --method {Method.OCCLUSION}"
             )
         if self.layer is None:
             return list(stages.values())[-1]
         views = find_views(network, find_points(network, [self.layer]), compute) | stages
         if self.layer not in views:
             raise OptionError(
-                f"--layer: {self.layer} of {network.name} has no map that leads to its classes, "
-                f"as {', '.join(stages)} have; name one of these or a module within them"
+                f"--layer: {self.layer} of {network.name} has no feature map that affects its "
+                f"classes; choose one of {', '.join(stages)}, or a module within one of them"
             )
         return views[self.layer]

@@ -1,4 +1,4 @@
-"""Layers that put out a map or tokens, opened so that their map can be seen and led back to."""
+"""Access to the feature maps of layers, to read them and to take gradients with respect to them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from transferkit.models.stages import HEAD
 
 @dataclass(frozen=True)
 class LayerView:
-    """A layer, and how what it puts out lies in the picture."""
+    """A layer, and how its output is laid out over the image."""
 
     point: Point
     grid: Grid
@@ -25,18 +25,19 @@ class LayerView:
 def find_views(
     network: Network, points: Mapping[str, Point], compute: Callable[[Tensor], Tensor]
 ) -> dict[str, LayerView]:
-    """Those of some layers whose positions change what comes out.
+    """Return the layers whose feature maps affect the network's output.
 
-    A picture of noise goes through, and a random sum of what comes out is led back. Where a
-    network reads the class token alone, the other tokens have no say behind the last attention.
+    A layer affects the output if a random sum of the output for a noise image has a gradient with
+    respect to its map. In a network whose head reads the class token alone, the other tokens do not
+    affect the output after the last attention.
 
     Args:
-        network: In eval mode.
-        points: Layer -> where its values can be seen.
-        compute: Pictures to what comes out of the network, (B, D).
+        network: A network in eval mode.
+        points: Layer -> where its values can be read.
+        compute: Images to the network's output, (B, D).
 
     Returns:
-        In the order of `points`.
+        Layer -> its view, in the order of `points`.
     """
     seen: dict[str, Tensor] = {}
 
@@ -50,7 +51,7 @@ def find_views(
     image = _noise(network.blank_image()).requires_grad_()
     with _changing(network.module, {point: keep(name) for name, point in points.items()}):
         out = compute(image)
-    # Attention in windows hands more than a row a picture to the modules inside.
+    # Windowed attention passes more than one row per image to its inner modules.
     names = [n for n in points if n in seen and len(seen[n]) == 1 and seen[n].requires_grad]
     if not names:
         return {}
@@ -66,10 +67,10 @@ def find_views(
 
 
 def find_stage_views(network: Network, compute: Callable[[Tensor], Tensor]) -> dict[str, LayerView]:
-    """Those stages whose positions change what comes out, first to last; see `find_views`.
+    """Return the stages whose feature maps affect the network's output, first to last.
 
-    Where the picture is pooled before the next stage begins, what the last module of a stage puts
-    out is taken for its output.
+    See `find_views`. Where the map is pooled before the next stage begins, the output of the
+    stage's last module counts as the stage's output.
     """
     points = stage_points(network)
     stages = [stage for stage in network.stages if stage.name != HEAD and stage.name in points]
@@ -87,18 +88,18 @@ def _noise(like: Tensor) -> Tensor:
 
 @contextmanager
 def seen_through(window: nn.Module, module: nn.Module, view: LayerView) -> Iterator[None]:
-    """Let a layer's map pass through `window`, as (B, C, height, width), and begin gradients there.
+    """Pass a layer's map through `window` as (B, C, height, width), and begin gradients there.
 
-    What is before the layer may be computed without gradient, which takes a fraction of the memory.
+    The layers before it may be computed without gradient, which takes a fraction of the memory.
 
     Args:
-        window: Gives what it is given; hooks on it see the map.
-        module: The network that the layer is part of.
+        window: An identity module; hooks on it receive the map.
+        module: The network that contains the layer.
         view: The layer.
     """
 
     def change(values: Tensor) -> Tensor:
-        torch.set_grad_enabled(True)  # until whoever computes without gradient is done
+        torch.set_grad_enabled(True)  # the caller's `no_grad` block restores it at its end
         maps = window(view.grid.to_map(values).detach().requires_grad_())
         return view.grid.with_map(values, maps)
 
@@ -110,7 +111,7 @@ def seen_through(window: nn.Module, module: nn.Module, view: LayerView) -> Itera
 def _changing(
     module: nn.Module, changes: Mapping[Point, Callable[[Tensor], Tensor]]
 ) -> Iterator[None]:
-    """Put what functions give in place of the tensors at some points."""
+    """Replace the tensors at some points by what a function returns for them."""
 
     def hook(change: Callable[[Tensor], Tensor], entering: bool) -> Callable[..., Any]:
         def before(_: nn.Module, args: tuple[Any, ...]) -> Any:

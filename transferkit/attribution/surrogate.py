@@ -1,4 +1,4 @@
-"""A classifier of scikit-learn as a layer that gradients go through."""
+"""A scikit-learn classifier as a differentiable layer."""
 
 from typing import Any
 
@@ -11,9 +11,10 @@ from transferkit.classifiers.gradients import log_odds, log_odds_gradient
 
 
 def class_log_odds(features: Tensor, head: FeatureHead, num_classes: int) -> Tensor:
-    """The log-odds of every class, with a gradient.
+    """Return the log-odds of every class, with a gradient.
 
-    Backwards the classifier stands as the linear layer that it is to first order around each row.
+    In the backward pass the classifier is replaced by its first-order approximation around each
+    row, a linear layer.
 
     Args:
         features: (B, D).

@@ -1,6 +1,5 @@
 """Choose a classifier's settings by cross-validation, fit it on all rows, calibrate it."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from transferkit.classifiers import Classifier
 from transferkit.classifiers.families import FAMILIES, Family, Fold, Settings
+from transferkit.devices import available_cores
 from transferkit.errors import DataError, OptionError
 
 FOLDS = 5
@@ -150,7 +150,7 @@ def _cross_validate(
         return [int((a == labels[test]).sum()) for a in family.answers(fold, grid, common)]
 
     # Threads suffice: solvers and BLAS release the interpreter lock.
-    with ThreadPoolExecutor(min(len(splits), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(splits), available_cores())) as pool:
         for (_, test), in_fold in zip(splits, pool.map(answer, splits), strict=True):
             correct += in_fold
             report(len(test))

@@ -80,7 +80,8 @@ def _command_line_type(declared: DeclaredOption) -> Any:
 def _typer_info(declared: DeclaredOption) -> Any:
     option = declared.option
     metavar = option.metavar or (declared.name.upper() if option.argument else None)
-    shared: dict[str, Any] = {"help": option.help, "metavar": metavar, "parser": option.parse}
+    parser = _parser(option.parse) if option.parse else None
+    shared: dict[str, Any] = {"help": option.help, "metavar": metavar, "parser": parser}
     if option.argument:
         return typer.Argument(show_default=not declared.is_required, **shared)
     return typer.Option(
@@ -89,3 +90,13 @@ def _typer_info(declared: DeclaredOption) -> Any:
         rich_help_panel=option.panel,
         **shared,
     )
+
+
+def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let an `OptionError` of the parser end the command as it does later; typer shows others."""
+
+    def parsed(text: str) -> Any:
+        with exit_codes():
+            return parse(text)
+
+    return parsed

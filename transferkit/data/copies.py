@@ -1,7 +1,7 @@
-"""Copies of one picture: the same file again, the picture encoded anew, or in another size.
+"""Find copies of one image: the same file again, re-encoded, or in another size.
 
-What a picture looks like is kept as a signature of 80 bytes: a perceptual hash of its brightness
-and a few colours. Two are copies when both are near.
+A signature of 80 bytes records what an image looks like: a perceptual hash of its brightness and a
+few colours. Two images are copies when both parts of their signatures are close.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,28 +15,33 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 NEEDED = 64
-"""Pixels of the shorter side that a signature is made from."""
+"""Length of the shorter side, in pixels, that a signature is computed from."""
 
 _HASH_SIDE, _HASH_BYTES = 16, 32
 _COLOUR_SIDE = 4
 SIGNATURE_BYTES = _HASH_BYTES + 3 * _COLOUR_SIDE**2
 
 _DISTANCE = 24
-"""Bits of 256. Of 1,596 photographs copies made by compressing and scaling differed by 22 or less,
-no two others by less than 82, but for two that were cut from one picture."""
+"""Largest number of differing bits, of 256. Among 1,596 photographs, copies made by compressing and
+scaling differed in at most 22 bits. No two other photographs differed in fewer than 82, except two
+crops of one image."""
 _DIFFERENCE = 12.0
-"""Of the colours' 255, in the mean."""
+"""Largest mean difference of the colours, of 255."""
 _PLAIN = 1.0
-"""Standard deviation of pixels, of 255, below which a picture shows nothing."""
+"""Standard deviation of the pixels, of 255, below which an image is plain."""
 _MOST_COMPARED = 1000
+"""Largest number of hashes in a band that one hash is compared with."""
 
 
 def signature(image: Image.Image) -> NDArray[np.uint8]:
-    """What stays nearly the same when a picture is encoded anew or scaled, (80,) uint8.
+    """Return a signature that hardly changes when the image is re-encoded or scaled.
 
-    32 bytes are the signs of 256 low frequencies of the discrete cosine transform against their
-    median (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010), all
-    zero for a plain picture; 48 bytes are its colours in a grid of 4 by 4.
+    The first 32 bytes say which of 256 low frequencies of the discrete cosine transform are above
+    their median (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010);
+    they are all zero for a plain image. The other 48 bytes are the mean colours of a 4 x 4 grid.
+
+    Returns:
+        (80,) uint8.
     """
     image = image.convert("RGB")
     colours = image.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
@@ -48,14 +53,14 @@ def signature(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def number_copies(names: Sequence[str], signatures: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the same number for all copies of one image.
+    """Number images so that all copies of one image have the same number.
 
     Args:
-        names: N digests of the files; equal ones are copies, even of plain images.
+        names: N digests of the files; equal files are copies even if the image is plain.
         signatures: (N, 80) uint8.
 
     Returns:
-        (N,) int64: for each image the position of the first of its copies.
+        (N,) int64: for each image, the position of its first copy.
     """
     count = len(names)
     pairs = [*_equal_pairs(names), *_alike_pairs(names, signatures)]
@@ -68,14 +73,14 @@ def number_copies(names: Sequence[str], signatures: NDArray[np.uint8]) -> NDArra
 
 
 def _equal_pairs(names: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield each file and the first one that is equal to it."""
+    """Yield the position of each file with that of the first file equal to it."""
     first: dict[str, int] = {}
     for row, name in enumerate(names):
         yield first.setdefault(name, row), row
 
 
 def _alike_pairs(names: Sequence[str], signatures: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """Yield pairs of different files whose images look alike."""
+    """Yield positions of different files whose images look alike."""
     hashes, colours = signatures[:, :_HASH_BYTES], signatures[:, _HASH_BYTES:].astype(np.int16)
     first = {name: row for row, name in reversed(list(enumerate(names)))}
     rows = np.array(sorted(first.values()), dtype=np.int64)
@@ -87,12 +92,15 @@ def _alike_pairs(names: Sequence[str], signatures: NDArray[np.uint8]) -> Iterato
 
 
 def near_pairs(hashes: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """Positions of any two of (N, 32) uint8 hashes that differ in few bits of the 256.
+    """Yield positions of two hashes that differ in few of their 256 bits.
 
-    Those that differ in 15 bits or fewer are all found, nearly all up to 24, none beyond: of 16
-    bands of 16 bits one must be equal, and only within such are hashes compared, each with no more
-    than the next 1,000. So the time grows with the number of pictures and not with its square. Of
-    equal hashes each is paired with the first and with the next.
+    All pairs that differ in at most 15 bits are found, nearly all up to 24, and none beyond. Hashes
+    are divided into 16 bands of 16 bits, and two hashes are compared only if they share a band,
+    each with at most the next 1,000. The time thus grows with the number of images and not with its
+    square. Among equal hashes, each is paired with the first and with the next one only.
+
+    Args:
+        hashes: (N, 32) uint8.
     """
     if not len(hashes):
         return
@@ -108,10 +116,10 @@ def near_pairs(hashes: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
 
 
 def _near_of(hashes: NDArray[np.uint8], names: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of names of near ones among hashes that are distinct and in order."""
+    """Yield the names of close hashes; the hashes must be distinct and sorted."""
     words = np.ascontiguousarray(hashes).view(np.uint64)
     for band in words.view(np.uint16).T:
-        # Stable: within a band the most alike stand side by side, as they do in all.
+        # A stable sort keeps hashes that are close overall side by side within a band.
         order = np.argsort(band, kind="stable")
         starts = np.flatnonzero(np.diff(band[order].astype(np.int64), prepend=-1))
         for a, b in _pairs_within(order, np.append(starts, len(order))):
@@ -123,9 +131,9 @@ def _near_of(hashes: NDArray[np.uint8], names: Sequence[int]) -> Iterator[tuple[
 def _pairs_within(
     order: NDArray[np.int64], edges: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs within each part of `order` between two edges, many at a time."""
+    """Yield all pairs within each part of `order` between two edges, many at a time."""
     sizes = np.diff(edges)
-    # The k-th neighbour to the right, for all positions that have one in their part.
+    # How many positions follow each position within its part.
     rest = np.repeat(edges[1:], sizes) - np.arange(len(order)) - 1
     for step in range(1, min(_MOST_COMPARED, int(rest.max(initial=0))) + 1):
         left = np.flatnonzero(rest >= step)

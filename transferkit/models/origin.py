@@ -117,8 +117,8 @@ def find_backbone(name: str) -> Origin:
     architecture, tag = split_model_name_tag(name)
     if architecture not in TIMM.names():
         raise _unknown(name)
-    known = [n for n in list_pretrained() if split_model_name_tag(n)[0] == architecture]
-    if tag and name not in known:
+    if tag and name not in list_pretrained():
+        known = [n for n in list_pretrained() if split_model_name_tag(n)[0] == architecture]
         raise UnknownNameError("weights tag", name, known, _SEARCH_HINT)
     published = get_pretrained_cfg(name)
     config: dict[str, Any] = published.to_dict() if published else {"num_classes": 1000}

@@ -218,6 +218,8 @@ def _converted(declared: DeclaredOption, value: Any) -> Any:
     if declared.option.parse and isinstance(value, str):
         try:
             return declared.option.parse(value)
+        except OptionError:
+            raise
         except ValueError as error:
             raise OptionError(f"{declared.flag}: {error}") from error
     kinds = [kind for kind in get_args(declared.type) or (declared.type,) if kind is not NoneType]

@@ -1,1 +1,1 @@
-"""The folder of a run and its records."""
+"""The folder of a run, its records and its times."""

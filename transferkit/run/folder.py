@@ -1,4 +1,4 @@
-"""The folder that a run leaves: its name, and what may be in it already."""
+"""The folder of a run: its name, its files, and the lock that keeps other processes out."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,16 +22,16 @@ _ALL = (
     PLAN, VAL_PREDICTIONS, REPORT_PAGE,
 )  # fmt: skip
 _LOCK = ".lock"
-"""Held by the process that writes; where one was killed the file stays, and means nothing."""
+"""Locked by the process that writes; the file a killed process leaves behind is not locked."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds that a command fills.
+    """The files of a folder that a command writes.
 
     Attributes:
-        marker: The file that tells it from any other folder, so that it may be replaced.
-        names: Files and folders, all of which go when it is replaced.
+        marker: The file that identifies such a folder, so that --overwrite may replace it.
+        names: Names of its files and folders, which --overwrite removes.
     """
 
     marker: str
@@ -41,24 +41,28 @@ class Contents:
 RUN = Contents(OPTIONS, _ALL)
 
 
-class Writing(Protocol):
-    """What options say of the folder that they fill."""
+class OutputOptions(Protocol):
+    """The options of a command that writes a folder."""
 
     @property
     def output(self) -> Path | None:
-        """Where it is; None for a name of our own."""
+        """The folder; None for a generated name."""
 
     @property
     def overwrite(self) -> bool:
-        """Whether what is there is replaced."""
+        """Whether to replace the folder's contents."""
 
     @property
     def resume(self) -> bool:
-        """Whether what is there is gone on with."""
+        """Whether to resume the run in the folder."""
 
 
-def choose_folder(options: Writing, stem: str, contents: Contents = RUN) -> Path:
-    """The folder to fill, runs/`stem` where none is named; raises what `choose_run` raises."""
+def choose_folder(options: OutputOptions, stem: str, contents: Contents = RUN) -> Path:
+    """Return the folder to write: the output option, or an unused name that begins runs/`stem`.
+
+    Raises:
+        OutputError: When the folder holds something else, or another process writes there.
+    """
     run = options.output or _unused_name(stem)
     _require_free(run, options, contents)
     if (run / _LOCK).exists():
@@ -68,26 +72,26 @@ def choose_folder(options: Writing, stem: str, contents: Contents = RUN) -> Path
 
 
 @contextmanager
-def claimed(run: Path, options: Writing, contents: Contents = RUN) -> Iterator[None]:
-    """Make the run's folder and keep other processes out until the end of the block.
+def claimed(run: Path, options: OutputOptions, contents: Contents = RUN) -> Iterator[None]:
+    """Create the run's folder and keep other processes out until the end of the block.
 
-    An earlier run's files are removed from it, unless that is what is resumed; others stay.
+    Removes the files of an earlier run, unless that run is resumed. Other files stay.
 
     Raises:
-        OutputError: When that cannot be done, or another process writes there.
+        OutputError: When the folder cannot be created or cleared, or another process writes there.
     """
-    with _explained(run):
+    with _output_errors(run):
         run.mkdir(parents=True, exist_ok=True)
     with _locked(run):
-        # Once more: since it was chosen another process may have begun and ended there.
+        # Checked again: another process may have started and finished a run since it was chosen.
         _require_free(run, options, contents)
         if not options.resume:
-            with _explained(run):
+            with _output_errors(run):
                 _clear(run, contents.names)
         yield
 
 
-def _require_free(run: Path, options: Writing, contents: Contents) -> None:
+def _require_free(run: Path, options: OutputOptions, contents: Contents) -> None:
     if run.exists() and not run.is_dir():
         raise OutputError(f"{run}: is a file, expected a folder for the run; name another --output")
     if options.resume or not run.is_dir():
@@ -95,12 +99,12 @@ def _require_free(run: Path, options: Writing, contents: Contents) -> None:
     there = {entry.name for entry in run.iterdir()} - {_LOCK}
     if there and not options.overwrite:
         raise OutputError(
-            f"{run}: is there already and not empty; name another --output, go on with the run in "
-            "it with --resume, or replace it with --overwrite"
+            f"{run}: already exists and is not empty; name another --output, resume the run in it "
+            "with --resume, or replace it with --overwrite"
         )
     if there and contents.marker not in there:
         raise OutputError(
-            f"{run}: --overwrite replaces runs, and this folder holds no {contents.marker}; "
+            f"{run}: --overwrite replaces runs only, and this folder has no {contents.marker}; "
             "name another --output"
         )
 
@@ -121,7 +125,7 @@ def _locked(run: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is still held; systems that cannot remove an open file keep an empty one.
+        # Removed while locked. Systems that cannot remove an open file keep an empty one.
         with suppress(OSError):
             (run / _LOCK).unlink()
         lock.release()
@@ -137,12 +141,13 @@ def _clear(run: Path, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _explained(run: Path) -> Iterator[None]:
+def _output_errors(run: Path) -> Iterator[None]:
+    """Raise OSErrors in the block as OutputError."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"cannot make {run}: {reason}; name another --output") from error
+        raise OutputError(f"cannot create {run}: {reason}; name another --output") from error
 
 
 def _unused_name(stem: str) -> Path:

@@ -1,4 +1,4 @@
-"""What the folder of a finished run says of it, read back."""
+"""The records in a run's folder: written while it runs, read back once it is finished."""
 
 import csv
 import json
@@ -24,6 +24,11 @@ from transferkit.run.folder import (
 from transferkit.tables import write_csv
 from transferkit.tables.probabilities import ProbabilityTable, read_probabilities
 
+_PACKAGES = (
+    *("transferkit", "torch", "torchvision", "timm", "pillow", "numpy"),
+    *("scikit-learn", "skops"),
+)
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -32,9 +37,9 @@ class RunRecord:
     Attributes:
         options: The content of options.json.
         metrics: The content of metrics.json.
-        plan: What was decided before training.
-        history: One row an epoch; none where a classifier was fitted.
-        predictions: What the model says of the validation images.
+        plan: The plan made before training.
+        history: One row per epoch; empty where a classifier was fitted.
+        predictions: The model's probabilities for the validation images.
         sha256: Path -> digest of every image.
     """
 
@@ -47,25 +52,25 @@ class RunRecord:
 
 
 def read_run(run: Path) -> RunRecord:
-    """Read all of a finished run but its model.
+    """Read everything in a finished run's folder except its model.
 
     Raises:
-        BundleError: When it is no finished run, is damaged, or was left by an earlier version.
+        BundleError: When it is not a finished run, is damaged, or was left by an earlier version.
     """
     if not (run / METRICS).is_file():
-        what = "no such run" if not run.exists() else f"no finished run, it has no {METRICS}"
+        what = f"not a finished run, it has no {METRICS}" if run.exists() else "no such run"
         raise BundleError(f"{run}: {what}; expected the folder that finetune wrote")
     for name in (OPTIONS, PLAN, SPLIT, VAL_PREDICTIONS):
         if not (run / name).is_file():
             raise BundleError(
-                f"{run}: has no {name}, which runs of earlier versions lack; train it again for a "
+                f"{run}: has no {name}, which earlier versions did not write; train it again for a "
                 "report"
             )
     try:
         return RunRecord(
             options=json.loads((run / OPTIONS).read_text("utf-8")),
             metrics=json.loads((run / METRICS).read_text("utf-8")),
-            plan=_plan(json.loads((run / PLAN).read_text("utf-8"))),
+            plan=_read_plan(run),
             history=read_history(run),
             predictions=read_probabilities(run / VAL_PREDICTIONS),
             sha256=recorded_digests(run / SPLIT),
@@ -83,21 +88,36 @@ def write_plan(run: Path, plan: Plan) -> None:
     write_json(run / PLAN, asdict(plan))
 
 
-def _plan(told: Mapping[str, Any]) -> Plan:
+def _read_plan(run: Path) -> Plan:
+    content = json.loads((run / PLAN).read_text("utf-8"))
     return Plan(
-        settings=tuple((name, value) for name, value in told["settings"]),
-        classes={name: (train, val, test) for name, (train, val, test) in told["classes"].items()},
-        left_out=tuple(LeftOut(**item) for item in told["left_out"]),
+        settings=tuple((name, value) for name, value in content["settings"]),
+        classes={
+            name: (train, val, test) for name, (train, val, test) in content["classes"].items()
+        },
+        left_out=tuple(LeftOut(**item) for item in content["left_out"]),
         stages=tuple(
-            StageRow(**{**row, "modules": tuple(row["modules"])}) for row in told["stages"]
+            StageRow(**{**row, "modules": tuple(row["modules"])}) for row in content["stages"]
         ),
-        phases=tuple(PhaseRow(**{**row, "epochs": tuple(row["epochs"])}) for row in told["phases"]),
-        seconds=tuple((what, value) for what, value in told["seconds"]),
+        phases=tuple(
+            PhaseRow(**{**row, "epochs": tuple(row["epochs"])}) for row in content["phases"]
+        ),
+        seconds=tuple((what, value) for what, value in content["seconds"]),
     )
 
 
+def write_history(run: Path, history: Sequence[EpochRow]) -> None:
+    """Write history.csv, one row per epoch.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    columns = [entry.name for entry in fields(EpochRow)]
+    write_csv(run / HISTORY, columns, (astuple(row) for row in history))
+
+
 def read_history(run: Path) -> tuple[EpochRow, ...]:
-    """The epochs of a run, also of one that was stopped; none where there is no history.csv.
+    """Read the epochs of a run, finished or not; empty where there is no history.csv.
 
     Raises:
         OSError: When it cannot be read.
@@ -115,23 +135,7 @@ def read_history(run: Path) -> tuple[EpochRow, ...]:
         )
 
 
-def write_history(run: Path, history: Sequence[EpochRow]) -> None:
-    """Write history.csv, a row an epoch.
-
-    Raises:
-        OutputError: When it cannot be written.
-    """
-    columns = [entry.name for entry in fields(EpochRow)]
-    write_csv(run / HISTORY, columns, (astuple(row) for row in history))
-
-
-_PACKAGES = (
-    *("transferkit", "torch", "torchvision", "timm", "pillow", "numpy"),
-    *("scikit-learn", "skops"),
-)
-
-
 def package_versions() -> dict[str, str]:
-    """Of Python and of the packages that a run's numbers depend on."""
+    """Return the versions of Python and of the packages that a run's results depend on."""
     found = {name: version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), **found}

@@ -1,4 +1,4 @@
-"""Where the time of a run went."""
+"""The time of a run, by what it was spent on."""
 
 import time
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ _OTHER = "other"
 
 
 class Stopwatch:
-    """Adds up wall time by what it was spent on, from the moment it is made.
+    """Adds up wall time by what it is spent on, starting when it is created.
 
     Args:
-        began: When the process began, on the clock of `time.perf_counter`. The time since then
-            counts as start-up. None where the process began for other purposes.
+        began: When the process began, on the clock of `time.perf_counter`. The time from then on
+            counts as start-up. None where the process was started for another purpose.
     """
 
     def __init__(self, began: float | None = None) -> None:
@@ -26,7 +26,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count the block's time to a part."""
+        """Add the time of the block to a part."""
         started = time.perf_counter()
         try:
             yield
@@ -34,24 +34,24 @@ class Stopwatch:
             self.add(name, time.perf_counter() - started)
 
     def add(self, name: str, seconds: float) -> None:
-        """Count seconds to a part."""
+        """Add seconds to a part."""
         self._parts[name] += seconds
 
     def seconds(self, name: str) -> float:
-        """What a part has so far."""
+        """Return the seconds of a part so far."""
         return self._parts[name]
 
     def resume_from(self, seconds: float) -> None:
-        """Add the seconds that an interrupted process has spent; its parts are added with ours."""
+        """Add the total seconds of an interrupted process, whose parts are added separately."""
         self._started -= seconds
 
     @property
     def total(self) -> float:
-        """Seconds since it was made, and those before."""
+        """Seconds since the stopwatch was created, plus those of interrupted processes."""
         return time.perf_counter() - self._started
 
     def report(self) -> dict[str, float]:
-        """Seconds of every part, and of what is none; the process before counts as start-up."""
+        """Return the seconds of every part; the rest is `other`, and `began` adds to start-up."""
         other = self.total - sum(self._parts.values())
         start_up = self._before + self._parts[START_UP]
         return {**self._parts, START_UP: start_up, _OTHER: other}

@@ -1,1 +1,1 @@
-"""The engine: optimizer, schedule and the loop."""
+"""Training: optimizer, learning rate schedule, loop and checkpoints."""

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a run needs to go on exactly where it stopped, in files without pickle.
+"""Checkpoints: everything a run needs to resume exactly where it stopped, without pickle.
 
-A checkpoint is two files. The tensors are written first, under a name of their own; then a JSON
-file that names them replaces that of the checkpoint before, in one step. So at any moment, and also
-when the device is full, the folder holds one checkpoint that is whole.
+A checkpoint is two files. The tensors are written first, under a unique name. Then a JSON file that
+names them atomically replaces the JSON file of the previous checkpoint. The folder therefore holds
+one complete checkpoint at any moment, even when the disk is full.
 """
 
 import json
@@ -29,19 +29,19 @@ from transferkit.training.setup import TrainingSetup
 
 _STATE, _TENSORS = "state.json", ".safetensors"
 _VERSION = 2
-_WORTH = 20
-"""How many times as long as writing took, training goes on until the next epoch is written."""
+_MIN_INTERVAL = 20
+"""Train at least this many times as long as writing takes before saving after an epoch."""
 
 
 class Checkpoints:
-    """The checkpoints of a run: after every epoch, in between by the clock, and when it stops.
+    """The checkpoints of a run: after each epoch, at intervals within one, and when it stops.
 
-    Where epochs are so short that writing would take more than a twentieth of the time, some are
-    passed over.
+    After very short epochs a checkpoint is skipped if writing would take more than a twentieth of
+    the time.
 
     Args:
-        folder: Where they are.
-        every: Seconds between two of them within an epoch.
+        folder: Folder of the checkpoints.
+        every: Seconds between checkpoints within an epoch.
     """
 
     def __init__(self, folder: Path, every: float) -> None:
@@ -50,65 +50,64 @@ class Checkpoints:
         self._check_stop: Callable[[Callable[[], None]], None] = lambda before: None
 
     @contextmanager
-    def deferring_stop(self, setup: TrainingSetup, fit: TrainingProgress) -> Iterator[None]:
-        """Within the block Ctrl-C and SIGTERM wait for the end of the step."""
+    def deferring_stop(self, setup: TrainingSetup, progress: TrainingProgress) -> Iterator[None]:
+        """Defer Ctrl-C and SIGTERM to the end of the current step."""
         with deferred_stop() as self._check_stop:
             yield
-            self._check_stop(lambda: self.save(setup, fit))
+            self._check_stop(lambda: self.save(setup, progress))
 
-    def after_step(self, setup: TrainingSetup, fit: TrainingProgress) -> None:
-        """Write one if it is time to, or if the run is to stop; raises then."""
+    def after_step(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Save a checkpoint if one is due; after a deferred signal, save one and raise."""
         if time.monotonic() - self._written >= self._every:
-            self.save(setup, fit)
-        self._check_stop(lambda: self.save(setup, fit))
+            self.save(setup, progress)
+        self._check_stop(lambda: self.save(setup, progress))
 
-    def after_epoch(self, setup: TrainingSetup, fit: TrainingProgress) -> None:
-        """Write one unless that would take too much of the time."""
-        if time.monotonic() - self._written >= _WORTH * self._cost:
-            self.save(setup, fit)
+    def after_epoch(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Save a checkpoint unless saving would take too large a share of the time."""
+        if time.monotonic() - self._written >= _MIN_INTERVAL * self._cost:
+            self.save(setup, progress)
 
-    def save(self, setup: TrainingSetup, fit: TrainingProgress) -> None:
-        """Write one."""
+    def save(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+        """Save a checkpoint, unless the loss is no longer finite."""
         started = time.monotonic()
-        if fit.epoch and not torch.isfinite(fit.epoch.loss_sum):
-            return  # the loop is about to end the run for it, and the last good state stays
-        save_checkpoint(self._folder, setup, fit)
+        if progress.epoch and not torch.isfinite(progress.epoch.loss_sum):
+            return  # the loop is about to end the run; keep the last good state
+        save_checkpoint(self._folder, setup, progress)
         self._written = time.monotonic()
         self._cost = self._written - started
 
     def load(self, setup: TrainingSetup) -> TrainingProgress | None:
-        """See `load_checkpoint`."""
+        """Restore the run's state; see `load_checkpoint`."""
         return load_checkpoint(self._folder, setup)
 
     def remove(self) -> None:
-        """Remove them: the run has come to its end."""
+        """Remove the checkpoints of a finished run."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def save_checkpoint(folder: Path, setup: TrainingSetup, fit: TrainingProgress) -> None:
-    """Write the state of a run, in place of the one before.
+def save_checkpoint(folder: Path, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    """Write the state of a run, replacing the previous checkpoint.
 
     Args:
-        folder: Where; made if need be.
-        setup: What takes part in the run.
-        fit: How far it has come.
+        folder: Folder of the checkpoints; created if missing.
+        setup: Module, optimizer, schedule and the rest of the training setup.
+        progress: Progress of the run.
 
     Raises:
-        OutputError: When it cannot be written; the one before is then still there.
+        OutputError: When it cannot be written; the previous checkpoint is then kept.
     """
     tensors: dict[str, Tensor] = {}
+    epoch, best = progress.epoch, progress.best_probabilities
     state = {
         "version": _VERSION,
         "fit": {
-            name: getattr(fit, name) for name in _PLAIN
-        } | {"history": [asdict(row) for row in fit.history]},
-        "epoch": _pack(None if fit.epoch is None else asdict(fit.epoch), "epoch", tensors),
+            name: getattr(progress, name) for name in _PLAIN
+        } | {"history": [asdict(row) for row in progress.history]},
+        "epoch": _pack(None if epoch is None else asdict(epoch), "epoch", tensors),
         "module": _pack(changing_tensors(setup.module, setup.trained), "module", tensors),
-        "best": _pack(fit.best_state, "best", tensors),
+        "best": _pack(progress.best_state, "best", tensors),
         "best_probabilities": _pack(
-            None if fit.best_probabilities is None else torch.from_numpy(fit.best_probabilities),
-            "best_probabilities",
-            tensors,
+            None if best is None else torch.from_numpy(best), "best_probabilities", tensors
         ),
         "optimizer": _pack(setup.optimizer.state_dict(), "optimizer", tensors),
         "scaler": setup.scaler.state_dict(),
@@ -125,24 +124,24 @@ def save_checkpoint(folder: Path, setup: TrainingSetup, fit: TrainingProgress) -
 
 
 def _keep_only(folder: Path, tensors: str) -> None:
-    """Remove other tensors, and what a killed process had not written whole."""
+    """Remove the tensors of other checkpoints and the partial files of killed processes."""
     for file in folder.iterdir():
         if file.name not in (_STATE, tensors):
             file.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | None:
-    """Put a run's state back into what takes part in it.
+    """Restore a run's state from its checkpoint.
 
     Args:
-        folder: Where checkpoints are written.
-        setup: As it was at the beginning of the run; changed in place.
+        folder: Folder of the checkpoints.
+        setup: The training setup as it was at the start of the run; changed in place.
 
     Returns:
-        How far it had come; None where no checkpoint was written yet.
+        Progress of the run; None where no checkpoint was written yet.
 
     Raises:
-        BundleError: When it is damaged, or of another version of transferkit.
+        BundleError: When the checkpoint is damaged or has another format version.
     """
     path = folder / _STATE
     if not path.is_file():
@@ -151,22 +150,22 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | No
         state = json.loads(path.read_text("utf-8"))
         if state["version"] != _VERSION:
             raise BundleError(
-                f"{path}: is of version {state['version']}, expected {_VERSION}; go on with the "
-                "transferkit that wrote it, or start over with --overwrite"
+                f"{path}: has format version {state['version']}, expected {_VERSION}; resume with "
+                "the transferkit version that wrote it, or start over with --overwrite"
             )
         name = Path(state["tensors"]).name
-        fit = _restore(state, load_file(folder / name), setup)
+        progress = _restore(state, load_file(folder / name), setup)
     except BundleError:
         raise
     except Exception as error:
-        # json, safetensors and torch each have their own, and what is missing shows anywhere.
+        # json, safetensors and torch each raise their own errors; missing keys can fail anywhere.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BundleError(
             f"{path}: cannot be read ({type(error).__name__}: {reason}); start over with "
             "--overwrite"
         ) from error
     _keep_only(folder, name)
-    return fit
+    return progress
 
 
 _PLAIN = tuple(
@@ -181,14 +180,14 @@ def _restore(
 ) -> TrainingProgress:
     copy_tensors(_unpack(state["module"], tensors), setup.module)
     setup.optimizer.load_state_dict(_unpack(state["optimizer"], tensors))
-    _lay_out_as_parameters(setup.optimizer)
+    _match_memory_format(setup.optimizer)
     setup.scaler.load_state_dict(state["scaler"])
     setup.schedule.go_to(state["steps"])
     setup.micro_batches.largest = state["micro_batch"]
     probabilities, epoch = (
         _unpack(state[name], tensors) for name in ("best_probabilities", "epoch")
     )
-    fit = TrainingProgress(
+    progress = TrainingProgress(
         history=[EpochRow(**row) for row in state["fit"]["history"]],
         best_state=_unpack(state["best"], tensors),
         best_probabilities=None if probabilities is None else probabilities.numpy(),
@@ -196,11 +195,11 @@ def _restore(
         **{name: state["fit"][name] for name in _PLAIN},
     )
     _set_random_state(_unpack(state["random"], tensors), setup.device)
-    return fit
+    return progress
 
 
-def _lay_out_as_parameters(optimizer: Any) -> None:
-    # Fused optimizers go through a parameter and its state side by side in memory.
+def _match_memory_format(optimizer: Any) -> None:
+    # Fused optimizers walk a parameter and its state in lockstep: strides must be the same.
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -221,13 +220,13 @@ def _set_random_state(states: Mapping[str, Tensor], device: torch.device) -> Non
 
 
 def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON; its tensors go to `tensors`, and their names stand in their place."""
+    """Return `value` as JSON values, moving its tensors to `tensors` and leaving their names."""
     match value:
         case Tensor():
             tensors[name] = value.detach().cpu().contiguous()
             return {"__tensor__": name}
         case dict():
-            # As pairs: JSON's own keys are strings, an optimizer's are numbers too.
+            # As pairs, because JSON keys are strings and an optimizer's keys are also integers.
             packed = [[key, _pack(each, f"{name}.{key}", tensors)] for key, each in value.items()]
             return {"__dict__": packed}
         case tuple() | list():
@@ -235,7 +234,7 @@ def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
             return {"__tuple__": items} if isinstance(value, tuple) else items
         case None | bool() | int() | float() | str():
             return value
-    raise TypeError(f"{name}: {type(value).__name__} has no place in a checkpoint")
+    raise TypeError(f"{name}: a checkpoint cannot hold a {type(value).__name__}")
 
 
 def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:

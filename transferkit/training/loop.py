@@ -1,4 +1,4 @@
-"""The training loop: phases of epochs of steps; each epoch is validated, and the best one kept."""
+"""The training loop: phases of epochs of steps; validates each epoch and keeps the best."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from transferkit.errors import DivergedError
 from transferkit.models.freezing import freeze, frozen_names, train_mode
 from transferkit.models.phases import Phase
 from transferkit.models.weights import copy_tensors
-from transferkit.reporting import EpochRow, Reporter
+from transferkit.reporting import EpochRow, Progress, Reporter
 from transferkit.training.optimizer import applied_rates, restart_thawed
 from transferkit.training.progress import (
     EpochProgress,
@@ -42,14 +42,19 @@ def fit(
     The best epoch has the highest validation accuracy; ties go to the lower validation loss.
 
     Args:
-        setup: What takes part.
-        phases: Which stages are trained in which epochs.
-        patience: Stop after this many epochs of the last phase without a new best; 0 never does.
+        setup: Module, optimizer, schedule, loss and data.
+        phases: Which parameters are trained in which epochs.
+        patience: Stop after this many epochs of the last phase without a new best; 0 disables
+            early stopping.
         reporter: Receives every epoch.
-        so_far: How far an interrupted call had come; changed in place. What it did is not
-            repeated, and the phase that follows is the one it would have been.
+        so_far: Progress of an interrupted call; changed in place. Training continues from there as
+            if it had not been interrupted.
         saver: Called after each step and epoch, and when the run is stopped.
         should_stop: Asked after every epoch but the last; True saves the state and pauses the run.
+
+    Returns:
+        Progress at the end of training, or where the run was paused; a paused run keeps its
+        current weights.
 
     Raises:
         DivergedError: When the loss is no longer finite.
@@ -68,7 +73,7 @@ def fit(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """A call of `fit`."""
+    """One call of `fit`."""
 
     setup: TrainingSetup
     phases: Sequence[Phase]
@@ -84,23 +89,23 @@ class _Run:
 
     @property
     def has_converged(self) -> bool:
-        """Whether the last epochs brought nothing better."""
+        """Whether the last `patience` epochs brought no new best."""
         result, last = self.result, self.phases[-1]
         idle = len(result.history) - max(result.best + 1, last.epochs.start - 1)
         return bool(self.patience) and idle >= self.patience
 
     @property
     def is_over(self) -> bool:
-        """Whether no further epoch is to be trained in this call."""
+        """Whether this call trains no further epoch."""
         return self.has_converged or self.result.is_paused
 
     def run_phase(self, phase: Phase, known: Digests) -> Digests:
-        """Run the rest of a phase, and prove that it changed nothing it froze.
+        """Run the rest of a phase and prove that its frozen tensors did not change.
 
         Args:
             phase: The phase.
-            known: The digests that the phase before ended with, so that nothing is computed
-                twice; each phase freezes a part of what the one before did.
+            known: Digests from the end of the previous phase, reused so that nothing is computed
+                twice: each phase freezes a subset of what the previous one froze.
 
         Returns:
             The digests of the frozen tensors.
@@ -130,7 +135,7 @@ class _Run:
         return after
 
     def _finish_epoch(self, epoch: int) -> None:
-        """Save and report a finished epoch, and pause the run where that is asked for."""
+        """Save and report a finished epoch; pause the run if `should_stop` says so."""
         result, row = self.result, self.result.history[-1]
         self.saver.after_epoch(self.setup, result)
         with self._saving_if_interrupted():
@@ -191,67 +196,47 @@ class _Run:
             raise
 
     def _train(self, data: PhaseData, epoch: int, so_far: EpochProgress) -> tuple[float, float]:
+        """Train on the rest of an epoch's batches.
+
+        Args:
+            data: Yields the batches.
+            epoch: Number of the epoch, from 1.
+            so_far: Progress of the epoch; changed in place.
+
+        Returns:
+            Mean loss and accuracy over the epoch's images, each measured when the image was seen.
+        """
         description = f"epoch {epoch}/{self.epochs}"
         with (
             self.saver.deferring_stop(self.setup, self.result),
             self.reporter.progress(description, self.setup.images_per_epoch) as progress,
         ):
             progress.advance(so_far.images)
-            return train_one_epoch(
-                self.setup,
-                data,
-                epoch,
-                so_far,
-                report=progress.advance,
-                after_step=lambda: self.saver.after_step(self.setup, self.result),
-            )
-
-
-def train_one_epoch(
-    setup: TrainingSetup,
-    data: PhaseData,
-    epoch: int,
-    so_far: EpochProgress,
-    *,
-    report: Callable[[int, str], None],
-    after_step: Callable[[], None],
-) -> tuple[float, float]:
-    """Run the rest of one pass over the training images.
-
-    Args:
-        setup: What takes part.
-        data: Yields the batches.
-        epoch: Its number, from 1.
-        so_far: How far the epoch has come; changed in place.
-        report: Receives the number of images of each step.
-        after_step: Called when a step is counted.
-
-    Returns:
-        Mean loss and accuracy over the epoch's images, as they were when each was seen.
-
-    Raises:
-        DivergedError: When the loss is no longer finite.
-    """
-    shown, started = "", time.perf_counter()
-    for inputs, labels in data.batches(epoch, so_far.steps):
-        so_far.rates = applied_rates(setup.optimizer)
-        loss, logits = training_step(setup, data.trained, inputs, labels)
-        so_far.images += len(labels)
-        so_far.loss_sum += loss * len(labels)
-        so_far.correct += (logits.argmax(dim=1) == labels).sum()
-        if so_far.steps % _SHOW_EVERY == 0:
-            # Reading a number off the device waits for it, so not at every step.
+            self._take_steps(data, epoch, so_far, progress)
             mean = float(so_far.loss_sum) / so_far.images
             _require_finite("training", mean, epoch)
-            shown = f"loss {mean:.3f}"
-        so_far.steps += 1
-        report(len(labels), shown)
-        so_far.training_seconds += time.perf_counter() - started
-        after_step()
-        started = time.perf_counter()
-    mean = float(so_far.loss_sum) / so_far.images
-    _require_finite("training", mean, epoch)
-    return mean, float(so_far.correct) / so_far.images
+            return mean, float(so_far.correct) / so_far.images
+
+    def _take_steps(
+        self, data: PhaseData, epoch: int, so_far: EpochProgress, progress: Progress
+    ) -> None:
+        shown, started = "", time.perf_counter()
+        for inputs, labels in data.batches(epoch, so_far.steps):
+            so_far.rates = applied_rates(self.setup.optimizer)
+            loss, logits = training_step(self.setup, data.trained, inputs, labels)
+            so_far.images += len(labels)
+            so_far.loss_sum += loss * len(labels)
+            so_far.correct += (logits.argmax(dim=1) == labels).sum()
+            if so_far.steps % _SHOW_EVERY == 0:
+                # Reading a number waits for the device: one sync per `_SHOW_EVERY` steps.
+                mean = float(so_far.loss_sum) / so_far.images
+                _require_finite("training", mean, epoch)
+                shown = f"loss {mean:.3f}"
+            so_far.steps += 1
+            progress.advance(len(labels), shown)
+            so_far.training_seconds += time.perf_counter() - started
+            self.saver.after_step(self.setup, self.result)
+            started = time.perf_counter()
 
 
 def _require_finite(which: str, loss: float, epoch: int) -> None:

@@ -1,6 +1,6 @@
-"""The loss, and how much each class counts in it.
+"""The training loss and its class weights.
 
-Needs no torch to be imported.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 class ClassWeights(StrEnum):
-    """`none` counts every image the same, `balanced` every class."""
+    """`none` gives every image the same weight, `balanced` every class."""
 
     NONE = "none"
     BALANCED = "balanced"
 
 
 class Criterion:
-    """Cross-entropy in nats, the mean over a batch.
+    """Mean cross-entropy of a batch, in nats.
 
     Args:
-        class_weights: (C,) float32 factors a class, or None for none.
+        class_weights: (C,) float32, one factor per class; None for no weights.
         label_smoothing: Share of the label's probability spread over all classes, in [0, 1);
             Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
-        device: Where the logits are.
+        device: Device of the logits.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Criterion:
         self._label_smoothing = label_smoothing
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of (B, C) float32 logits and (B,) int64 labels, a scalar."""
+        """Return the loss of (B, C) float32 logits and (B,) int64 labels, a scalar."""
         from torch.nn.functional import cross_entropy
 
         return cross_entropy(
@@ -53,12 +53,12 @@ class Criterion:
         )
 
     def weight(self, labels: Tensor) -> float:
-        """What images count together in the mean."""
+        """Return the total weight of (B,) int64 labels in the mean."""
         return float(len(labels) if self._weights is None else self._weights[labels].sum())
 
 
 def class_weights(kind: ClassWeights, labels: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    """Factors on the loss, or None where all are one.
+    """Return one loss factor per class.
 
     `balanced` is scikit-learn's rule, N / (classes * images of the class), after King and Zeng,
     Logistic Regression in Rare Events Data, 2001.
@@ -68,7 +68,7 @@ def class_weights(kind: ClassWeights, labels: NDArray[np.int64]) -> NDArray[np.f
         labels: (N,) int64 with every class present.
 
     Returns:
-        (C,) float32.
+        (C,) float32, or None where all factors are 1.
     """
     import numpy as np
 

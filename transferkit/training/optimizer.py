@@ -1,4 +1,4 @@
-"""The optimizer: one or two parameter groups for every stage that is trained at some time."""
+"""The optimizer: one or two parameter groups for every stage that some phase trains."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ _OF_TORCH: Mapping[str, Callable[..., Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
 }
-"""What timm makes of these names, without the time that importing all its optimizers takes."""
+"""The optimizers timm creates for these names, without the cost of importing all of timm's."""
 
 
 def create_optimizer(
@@ -27,23 +27,23 @@ def create_optimizer(
     rates: Mapping[str, float],
     weight_decay: float,
 ) -> Optimizer:
-    """Create one of timm's optimizers, which trains each stage at its own rate.
+    """Create one of timm's optimizers that trains each stage at its own learning rate.
 
-    Only the weights of layers decay. Norms, biases, position embeddings, class tokens, layer scales
-    and whatever else the network itself exempts are in a second group without weight decay, because
-    decay only hurts them. Every stage has its groups from the start: an optimizer skips a stage
-    while it is frozen, because its parameters have no gradient.
+    Weight decay applies to weight matrices only. Norms, biases, position embeddings, class tokens,
+    layer scales and everything else the network exempts are in a second group without weight decay,
+    because decay only hurts them. Every stage has its groups from the start: an optimizer skips a
+    stage while it is frozen, because its parameters have no gradient.
 
     Args:
         module: The network's module.
-        stages: Every stage that is trained at some time.
-        name: timm's name of the optimizer, one that `require_optimizer` accepts.
-        rates: Name of a stage to its peak learning rate.
-        weight_decay: Of the weight matrices.
+        stages: Every stage that some phase trains.
+        name: timm's name of the optimizer, accepted by `require_optimizer`.
+        rates: Stage name -> peak learning rate.
+        weight_decay: Weight decay of the weight matrices.
     """
     groups = _parameter_groups(module, stages, rates=rates, weight_decay=weight_decay)
     if name in _OF_TORCH:
-        # The fused kernel passes over each tensor in memory once instead of 8 times.
+        # The fused kernel reads each tensor from memory once instead of 8 times.
         return _OF_TORCH[name](groups, lr=rates[HEAD], fused=True)
     from timm.optim import create_optimizer_v2
 
@@ -52,12 +52,12 @@ def create_optimizer(
 
 
 def require_optimizer(name: str) -> None:
-    """Check that an optimizer can be used, before anything else is done.
+    """Check that an optimizer can be used on this machine.
 
     Raises:
         UnknownNameError: When timm has no such optimizer.
-        OptionError: When it needs something that is missing here, or second derivatives, which the
-            training loop does not compute.
+        OptionError: When it needs a package or device that is missing here, or second derivatives,
+            which the training loop does not compute.
     """
     if name in _OF_TORCH:
         return

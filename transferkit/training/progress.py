@@ -1,4 +1,4 @@
-"""How far a run has come, and who saves that."""
+"""Progress of a training run, and the protocol of whoever saves it."""
 
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -16,15 +16,15 @@ from transferkit.training.setup import TrainingSetup
 
 @dataclass(eq=False)
 class EpochProgress:
-    """How far an epoch has come.
+    """Progress of one epoch.
 
     Attributes:
-        steps: Batches done.
-        images: Images in them.
-        loss_sum: Sum of their losses, a scalar on the device.
-        correct: How many of the images were classified correctly, a scalar on the device.
+        steps: Batches trained so far.
+        images: Images in those batches.
+        loss_sum: Sum of the images' losses, a scalar on the device.
+        correct: Number of images classified correctly, a scalar on the device.
         frozen_seconds: Wall time of the frozen layers so far.
-        training_seconds: Wall time of the steps.
+        training_seconds: Wall time of the training steps so far.
         rates: The (head, backbone) learning rates of the last step.
     """
 
@@ -44,22 +44,23 @@ class EpochProgress:
 
 @dataclass
 class TrainingProgress:
-    """How far training has come.
+    """Progress of a training run.
 
-    With the states of module, optimizer and schedule it is all that training needs to resume.
+    Together with the states of module, optimizer and schedule it is all that training needs to
+    resume.
 
     Attributes:
-        history: One row per epoch.
-        epoch: The epoch after them, where it has begun.
-        best: Position in `history` of the best epoch; -1 before the first.
-        best_state: The tensors that had changed by then, by name.
-        best_probabilities: (N, C) float32 of the validation images, in that epoch.
-        frozen: Phase name -> how many tensors it froze and found unchanged at its end.
+        history: One row per finished epoch.
+        epoch: Progress of the epoch after those, once it has begun.
+        best: Index in `history` of the best epoch; -1 before the first.
+        best_state: Name -> tensor of that epoch, for every tensor that training can change.
+        best_probabilities: (N, C) float32 of the validation images in that epoch.
+        frozen: Phase name -> number of tensors it froze and found unchanged at its end.
         images: Training images seen.
         frozen_seconds: Wall time of the frozen layers, where they are computed beforehand.
         training_seconds: Wall time of training.
         evaluation_seconds: Wall time of validation.
-        is_paused: Whether the run was asked to stop after its last row, to be resumed later.
+        is_paused: Whether `should_stop` ended the run after its last row, to be resumed later.
     """
 
     history: list[EpochRow] = field(default_factory=list)
@@ -76,13 +77,13 @@ class TrainingProgress:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all of it."""
+        """Wall time of the finished epochs and of the current one so far."""
         begun = self.epoch.frozen_seconds + self.epoch.training_seconds if self.epoch else 0.0
         return begun + self.frozen_seconds + self.training_seconds + self.evaluation_seconds
 
 
 class ProgressSaver(Protocol):
-    """Saves how far a run has come."""
+    """Saves the progress of a run."""
 
     def deferring_stop(
         self, setup: TrainingSetup, progress: TrainingProgress
@@ -90,13 +91,13 @@ class ProgressSaver(Protocol):
         """Defer Ctrl-C and SIGTERM to the next `after_step`, or to the end of the block."""
 
     def after_step(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
-        """Take note of a finished step; raise where a deferred signal stops the run."""
+        """Receive a finished step; raise if a deferred signal stops the run."""
 
     def after_epoch(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
-        """Take note of a finished epoch; at the end of a phase, what it froze has been proved."""
+        """Receive a finished epoch; a phase's last one has passed the check of frozen tensors."""
 
     def save(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
-        """Save the present state, because the run is being stopped."""
+        """Save the current state, because the run is being stopped."""
 
 
 class SavesNothing:
@@ -120,6 +121,6 @@ class SavesNothing:
 
 def changing_tensors(module: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
     """Return copies of the parameters that some phase trains, and of all buffers, by name."""
-    # What is frozen in every phase cannot have changed; BatchNorm's buffers of trained parts can.
+    # Parameters frozen in every phase cannot have changed; BatchNorm's running statistics can.
     frozen = {name for name, _ in module.named_parameters()} - set(trained)
     return {k: v.detach().clone() for k, v in module.state_dict().items() if k not in frozen}

@@ -1,4 +1,4 @@
-"""The proof that what was said to be frozen did not move: digests before and after training."""
+"""Proof that frozen tensors did not change: digests before and after training."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,21 +8,21 @@ from transferkit.errors import TransferKitError, name_some
 from transferkit.models.digests import tensors_digest
 
 Digests = Mapping[str, str]
-"""Name of a tensor to the SHA-256 of its values."""
+"""Tensor name -> SHA-256 of its values."""
 
 
 def digests(module: nn.Module, names: Iterable[str]) -> Digests:
-    """The digests of the module's tensors of these names; costs about a second a gigabyte."""
+    """Return the digests of some of the module's tensors; takes about a second per gigabyte."""
     state = module.state_dict()
     return {name: tensors_digest({name: state[name]}) for name in names}
 
 
 def require_unchanged(before: Digests, after: Digests) -> None:
-    """Compare digests taken before and after training.
+    """Check that digests taken before and after training are equal.
 
     Raises:
-        TransferKitError: When a frozen tensor changed, with the names of all that did. That is a
-            fault of transferkit's or the backbone's, and the run is not to be trusted.
+        TransferKitError: When frozen tensors changed; names them. That is a bug in transferkit or
+            in the backbone, and the run cannot be trusted.
     """
     changed = [name for name, digest in before.items() if after.get(name) != digest]
     if changed:

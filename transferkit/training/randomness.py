@@ -1,4 +1,4 @@
-"""Seed what is random in a run, without touching the caller's generators."""
+"""Seeding of torch's generators that leaves the caller's state as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for the block; afterwards they are as they were before.
+    """Seed torch's generators for the block and restore them afterwards.
 
     Args:
         seed: The seed.
-        device: Whose generator is restored, besides the CPU's.
+        device: Device whose generator is restored, besides the CPU's.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

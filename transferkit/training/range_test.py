@@ -1,4 +1,4 @@
-"""The learning rate range test: the loss while the rate rises from far too small to too large.
+"""The learning rate range test: the loss while the rate rises from far too low to too high.
 
 Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section 3.3.
 """
@@ -21,23 +21,26 @@ from transferkit.training.step import training_step
 
 STEPS = 60
 LOWEST, HIGHEST = 1e-6, 1.0
-"""The head's rate at the first and at the last step."""
+"""The head's learning rate at the first and at the last step."""
 
 _SMOOTHING = 0.9
 _DIVERGED = 4.0
+"""Stop once the smoothed loss exceeds its minimum by this factor."""
+
 _FALLEN = 0.95
+"""The loss has fallen if the smoothed minimum is below this share of the first loss."""
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What the test found.
+    """Result of a range test.
 
     Attributes:
-        rates: The head's learning rate of each step, rising geometrically.
+        rates: The head's learning rate at each step, rising geometrically.
         losses: The training loss of each step, in nats.
-        smoothed: Its running mean, an exponential one without bias towards the first step.
-        suggestion: A learning rate for the head, or None when no rate made the loss fall.
-        reason: Why this one, in a sentence.
+        smoothed: Its bias-corrected exponential moving average.
+        suggestion: A learning rate for the head; None when no rate made the loss fall.
+        reason: Reason for the suggestion, or for having none.
     """
 
     rates: tuple[float, ...]
@@ -50,15 +53,16 @@ class RangeTest:
 def find_learning_rate(
     setup: TrainingSetup, phase: Phase, *, report: Callable[[int, str], None]
 ) -> RangeTest:
-    """Train for some steps with rising rates, which spends the setup.
+    """Train for up to `STEPS` steps with rising rates and suggest a learning rate.
 
-    The rates of the stages rise together, in the ratios of the setup's optimizer. The states of
-    all random generators are afterwards as they were before; the module is not, so hand in a copy.
+    The rates of all stages rise together and keep the ratios of the setup's optimizer. The test
+    trains the setup's module and optimizer, so pass copies. It restores the states of all random
+    generators.
 
     Args:
-        setup: What takes part; its schedule must leave the rates alone.
-        phase: Its stages are trained.
-        report: Told of the images of each step and of the rate.
+        setup: A setup to use up; its schedule must leave the rates unchanged.
+        phase: The phase whose parameters are trained.
+        report: Receives the number of images of each step, and its rate and loss as text.
     """
     with _random_state_kept(setup.device):
         freeze(setup.module, phase.parameters)
@@ -68,17 +72,17 @@ def find_learning_rate(
 
 
 def judge(rates: list[float], losses: list[float]) -> RangeTest:
-    """Find the rate to use in the losses of a sweep.
+    """Suggest a learning rate from the losses of a sweep.
 
-    It is a tenth of the rate at which the smoothed loss was lowest: there the loss is about to
-    rise, one order of magnitude below it still falls quickly.
+    The suggestion is a tenth of the rate at which the smoothed loss was lowest: there the loss is
+    about to rise, while one order of magnitude below it still falls quickly.
 
     Args:
-        rates: The rates of the steps, rising.
-        losses: The loss at each; the last one may be no number.
+        rates: The rate of each step, rising.
+        losses: The loss of each step; the last one may be NaN or infinite.
 
     Raises:
-        TransferKitError: When there was no loss at all.
+        TransferKitError: When the first loss is not finite.
     """
     if not np.isfinite(losses[0]):
         raise TransferKitError(
@@ -118,12 +122,12 @@ def _sweep(
         report(len(labels), f"lr {rate:.1e} loss {losses[-1]:.3f}")
         smoothed = _smoothed(losses)
         if not smoothed[-1] <= _DIVERGED * min(smoothed):
-            break  # also when it is no number any more
+            break  # NaN fails the comparison, so it ends the sweep too
     return rates, losses
 
 
 def _smoothed(losses: list[float]) -> list[float]:
-    """An exponential running mean, divided by its weights' sum so that it begins unbiased."""
+    """Return the exponential moving average, bias-corrected by the sum of its weights."""
     mean, smoothed = 0.0, []
     for step, loss in enumerate(losses, start=1):
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss

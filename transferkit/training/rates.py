@@ -1,22 +1,22 @@
-"""Discriminative learning rates: one a stage, largest for the head, falling towards the stem.
+"""Discriminative learning rates: one per stage, highest for the head, falling towards the stem.
 
-Needs no torch to be imported.
+Importing this module does not import torch.
 """
 
 from collections.abc import Sequence
 
 STEM_SHARE = 1 / 16
-"""The stem's rate as a share of the last stage's, where no layer decay is given."""
+"""The stem's rate as a share of the last stage's, unless a layer decay is given."""
 
 BACKBONE_SHARE = 1 / 10
-"""The last stage's rate as a share of the head's, where no backbone rate is given."""
+"""The last stage's rate as a share of the head's, unless a backbone rate is given."""
 
 
 def default_layer_decay(backbone_stages: int) -> float:
-    """The factor per stage that leads from the last stage to `STEM_SHARE` of it at the stem.
+    """Return the decay per stage that gives the stem `STEM_SHARE` of the last stage's rate.
 
-    The deeper a network is divided, the gentler is each step: 0.5 for the five stages of ResNet18,
-    0.79 for the thirteen of a ViT.
+    The more stages a network has, the gentler each step: 0.5 for the five stages of ResNet18, 0.79
+    for the thirteen of a ViT.
 
     >>> default_layer_decay(5)
     0.5
@@ -27,13 +27,13 @@ def default_layer_decay(backbone_stages: int) -> float:
 def stage_rates(
     backbone: Sequence[str], head: str, *, head_rate: float, backbone_rate: float, decay: float
 ) -> dict[str, float]:
-    """The peak learning rate of every stage.
+    """Return the peak learning rate of every stage, by name.
 
     Args:
-        backbone: The backbone's stages, stem to last.
-        head: The head's name.
-        head_rate: Of the head.
-        backbone_rate: Of the last backbone stage.
+        backbone: Names of the backbone's stages, stem first.
+        head: Name of the head.
+        head_rate: Rate of the head.
+        backbone_rate: Rate of the last backbone stage.
         decay: Factor per stage from there towards the stem; 1 for the same rate in all.
     """
     steps = reversed(range(len(backbone)))
@@ -42,7 +42,7 @@ def stage_rates(
 
 
 def spread_rates(stages: Sequence[str], lowest: float, highest: float) -> dict[str, float]:
-    """Rates in a geometric sequence from the stem's to the head's.
+    """Return rates in geometric progression from `lowest` at the stem to `highest` at the head.
 
     >>> spread_rates(("stem", "stage1", "head"), 1e-5, 1e-3)["stage1"]
     0.0001

@@ -1,4 +1,4 @@
-"""Everything that takes part in training."""
+"""The records that training works on: setup, data of a phase, and validation results."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,17 +17,17 @@ from transferkit.training.loss import Criterion
 from transferkit.training.schedule import Schedule
 
 Batches = Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
-"""`batches(epoch, skip)` yields (inputs, labels) after the first `skip`: what enters the trained
-layers, (B, ...) float32, and (B,) int64."""
+"""`batches(epoch, skip)` yields (inputs, labels) after the first `skip` batches. The inputs enter
+the trained layers, (B, ...) float32; the labels are (B,) int64."""
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """How the module does on the validation images.
+    """Results on the validation images.
 
     Attributes:
         loss: Mean cross-entropy in nats.
-        accuracy: A fraction.
+        accuracy: Share of images classified correctly, from 0 to 1.
         probabilities: (N, C) float32.
     """
 
@@ -41,10 +41,10 @@ class PhaseData:
     """The layers that a phase trains, and the data they read.
 
     Attributes:
-        trained: The layers behind the frozen ones, or the whole module: inputs to logits (B, C).
-        prepare: Computes the frozen layers' output for an epoch, where that is not known yet.
+        trained: The layers after the frozen ones, or the whole module: inputs to logits (B, C).
+        prepare: Computes the frozen layers' outputs for an epoch, unless they are cached.
         batches: Yields an epoch's batches, on the device.
-        validate: Measures the layers on the validation images.
+        validate: Evaluates the module on the validation images.
     """
 
     trained: Callable[[Tensor], Tensor]
@@ -53,28 +53,28 @@ class PhaseData:
     validate: Callable[[], Validation]
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return an epoch's batches, after preparing what they read."""
+        """Prepare an epoch and return its batches."""
         self.prepare(epoch)
         return self.batches(epoch, 0)
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """Everything that takes part in an epoch.
+    """Everything that training needs.
 
     Attributes:
-        module: On its device.
-        trained: Names of the parameters that are trained at some time.
-        device: Where it is.
-        precision: What its layers compute in.
-        scaler: For gradients in fp16.
-        optimizer: Holds every parameter that is trained at some time.
-        schedule: Steps once a batch.
+        module: The network's module, on `device`.
+        trained: Names of the parameters that some phase trains.
+        device: Device of the module.
+        precision: Precision of its forward pass.
+        scaler: Gradient scaler for fp16; disabled otherwise.
+        optimizer: Holds every parameter that some phase trains.
+        schedule: Learning rate schedule, stepped once per batch.
         criterion: The loss.
-        batch_norm: `eval` or `train`, for the trainable stages.
-        data_of: A phase to its layers and data, once the module is frozen for it.
-        images_per_epoch: How many training images an epoch has.
-        micro_batches: How much of a batch fits in memory.
+        batch_norm: Mode of BatchNorm in the trainable stages, `eval` or `train`.
+        data_of: Returns a phase's layers and data, once the module is frozen for it.
+        images_per_epoch: Number of training images in an epoch.
+        micro_batches: Number of images that are computed at once.
     """
 
     module: nn.Module

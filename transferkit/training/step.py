@@ -1,4 +1,4 @@
-"""One step of training: gradients of a batch, clipped, and what the optimizer makes of them."""
+"""One training step: compute the gradients of a batch, clip them, update the parameters."""
 
 from collections.abc import Callable
 
@@ -14,16 +14,16 @@ _MAX_GRADIENT_NORM = 1.0
 def training_step(
     setup: TrainingSetup, trained: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Take one step on a batch.
+    """Take one training step on a batch.
 
     Args:
-        setup: What takes part.
-        trained: To logits.
-        inputs: What it reads, (B, ...).
+        setup: Module, optimizer, schedule and loss.
+        trained: The trained layers, inputs to logits.
+        inputs: (B, ...) input of the trained layers.
         labels: (B,) int64.
 
     Returns:
-        The loss, a scalar, and the logits (B, C), both without gradient.
+        The loss, a scalar, and the logits (B, C), both detached.
     """
     random = torch.get_rng_state()
 
@@ -51,14 +51,14 @@ def _add_gradients(
     labels: Tensor,
     size: int,
 ) -> tuple[Tensor, Tensor]:
-    """Add up the gradients of a batch's loss, so many images at a time."""
+    """Accumulate the gradients of a batch's loss in micro-batches of up to `size` images."""
     losses, outputs = [], []
     for part, part_labels in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
         with autocast(setup.device, setup.precision):
             logits = trained(part)
         loss = setup.criterion(logits.float(), part_labels)
         if size < len(labels):
-            # The loss is a mean: of parts each counts by the weight of its images.
+            # The loss is a mean: weigh each micro-batch by its share of the batch's weight.
             loss = loss * setup.criterion.weight(part_labels) / setup.criterion.weight(labels)
         setup.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())

@@ -3,14 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 
+import numpy as np
 import pytest
 import torch
-from conftest import make_classes, save_picture
 from filelock import FileLock
+from image_files import make_classes, save_image
 from safetensors.torch import load_file
 
 import transferkit
@@ -23,6 +21,7 @@ from transferkit.errors import (
     WeightsError,
 )
 from transferkit.recipes.finetuning.training_setup import _Reading
+from transferkit.tables.probabilities import read_probabilities
 from transferkit.training import checkpoint
 from transferkit.training.loss import Criterion
 
@@ -30,7 +29,7 @@ from transferkit.training.loss import Criterion
 @pytest.fixture(autouse=True)
 def every_epoch_is_written(monkeypatch):
     """Ours are too short for it."""
-    monkeypatch.setattr(checkpoint, "_WORTH", 0)
+    monkeypatch.setattr(checkpoint, "_MIN_INTERVAL", 0)
 
 
 SMALL: dict[str, object] = {
@@ -40,7 +39,7 @@ SMALL: dict[str, object] = {
     "batch_size": 4,
     "patience": 0,
 }
-DROPOUT = {"optimizer": "sgd", "backbone": "torchvision:mnasnet0_5"}
+DROPOUT = {"optimizer": "sgd", "backbone": "torchvision:squeezenet1_1"}
 STRATEGIES = {
     "partial": {"epochs": 3, "unfreeze": "last:1"},
     "full": {"epochs": 2, "strategy": "full", "augment": "strong", **DROPOUT},
@@ -122,27 +121,6 @@ def test_resume__ends_like_the_run_that_was_never_stopped(
     assert not (run / ".lock").exists()
 
 
-def test_resume__goes_on_after_a_kill(image_folder, tmp_path, uninterrupted):
-    """A process of its own, ended without warning as soon as it has written a checkpoint."""
-    run = tmp_path / "run"
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-    words += ["--epochs=3", "--unfreeze=last:1", "--checkpoint-minutes=1e-9", "--precision=fp32"]
-    words += [f"--output={run}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "transferkit", "-q", "finetune", str(image_folder), *words],
-        stdout=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while not (run / "checkpoint/state.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-
-    transferkit.finetune(image_folder, run, resume=True)
-
-    assert_alike(run, uninterrupted("partial"))
-
-
 def test_resume__wants_the_options_that_the_run_began_with(image_folder, tmp_path, monkeypatch):
     run = stopped_run(image_folder, tmp_path / "run", monkeypatch, **STRATEGIES["partial"])
     elsewhere = tmp_path / "elsewhere"
@@ -165,14 +143,14 @@ def test_resume__names_images_that_changed_since(tmp_path, monkeypatch):
     run = stopped_run(data, tmp_path / "run", monkeypatch, epochs=4)
     kept = (data / "red/0.png").read_bytes()
 
-    save_picture(data / "red/0.png", (1, 2, 3), seed=99)
+    save_image(data / "red/0.png", (1, 2, 3), seed=99)
     with pytest.raises(DataError, match=r"1 of its images are changed in .*: red/0.png"):
         transferkit.finetune(data, run, resume=True)
     (data / "red/0.png").unlink()
     with pytest.raises(DataError, match=r"1 of its images are missing in .*: red/0.png"):
         transferkit.finetune(data, run, resume=True)
     (data / "red/0.png").write_bytes(kept)
-    save_picture(data / "red/new.png", (1, 2, 3), seed=99)
+    save_image(data / "red/new.png", (1, 2, 3), seed=99)
     with pytest.raises(DataError, match=r"1 images are new since the run began: red/new.png"):
         transferkit.finetune(data, run, resume=True)
     (data / "red/new.png").unlink()
@@ -200,16 +178,6 @@ def test_resume__refuses_other_weights_and_a_damaged_checkpoint(
         transferkit.finetune(image_folder, run, resume=True)
 
 
-def test_checkpoint__short_epochs_are_not_all_written(image_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_WORTH", 1e6)
-    saved = []
-    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda *_: saved.append(time.sleep(0.01)))
-
-    transferkit.finetune(image_folder, tmp_path / "run", epochs=4, **SMALL)
-
-    assert len(saved) == 1
-
-
 @pytest.mark.parametrize("part", ["prepare", "validate"])
 def test_resume__goes_on_where_it_was_stopped_between_epochs(
     part, uninterrupted, image_folder, tmp_path, monkeypatch
@@ -226,7 +194,7 @@ def test_resume__goes_on_where_it_was_stopped_between_epochs(
 
     with monkeypatch.context() as patched:
         patched.setattr(_Reading, part, stopped)
-        patched.setattr(checkpoint, "_WORTH", 1e6)
+        patched.setattr(checkpoint, "_MIN_INTERVAL", 1e6)
         with pytest.raises(KeyboardInterrupt):
             transferkit.finetune(image_folder, run, **SMALL, **STRATEGIES["partial"])
     state = json.loads((run / "checkpoint/state.json").read_text())
@@ -249,7 +217,7 @@ def test_resume__clears_away_what_a_killed_process_had_not_finished(
         "after_step",
         lambda *_: left.extend(p.name for p in (run / "checkpoint").iterdir()),
     )
-    monkeypatch.setattr(checkpoint, "_WORTH", 1e6)
+    monkeypatch.setattr(checkpoint, "_MIN_INTERVAL", 1e6)
 
     transferkit.finetune(image_folder, run, resume=True)
 
@@ -325,21 +293,25 @@ def diverging(monkeypatch, step):
     monkeypatch.setattr(Criterion, "__call__", criterion)
 
 
-def test_finetune__keeps_the_best_model_when_the_loss_is_no_number_any_more(
-    image_folder, tmp_path, monkeypatch
+@pytest.mark.parametrize("strategy", ["partial", "full"])
+def test_finetune__keeps_the_best_model_when_the_loss_is_no_longer_finite(
+    image_folder, tmp_path, monkeypatch, strategy
 ):
     diverging(monkeypatch, 2 * STEPS_AN_EPOCH + 2)
     run = tmp_path / "run"
 
     with pytest.raises(DivergedError, match=r"became nan in epoch 3; try a lower --lr .* epoch"):
-        transferkit.finetune(image_folder, run, epochs=5, **SMALL)
+        transferkit.finetune(image_folder, run, epochs=5, strategy=strategy, **SMALL)
 
     metrics = json.loads((run / "metrics.json").read_text())
     assert "became nan in epoch 3" in metrics["stopped"]
     assert len((run / "history.csv").read_text().splitlines()) == 3
-    assert transferkit.predict([str(image_folder / "red/0.png")], model=str(run))[0].label
     state = json.loads((run / "checkpoint/state.json").read_text())
     assert len(state["fit"]["history"]) == 2
+    kept = read_probabilities(run / "val_predictions.npz")
+    bundle = transferkit.ModelBundle.load(run)
+    predicted = bundle.predict_proba([image_folder / path for path in kept.paths])
+    np.testing.assert_allclose(predicted, kept.probabilities, rtol=1e-4)
 
 
 def test_finetune__has_no_model_to_keep_when_it_diverges_at_once(
@@ -369,3 +341,22 @@ def test_command__says_how_to_go_on_and_exits_with_the_signal(
     resumed = cli("finetune", image_folder, "-o", run, "--resume")
     assert resumed.code == 0
     assert "resumes in epoch 1, after 12 images" in resumed.err
+
+
+def test_finetune__resumes_exactly_where_it_was_paused(image_folder, tmp_path):
+    """The state is saved at the end of the epoch, also where checkpoints would pass it over."""
+    from transferkit.options.finetune import FinetuneOptions
+    from transferkit.recipes.finetune import finetune
+
+    small = {**SMALL, "backbone": "test_resnet", "strategy": "full", "epochs": 3, "report": False}
+    paused = finetune(
+        FinetuneOptions(image_folder, tmp_path / "paused", **small),
+        should_stop=lambda row: row.epoch == 1,
+    )
+    assert (paused.metrics, len(paused.history)) == ({}, 1)
+    finetune(FinetuneOptions(image_folder, tmp_path / "paused", resume=True, report=False))
+    finetune(FinetuneOptions(image_folder, tmp_path / "straight", **small))
+
+    states = [load_file(tmp_path / run / "model/model.safetensors") for run in
+              ("paused", "straight")]  # fmt: skip
+    assert all((states[0][name] == states[1][name]).all() for name in states[1])

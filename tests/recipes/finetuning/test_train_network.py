@@ -1,14 +1,17 @@
 """Strategies through the recipe: what is trained when, at which rates, and what is proved of it."""
 
+import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import transferkit
-from transferkit.errors import OptionError, TransferKitError
-from transferkit.options.finetune import FinetuneOptions
+from transferkit.errors import TransferKitError
+from transferkit.training.range_test import STEPS, judge
 
 SMALL = {
     "backbone": "test_resnet",
@@ -17,13 +20,7 @@ SMALL = {
     "batch_size": 6,
     "patience": 0,
 }
-FULL = {"strategy": "full"}
-
-
-@pytest.fixture(scope="module")
-def pretrained(run_folder):
-    """A backbone with weights that were trained, to start from."""
-    return SMALL | {"backbone": f"local-dir:{run_folder}/model", "weights": "pretrained"}
+FULL = {"strategy": "full", **SMALL}
 
 
 def test_gradual__thaws_a_stage_more_at_a_time(pretrained, image_folder, tmp_path):
@@ -46,122 +43,6 @@ def test_gradual__thaws_a_stage_more_at_a_time(pretrained, image_folder, tmp_pat
     assert [s.first_epoch for s in result.plan.stages] == [7, 6, 5, 4, 3, 1]
 
 
-def test_full__begins_with_the_head_alone_where_weights_are_pretrained(
-    pretrained, image_folder, tmp_path
-):
-    by_default = FinetuneOptions(image_folder, strategy="full", dry_run=True, **pretrained)
-    from transferkit.recipes.finetune import finetune
-
-    plan = finetune(by_default).plan
-    assert [(p.name, p.epochs) for p in plan.phases] == [("head", (1, 1)), ("all", (2, 10))]
-    assert "the first epoch for the head alone" in dict(plan.settings)["strategy"]
-
-    options = FinetuneOptions(
-        image_folder, strategy="full", freeze_epochs=0, dry_run=True, **pretrained
-    )
-    plan = finetune(options).plan
-    assert [(p.name, p.epochs) for p in plan.phases] == [("all", (1, 10))]
-    assert dict(plan.settings)["strategy"] == "full (everything)"
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, 1e-2),
-        ({"learning_rate": 2e-3}, 2e-3),
-        ({"learning_rate": "auto"}, 1e-3),
-        ({"unfreeze": "last:1"}, 1e-3),
-        ({"strategy": "full"}, 1e-3),
-    ],
-)
-def test_plan__a_head_alone_learns_at_a_larger_rate(image_folder, settings, expected):
-    from transferkit.recipes.finetune import finetune
-
-    plan = finetune(FinetuneOptions(image_folder, dry_run=True, **SMALL | settings)).plan
-
-    assert plan.stages[-1].learning_rate == expected
-
-
-def test_full__from_random_weights_spares_nothing(image_folder):
-    from transferkit.recipes.finetune import finetune
-
-    plan = finetune(FinetuneOptions(image_folder, strategy="full", dry_run=True, **SMALL)).plan
-
-    assert [p.name for p in plan.phases] == ["all"]
-    assert {stage.learning_rate for stage in plan.stages} == {1e-3}
-    assert dict(plan.settings)["batchnorm"].startswith("train")
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"strategy": "full"}, True),
-        ({"unfreeze": "last:1"}, True),
-        ({"unfreeze": "head"}, False),
-        ({"strategy": "full", "backbone": "test_vit", "weights": "none"}, False),
-    ],
-)
-def test_plan__speaks_of_batchnorm_where_some_is_trained(pretrained, image_folder, settings, told):
-    from transferkit.recipes.finetune import finetune
-
-    options = FinetuneOptions(image_folder, dry_run=True, **{**pretrained, **settings})
-
-    assert ("batchnorm" in dict(finetune(options).plan.settings)) is told
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),
-        ({"learning_rate": 2e-3, "layer_decay": 1}, [2e-4] * 5 + [2e-3]),
-        (
-            {"backbone_learning_rate": 1e-2, "layer_decay": 0.1},
-            [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-3],
-        ),
-        ({"learning_rate": "1e-8:1e-3"}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),
-        ({"learning_rate": [1e-8, 1e-3]}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),
-    ],
-)
-def test_plan__has_a_rate_a_stage(pretrained, image_folder, settings, expected):
-    from transferkit.recipes.finetune import finetune
-
-    options = FinetuneOptions(
-        image_folder, strategy="full", dry_run=True, **{**pretrained, **settings}
-    )
-
-    rates = [stage.learning_rate for stage in finetune(options).plan.stages]
-    assert rates == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"learning_rate": "1e-3:1e-5"} | FULL, "--lr: got 0.001:1e-05, expected the stem's rate"),
-        ({"learning_rate": "1e-5:1e-3", "layer_decay": 0.5} | FULL, "leave out --backbone-lr and"),
-        ({"learning_rate": "1e-5:1e-3", "backbone_learning_rate": 1} | FULL, "leave out --backb"),
-        ({"learning_rate": "auto", "backbone_learning_rate": 1} | FULL, "a range test scales all"),
-        ({"find_lr": True, "backbone_learning_rate": 1} | FULL, "a range test scales all"),
-        ({"find_lr": True, "learning_rate": [1e-5, 1e-3]} | FULL, "a range test scales all"),
-        ({"learning_rate": (1e-5, 1e-4, 1e-3)} | FULL, "--lr: got 1e-05:0.0001:0.001, expected"),
-        ({"learning_rate": "1e-5:1e-3"}, "--lr A:B: --unfreeze head leaves the backbone unchanged"),
-        ({"backbone_learning_rate": 1e-3}, "--backbone-lr: --unfreeze head leaves the backbone"),
-        ({"layer_decay": 0.5}, "--layer-decay: --unfreeze head leaves the backbone"),
-        ({"bn": "train"}, "--bn: --unfreeze head leaves the backbone"),
-        ({"learning_rate": "fast"}, "--lr: 'fast' is neither a number, nor two"),
-        ({"learning_rate": "0:1"}, "--lr: got 0.0, expected more than 0"),
-        ({"layer_decay": 1.5}, "--layer-decay: got 1.5, expected more than 0 and at most 1"),
-        ({"freeze_epochs": 2}, "--freeze-epochs: --unfreeze head leaves the backbone"),
-        ({"strategy": "full", "freeze_epochs": 10}, "got 10 of 10 epochs"),
-        ({"thaw_every": 2}, "--thaw-every is for --strategy gradual, not for partial"),
-        ({"strategy": "gradual", "unfreeze": "last:1"}, "--unfreeze last:1 is for --strategy part"),
-        ({"find_lr": True, "dry_run": True}, "choose one"),
-    ],
-)
-def test_options__that_cannot_go_together(settings, message):
-    with pytest.raises(OptionError, match=message):
-        FinetuneOptions("data", **settings)
-
-
 def test_bn__eval_leaves_the_statistics_and_trains_the_rest(pretrained, image_folder, tmp_path):
     for mode in ("eval", "train"):
         run = tmp_path / mode
@@ -178,44 +59,6 @@ def test_bn__eval_leaves_the_statistics_and_trains_the_rest(pretrained, image_fo
     assert metrics["frozen"]["by_phase"]["all"] == len(
         [name for name in start if "running_" in name or "num_batches" in name]
     )
-
-
-def test_gradual__says_when_it_does_not_reach_the_stem(pretrained, image_folder):
-    from transferkit.recipes.finetune import finetune
-
-    options = FinetuneOptions(
-        image_folder, strategy="gradual", epochs=4, dry_run=True, **pretrained
-    )
-
-    told = dict(finetune(options).plan.settings)["strategy"]
-    assert told.startswith("gradual (last:3), the first epoch for the head alone")
-    assert told.endswith("4 epochs do not reach the stem")
-
-
-def test_finetune__refuses_batches_of_one_picture_where_batchnorm_is_trained(image_folder):
-    from transferkit.recipes.finetune import finetune
-
-    one = {**SMALL, **FULL, "batch_size": 1, "dry_run": True}
-    with pytest.raises(OptionError, match="--batch-size: got 1, and BatchNorm needs two images"):
-        finetune(FinetuneOptions(image_folder, **one))
-    assert finetune(FinetuneOptions(image_folder, bn="eval", **one)).plan.stages
-
-
-def test_options_json__has_every_rate_as_it_was_resolved(pretrained, image_folder, tmp_path):
-    for name, settings in {
-        "decay": {"strategy": "gradual"},
-        "spread": {"strategy": "full", "learning_rate": "1e-5:1e-3"},
-    }.items():
-        transferkit.finetune(image_folder, tmp_path / name, epochs=1, **{**pretrained, **settings})
-    decay, spread = (
-        json.loads((tmp_path / name / "options.json").read_text()) for name in ("decay", "spread")
-    )
-
-    assert (decay["layer_decay"], decay["thaw_every"], decay["freeze_epochs"]) == (0.5, 1, 0)
-    assert decay["learning_rates"]["stem"] == pytest.approx(1e-3 / 10 / 16)
-    assert spread["learning_rate"] == [1e-5, 1e-3]
-    assert spread["layer_decay"] is spread["backbone_learning_rate"] is None
-    assert spread["learning_rates"]["stem"] == pytest.approx(1e-5)
 
 
 def test_finetune__takes_timms_optimizers_and_schedulers(pretrained, image_folder, tmp_path):
@@ -319,7 +162,7 @@ def test_partial__last_stages_after_head_only_epochs(pretrained, image_folder, t
 
 
 def test_finetune__draws_the_same_whether_or_not_other_strategies_are_estimated(
-    image_folder, tmp_path, monkeypatch
+    estimates, image_folder, tmp_path, monkeypatch
 ):
     """With dropout in what is trained, on both sides of the time that decides about it."""
     states = []
@@ -347,3 +190,77 @@ def test_finetune__leaves_the_callers_generators_alone(image_folder, tmp_path):
     transferkit.finetune(image_folder, tmp_path / "run", epochs=1, **SMALL)
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture
+def fewer_steps(monkeypatch):
+    """Range tests of 30 steps; the learning rate then grows faster from one to the next."""
+    for module in ("training.range_test", "recipes.finetuning.train_network"):
+        monkeypatch.setattr(f"transferkit.{module}.STEPS", 30)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_lr_auto__trains_as_with_the_rate_it_found(fewer_steps, image_folder, tmp_path, precision):
+    """So the test left weights and buffers as they were."""
+    settings = FULL | {"precision": precision, "epochs": 2, "seed": 5}
+    found = transferkit.finetune(image_folder, tmp_path / "auto", learning_rate="auto", **settings)
+    rate = found.range_test.suggestion
+    given = transferkit.finetune(image_folder, tmp_path / "given", learning_rate=rate, **settings)
+
+    first, second = (load_file(r.run / "model/model.safetensors") for r in (found, given))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert replace(found.plan, seconds=()) == replace(given.plan, seconds=())
+    assert found.plan.stages[-1].learning_rate == rate
+
+
+def test_lr_auto__keeps_the_estimate_in_the_plan(fewer_steps, image_folder, tmp_path):
+    result = transferkit.finetune(
+        image_folder, tmp_path / "r", learning_rate="auto", epochs=1, **FULL
+    )
+    written = json.loads((tmp_path / "r" / "plan.json").read_text("utf-8"))
+
+    assert written["seconds"] == [list(pair) for pair in result.plan.seconds]
+    assert written["seconds"][0][0] == "this run"
+
+
+def test_lr_auto__keeps_the_run_that_it_cannot_replace(image_folder, tmp_path, monkeypatch):
+    from transferkit.recipes.finetuning import train_network as recipe
+
+    transferkit.finetune(image_folder, tmp_path, epochs=1, **FULL)
+    files = {p.name for p in tmp_path.iterdir()}
+    flat = judge([1e-6, 1e-3, 1.0], [2.0, 2.0, 2.0])
+    monkeypatch.setattr(recipe, "find_learning_rate", lambda *_, **__: flat)
+
+    with pytest.raises(TransferKitError, match=r"--lr auto: no rate made the loss fall"):
+        transferkit.finetune(
+            image_folder, tmp_path, learning_rate="auto", overwrite=True, epochs=1, **FULL
+        )
+    assert {p.name for p in tmp_path.iterdir()} == files
+
+
+def test_find_lr__leaves_curve_and_plot_and_no_model(image_folder, tmp_path):
+    result = transferkit.finetune(image_folder, tmp_path / "r", find_lr=True, **FULL)
+
+    files = sorted(p.name for p in (tmp_path / "r").iterdir())
+    assert files == [
+        "find_lr.csv", "find_lr.png", "options.json", "plan.json", "skipped.csv", "split.csv",
+    ]  # fmt: skip
+    with (tmp_path / "r" / "find_lr.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["learning_rate", "loss", "smoothed_loss"]
+    assert [float(row["learning_rate"]) for row in rows] == list(result.range_test.rates)
+    assert len(rows) <= STEPS
+    with Image.open(tmp_path / "r" / "find_lr.png") as plot:
+        assert plot.size == (840, 504)
+    assert result.metrics == {}
+    assert 1e-5 < result.range_test.suggestion < 1
+
+
+def test_lr_auto__says_when_it_found_none(image_folder, tmp_path, monkeypatch):
+    from transferkit.recipes.finetuning import train_network as recipe
+
+    flat = judge([1e-6, 1e-3, 1.0], [2.0, 2.0, 2.0])
+    monkeypatch.setattr(recipe, "find_learning_rate", lambda *_, **__: flat)
+
+    with pytest.raises(TransferKitError, match=r"--lr auto: no rate made the loss fall.*a number"):
+        transferkit.finetune(image_folder, tmp_path, learning_rate="auto", epochs=1, **FULL)

@@ -176,6 +176,8 @@ def _write_model(
     run: TrainingRun, progress: TrainingProgress, metrics: dict[str, Any]
 ) -> ModelBundle:
     assert progress.best_probabilities is not None
+    # A run that diverged leaves it training; a pass would then change BatchNorm's statistics.
+    run.network.module.eval()
     return write_model(
         run,
         metrics,

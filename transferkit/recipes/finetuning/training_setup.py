@@ -11,7 +11,7 @@ from torch import Tensor
 from transferkit.data.pixels import PixelStore
 from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache, Precision, autocast, create_scaler, memory_budget
-from transferkit.frozen import FrozenRows, frozen_prefix, images_themselves
+from transferkit.frozen import FrozenRows, empty_prefix, frozen_prefix
 from transferkit.metrics import log_loss, top_k_accuracy
 from transferkit.models.depthwise import train_depthwise_in_full_precision
 from transferkit.models.phases import Phase
@@ -120,7 +120,7 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         varied_store=stores.varied,
     )
     rows = FrozenRows(
-        frozen_prefix(network, entry.split, compute) if entry.split else images_themselves(network),
+        frozen_prefix(network, entry.split, compute) if entry.split else empty_prefix(network),
         views,
         cache=entry.cache.place,
         limit=run.settings.cache_limit,

@@ -4,7 +4,11 @@ import hashlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
+
+import pytest
+from huggingface_hub import constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -17,9 +21,9 @@ def serve_hub(
 
     Args:
         files: What the hub has.
-        truncated: Those whose downloads are closed half way.
-        damaged: Those that are announced with another digest than the content's; what leaves this
-            is served as it is from then on.
+        truncated: Files whose downloads are closed half way.
+        damaged: Files that are announced with a digest that is not theirs. A file that is removed
+            from this collection is announced correctly from then on.
     """
     seen: list[str] = []
 
@@ -63,3 +67,11 @@ def serve_hub(
     finally:
         server.shutdown()
         server.server_close()
+
+
+def point_client_at(address: str, cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let the hub client of this process, which has read its environment, use another hub."""
+    url = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+    patch.setattr(constants, "ENDPOINT", address)
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache))

@@ -1,0 +1,58 @@
+"""`transferkit evaluate`: JSON or a line, and what it says of the training images."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+
+def test_evaluate__counts_what_the_model_was_trained_on(cli, run_folder, image_folder, tmp_path):
+    with (run_folder / "split.csv").open() as file:
+        splits = {row["path"]: row["split"] for row in csv.DictReader(file)}
+    trained = [path for path, split in splits.items() if split == "train"]
+    held_out = [path for path, split in splits.items() if split == "val"]
+    for number, path in enumerate([*trained[:2], *held_out]):
+        copy = tmp_path / "data" / Path(path).parent / f"renamed{number}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image_folder / path, copy)
+    (copy.parent / "broken.png").write_bytes(b"broken")
+    told = f"2 of {2 + len(held_out)} images are among those that the model was trained on"
+
+    for model in (run_folder, run_folder / "model"):
+        assert told in cli("evaluate", tmp_path / "data", "-m", model).err
+
+    for copy in (tmp_path / "data").rglob("renamed[01].png"):
+        copy.unlink()
+    assert "trained on" not in cli("evaluate", tmp_path / "data", "-m", run_folder).err
+
+
+def test_evaluate__of_a_model_alone_says_nothing_of_its_training(
+    cli, run_folder, image_folder, tmp_path
+):
+    shutil.copytree(run_folder / "model", tmp_path / "moved")
+
+    assert cli("evaluate", image_folder, "-m", tmp_path / "moved").err == ""
+
+
+def test_evaluate__keeps_its_figures_when_images_go_meanwhile(
+    cli, run_folder, image_folder, monkeypatch
+):
+    def gone(file):
+        raise FileNotFoundError(file)
+
+    monkeypatch.setattr("transferkit.recipes.evaluate.file_digest", gone)
+
+    ran = cli("evaluate", image_folder, "-m", run_folder)
+
+    assert json.loads(ran.out)["n"] == 24
+    assert ran.err.startswith("24 images were measured and cannot be read any more")
+
+
+def test_evaluate__is_json_in_a_pipe_and_a_file_on_request(cli, run_folder, image_folder, tmp_path):
+    piped = cli("evaluate", image_folder, "-m", run_folder)
+    written = cli("evaluate", image_folder, "-m", run_folder, "-o", tmp_path / "m.json")
+
+    metrics = json.loads(piped.out)
+    assert metrics == json.loads((tmp_path / "m.json").read_text())
+    assert written.out.startswith(f"{tmp_path}/m.json: accuracy {metrics['accuracy']:.3f} (")
+    assert written.out.endswith(", 95% Wilson) of 24 images\n")

@@ -1,0 +1,43 @@
+"""Options of a comparison: its candidates, and what cannot be."""
+
+import pytest
+
+from transferkit.errors import OptionError
+from transferkit.models.phases import Unfreeze
+from transferkit.options.compare import CompareOptions
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"strategy": "svn"}, "--strategy: got 'svn', expected .*; did you mean svm?"),
+        ({"strategy": "partial:last"}, "--unfreeze: got 'last'"),
+        ({"strategy": ("svm", "svm")}, "svm on resnet18 is named twice"),
+        ({"backbone": ("nano", "nano")}, r"partial on nano \(pretrained\) is named twice"),
+        ({"backbone": ("a", "b", "c"), "weights": ("none", "none")}, "got 2 for 3 backbones"),
+        ({"seeds": 0}, "--seeds: got 0, expected 1 or more and at most 100"),
+        ({"budget": 0}, "--budget: got 0"),
+        ({"resume": True}, "name it with --output"),
+        ({"resume": True, "overwrite": True, "output": "x"}, "choose one"),
+        ({"val": "v", "split": "s"}, "leave out --val"),
+    ],
+)
+def test_options__say_what_cannot_be(given, message):
+    with pytest.raises(OptionError, match=message):
+        CompareOptions("data", **given)
+
+
+def test_candidates__are_all_pairs_and_say_their_weights_where_names_do_not():
+    options = CompareOptions(
+        "data", strategy=("svm", "partial:last:1"), backbone=("nano", "nano"),
+        weights=("pretrained", "none"),
+    )  # fmt: skip
+
+    assert [candidate.name for candidate in options.candidates] == [
+        "svm on nano (pretrained)",
+        "partial:last:1 on nano (pretrained)",
+        "svm on nano (none)",
+        "partial:last:1 on nano (none)",
+    ]
+    assert options.run_options(options.candidates[3], seed=5).unfreeze == Unfreeze("last:1")
+    assert options.candidates[1].folder_name == "partial-last-1-nano-(pretrained)"

@@ -1,0 +1,38 @@
+"""Runs from weights that were trained, and plans without a run."""
+
+from collections.abc import Callable
+
+import pytest
+
+import transferkit
+from transferkit.reporting import Plan
+
+SMALL = {
+    "backbone": "test_resnet",
+    "weights": "none",
+    "image_size": 32,
+    "batch_size": 6,
+    "patience": 0,
+}
+
+
+@pytest.fixture
+def small() -> dict:
+    """Options of a run that takes no time, from random weights."""
+    return dict(SMALL)
+
+
+@pytest.fixture(scope="session")
+def pretrained(run_folder) -> dict:
+    """The same options with a backbone whose weights were trained."""
+    return SMALL | {"backbone": f"local-dir:{run_folder}/model", "weights": "pretrained"}
+
+
+@pytest.fixture
+def plan_of(image_folder) -> Callable[..., Plan]:
+    """Return the plan of a dry run on `image_folder` with some options."""
+
+    def plan(**options: object) -> Plan:
+        return transferkit.finetune(image_folder, dry_run=True, **options).plan
+
+    return plan

@@ -1,0 +1,76 @@
+"""The estimate of a run's time, by a clock that the test sets."""
+
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import pytest
+
+import transferkit
+from transferkit.recipes.finetuning import estimate
+
+pytestmark = pytest.mark.usefixtures("estimates")
+
+TRAIN, VAL = 18, 6
+"""Images of `image_folder`."""
+
+
+class Pace:
+    """Made-up seconds for an image; a step takes one for every stage that is trained."""
+
+    decode, forward = 1.0, 2.0
+
+    def __init__(self, *_: object) -> None:
+        """Measure nothing."""
+
+    def step(self, phase, cut) -> float:
+        return float(len(phase.trainable))
+
+
+def test_estimate__adds_up_checking_reading_and_training(small, plan_of, monkeypatch):
+    monkeypatch.setattr(estimate, "_Pace", Pace)
+    check, read = TRAIN + VAL, (TRAIN + VAL) * (Pace.decode + Pace.forward)
+    trained = 20 * (TRAIN + VAL / 3)  # images; validation is a forward pass
+
+    plan = plan_of(**small, epochs=20)
+
+    assert dict(plan.seconds) == pytest.approx({
+        "this run": check + read + trained,
+        "head": check + read + trained,
+        "last:1": check + read + 2 * trained,
+        "full": check + (TRAIN + VAL) * Pace.decode + 6 * trained,
+    })  # fmt: skip
+
+
+def test_estimate__is_measured_where_nothing_is_made_up(small, plan_of, monkeypatch):
+    now = [0.0]
+
+    def perf_counter():
+        now[0] += 0.4
+        return now[0]
+
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=perf_counter))
+    image = 0.4 / 8  # seconds: eight images between two looks at the clock, whatever is done
+    trained = 20 * (TRAIN + VAL / 3)
+
+    plan = plan_of(**small, epochs=20)
+
+    assert dict(plan.seconds) == pytest.approx({
+        "this run": image * ((TRAIN + VAL) * 3 + trained),
+        "head": image * ((TRAIN + VAL) * 3 + trained),
+        "last:1": image * ((TRAIN + VAL) * 3 + trained),
+        "full": image * ((TRAIN + VAL) * 2 + trained),
+    })  # fmt: skip
+
+
+def test_estimate__leaves_the_random_state_alone(small, image_folder, tmp_path, monkeypatch):
+    def history(name):
+        options = small | {"strategy": "full", "epochs": 1}
+        result = transferkit.finetune(image_folder, tmp_path / name, **options)
+        return [{**asdict(row), "seconds": 0} for row in result.history]
+
+    with_it = history("1")
+    monkeypatch.setattr(
+        "transferkit.recipes.finetuning.train_network.estimate_seconds", lambda *_: ()
+    )
+
+    assert history("2") == with_it

@@ -1,0 +1,36 @@
+"""Charts: drawn in the page's colours, and alone in it."""
+
+import re
+
+import pytest
+
+from transferkit.report.charts import COLOURS, Series, line_chart
+
+
+def test_line_chart__is_drawn_in_the_pages_colours_and_shares_no_names():
+    """The id of a clip path must not be another chart's."""
+    charts = [
+        line_chart([Series("x", (1, 2), (y, 3), COLOURS[4])], x_label="x", y_label="y", alt="<&>")
+        for y in (1, 2)
+    ]
+    first, second = (chart.svg for chart in charts)
+
+    assert "var(--s5)" in first
+    assert "#01" not in first
+    assert 'aria-label="&lt;&amp;&gt;"' in first
+    assert "<metadata" not in first
+    assert "font-family" not in first
+    assert '<g id="' not in first
+    clips = [re.findall(r'clipPath id="([^"]+)"', svg) for svg in (first, second)]
+    assert clips[0] == clips[1] or not set(clips[0]) & set(clips[1])
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"), [((1e-2, 1e-5), {"1e-3", "1e-4"}), ((4e-3, 2e-3), {"2e-3", "3e-3", "4e-3"})]
+)
+def test_line_chart__tells_rates_that_are_near_and_far(rates, told):
+    drawn = line_chart(
+        [Series("", (1, 2), rates)], x_label="", y_label="", alt="", log_y=True
+    ).svg  # fmt: skip
+
+    assert told <= set(re.findall(r">([^<>]+)</text>", drawn))

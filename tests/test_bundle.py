@@ -1,0 +1,72 @@
+"""Model folders: error messages for damaged ones, and predictions from Python."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import transferkit
+from transferkit.errors import BundleError, DataError
+
+
+def change(key, value):
+    def damage(run):
+        path = run / "model" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: shutil.rmtree(run / "model"), "a folder without a model"),
+        (lambda run: (run / "model/config.json").write_text("{"), "not a model's configuration"),
+        (lambda run: (run / "model/config.json").write_text("[]"), "not a model's configuration"),
+        (lambda run: (run / "model/model.safetensors").unlink(), "no model.safetensors"),
+        (
+            lambda run: (run / "model/model.safetensors").write_bytes(b"\x00" * 64),
+            "cannot be read as weights",
+        ),
+        (
+            lambda run: (run / "model/config.json").write_text(
+                (run / "model/config.json").read_text().replace('"blue",', "")
+            ),
+            "names 2 classes for 3 outputs",
+        ),
+        (change("architecture", 5), "architecture must be a name"),
+        (change("num_classes", "3"), "num_classes must be a whole number"),
+        (change("label_names", ["a", "a", "b"]), "must be a list of different texts"),
+        (change("label_names", {"0": "a"}), "must be a list of different texts"),
+        (change("model_args", [1]), "model_args a table"),
+        (change("model_args", {"zzz": 1}), "cannot be built with model_args"),
+        (change("model_args", {"checkpoint_path": "x.pth"}), "must not name checkpoint_path"),
+        (change("pretrained_cfg", {"mean": [0.5]}), "mean must be three numbers"),
+    ],
+)
+def test_load__says_what_is_wrong_with_a_model(run_folder, tmp_path, damage, message):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    damage(run)
+
+    with pytest.raises(BundleError, match=message):
+        transferkit.ModelBundle.load(run)
+
+
+def test_predict_proba__takes_files_and_pictures(run_folder, image_folder, tmp_path):
+    bundle = transferkit.ModelBundle.load(run_folder)
+    path = image_folder / "green" / "3.png"
+    with Image.open(path) as picture:
+        rows = bundle.predict_proba([path, picture])
+
+    assert np.array_equal(rows[0], rows[1])
+    sideways, exif = Image.open(path).convert("LA"), Image.Exif()
+    exif[0x0112] = 6
+    sideways.save(tmp_path / "odd.png", exif=exif)
+    with Image.open(tmp_path / "odd.png") as picture:
+        rows = bundle.predict_proba([tmp_path / "odd.png", picture])
+    assert np.array_equal(rows[0], rows[1])
+    assert bundle.predict_proba([]).shape == (0, 3)
+    with pytest.raises(DataError, match=r"nothing.png: no such file"):
+        bundle.predict_proba(["nothing.png"])

@@ -1,0 +1,123 @@
+"""Tests stand where their module stands: `tests/<package>/test_<module>.py`.
+
+A module without such a file has a row that names the file which covers it; most of these are the
+tests of the command that uses it.
+"""
+
+import ast
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "transferkit"
+
+COVERED_BY = {
+    "__init__.py": "test_architecture.py",
+    "__main__.py": "test_architecture.py",
+    "api.py": "recipes/test_finetune.py",
+    "attribution/__init__.py": "recipes/test_explain.py",
+    "attribution/opened_layers.py": "attribution/test_explainer.py",
+    "attribution/surrogate.py": "attribution/test_explainer.py",
+    "classifiers/__init__.py": "classifiers/test_fitting.py",
+    "cli/compare.py": "recipes/test_compare.py",
+    "cli/explain.py": "recipes/test_explain.py",
+    "cli/invocation.py": "cli/test_parameters.py",
+    "cli/report.py": "recipes/test_report.py",
+    "data/bad_images.py": "data/test_check.py",
+    "data/colour.py": "data/test_images.py",
+    "data/dataset.py": "recipes/finetuning/test_read_dataset.py",
+    "data/parallel.py": "data/test_loader.py",
+    "data/views.py": "test_frozen.py",
+    "models/__init__.py": "models/test_embedded.py",
+    "models/anatomy/blank_pass.py": "models/anatomy/test_layer_table.py",
+    "models/building.py": "models/anatomy/test_layer_table.py",
+    "models/depthwise.py": "test_inference.py",
+    "models/digests.py": "models/test_weights.py",
+    "models/network.py": "models/test_sources.py",
+    "models/timm_source.py": "models/test_sources.py",
+    "models/torchvision_source.py": "models/test_sources.py",
+    "options/commands.py": "cli/test_exits.py",
+    "options/declaration.py": "cli/test_parameters.py",
+    "options/recorded.py": "recipes/finetuning/test_resuming.py",
+    "options/shared.py": "cli/test_exits.py",
+    "recipes/backbones.py": "cli/test_backbones.py",
+    "recipes/cache.py": "cli/test_cache.py",
+    "recipes/comparing/comparison_files.py": "recipes/test_compare.py",
+    "recipes/comparing/comparison_folder.py": "recipes/test_compare.py",
+    "recipes/comparing/rows.py": "recipes/test_compare.py",
+    "recipes/comparing/runs.py": "recipes/test_compare.py",
+    "recipes/finetuning/outputs.py": "recipes/test_finetune.py",
+    "recipes/finetuning/run.py": "recipes/test_finetune.py",
+    "recipes/finetuning/settings.py": "recipes/finetuning/test_resolution.py",
+    "recipes/finetuning/training_setup.py": "recipes/finetuning/test_train_network.py",
+    "recipes/shared/backbone.py": "recipes/test_extract_features.py",
+    "recipes/shared/compute_settings.py": "recipes/test_finetune.py",
+    "recipes/shared/inputs.py": "recipes/test_predict.py",
+    "report/panels.py": "report/test_run_page.py",
+    "report/plots.py": "report/test_charts.py",
+    "report/run_contents.py": "recipes/test_report.py",
+    "reporting.py": "cli/test_console.py",
+    "run/folder.py": "cli/test_finetune.py",
+    "training/progress.py": "training/test_loop.py",
+    "training/randomness.py": "recipes/finetuning/test_train_network.py",
+    "training/setup.py": "training/test_loop.py",
+    "training/step.py": "test_memory.py",
+}
+"""Module -> the test file that covers it, for modules without a file of their own."""
+
+ACROSS_MODULES = {
+    "models/test_embedded.py": "the weights that come with the package",
+    "test_architecture.py": "the rules of the package",
+    "test_contract.py": "freezing, on all families of networks",
+    "test_docs.py": "what the documents show",
+    "test_hostile.py": "files that are damaged or odd, through the commands",
+    "test_hub.py": "downloads, through a server",
+    "test_killed_processes.py": "what a process that was killed has left",
+    "test_mirror.py": "the places of tests",
+    "test_pretraining.py": "the scripts in pretraining/",
+    "test_properties.py": "what holds for every name, layout and image",
+    "test_readme.py": "README.md",
+    "test_sample_data.py": "the images in sample_data/",
+}
+"""Test files that mirror no module, and what they are about."""
+
+
+def modules() -> set[str]:
+    """Return the modules that hold more than a docstring."""
+    return {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if len(ast.parse(path.read_text("utf-8")).body) > 1
+    }
+
+
+def present() -> set[str]:
+    """Return the test files."""
+    return {path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")}
+
+
+def mirror_of(module: str) -> str:
+    """Return where the tests of a module belong; those of a package's own file bear its name."""
+    path = PACKAGE / module
+    name = path.parent.name if path.stem == "__init__" else path.stem
+    return path.with_name(f"test_{name}.py").relative_to(PACKAGE).as_posix()
+
+
+def test_every_module__has_its_tests_or_a_row():
+    without = {module for module in modules() if mirror_of(module) not in present()}
+
+    assert without - COVERED_BY.keys() == set()
+
+
+def test_rows__are_of_modules_without_tests_of_their_own():
+    assert COVERED_BY.keys() - modules() == set()
+    assert {module for module in COVERED_BY if mirror_of(module) in present()} == set()
+
+
+def test_rows__name_test_files_that_exist():
+    assert set(COVERED_BY.values()) - present() == set()
+
+
+def test_every_test_file__mirrors_a_module_or_says_what_it_is_about():
+    mirrored = {mirror_of(module) for module in modules()}
+
+    assert present() - mirrored == ACROSS_MODULES.keys()

@@ -1,0 +1,62 @@
+"""Large networks without the seconds that it takes to draw their weights."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from transferkit.models.network import Network
+from transferkit.models.sources import create_network
+
+NUMBERS = torch.randn(10_007, generator=torch.Generator().manual_seed(0))
+
+
+def tiled(shape: torch.Size) -> Tensor:
+    """Return a tensor of the standard deviation 1 from a few random numbers, repeated."""
+    count = shape.numel()
+    return NUMBERS.repeat(-(-count // len(NUMBERS)))[:count].view(shape)
+
+
+class Undrawn(TorchFunctionMode):
+    """In it what would be drawn is left as memory happens to be."""
+
+    DRAWING = (
+        *(Tensor.uniform_, Tensor.normal_, Tensor.erfinv_),
+        *(nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_),
+    )
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if func in self.DRAWING:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+def create_undrawn(name: str, **options: object) -> Network:
+    """Return a network whose weights are whatever memory held, for tests of its structure."""
+    with Undrawn():
+        return create_network(name, weights="none", **options)
+
+
+@torch.no_grad()
+def create_tiled(name: str, **options: object) -> Network:
+    """Return a network whose weights are a few random numbers, repeated.
+
+    Weights of layers have a standard deviation of 1 / sqrt(inputs), biases one of 0.02; what is
+    filled with a constant, as the scales of norms are, keeps it.
+    """
+    network = create_undrawn(name, **options)
+    for key, parameter in network.module.named_parameters():
+        if parameter.ndim > 1:
+            parameter.copy_(tiled(parameter.shape)).mul_(parameter[0].numel() ** -0.5)
+        elif key.endswith("bias"):
+            parameter.copy_(tiled(parameter.shape)).mul_(0.02)
+    return network
