@@ -1,10 +1,10 @@
-"""Images that a page shows: upright, and the ones that were measured."""
+"""Images that a page shows: upright, and only those that have not changed since the run."""
 
 import hashlib
 
 from PIL import Image
 
-from transferkit.report.evidence import Album
+from transferkit.report.evidence import RecordedImages
 
 
 def test_album__turns_an_image_upright_and_gives_none_that_is_another(tmp_path):
@@ -12,9 +12,10 @@ def test_album__turns_an_image_upright_and_gives_none_that_is_another(tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (60, 20), "red").save(tmp_path / "turned.jpg", exif=exif)
     digest = hashlib.sha256((tmp_path / "turned.jpg").read_bytes()).hexdigest()
-    shown = Album(tmp_path, {"turned.jpg": digest}, allow_truncated=False).read("turned.jpg")
+    images = RecordedImages(tmp_path, {"turned.jpg": digest}, allow_truncated=False)
+    shown = images.read("turned.jpg")
 
     assert shown is not None
     assert shown.size == (20, 60)
-    other = Album(tmp_path, {"turned.jpg": "other"}, allow_truncated=False)
-    assert other.read("turned.jpg") is None
+    changed = RecordedImages(tmp_path, {"turned.jpg": "other"}, allow_truncated=False)
+    assert changed.read("turned.jpg") is None

@@ -122,7 +122,7 @@ def test_create_optimizer__all_of_timms_pass_over_what_is_frozen(name):
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"1.weight", "1.bias"}
     for state in (optimizer.state[p] for p in body.parameters() if p in optimizer.state):
-        assert int(state["step"]) == 0, "adagrad creates its state at once and must leave it unchanged"
+        assert int(state["step"]) == 0, "adagrad creates its state at once, and must not change it"
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lion", "adan", "cadan", "madgrad", "nadam"])

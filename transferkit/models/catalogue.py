@@ -1,4 +1,4 @@
-"""What can be named as a backbone, and what is on this machine already."""
+"""All backbones that can be named, and which of them are on this machine."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class BackboneEntry:
     """A backbone that can be named.
 
     Attributes:
-        name: As the command line takes it.
+        name: Name as the command line takes it.
         weights: Tags of published weights, the default first.
-        local: Whether its default weights are on this machine already.
+        local: Whether weights for it are on this machine.
     """
 
     name: str
@@ -32,7 +32,7 @@ class BackboneEntry:
 
 
 def list_backbones() -> Iterator[BackboneEntry]:
-    """Every backbone that can be named: what needs no download, timm's, torchvision's."""
+    """Yield all backbones: those that need no download, then timm's, then torchvision's."""
     local = _local_names()
     tags: dict[str, list[str]] = {}
     for name in list_pretrained():
@@ -66,7 +66,7 @@ def _local_names() -> set[str]:
     except CacheNotFound:
         return names
     for repository in cache.repos:
-        # A download that broke off leaves a repository without its weights.
+        # An interrupted download leaves a repository without its weights.
         files = {file.file_name for revision in repository.revisions for file in revision.files}
         if files & set(HUB_FILES):
             names.add(repository.repo_id.removeprefix("timm/"))

@@ -1,4 +1,4 @@
-"""Digests that identify tensors by their names and values."""
+"""Digests of named tensors."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of named tensors, hexadecimal: of names and values, in order of names."""
+    """Return the hexadecimal SHA-256 of the tensors' names and values, in order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

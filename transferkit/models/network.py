@@ -1,4 +1,4 @@
-"""A backbone with its head, whichever library built it."""
+"""A backbone and its head, the same for every library that builds one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from transferkit.models.stages import Stage
 
 @dataclass(frozen=True)
 class Layout:
-    """How a network's feature maps and tokens are laid out.
+    """Layout of a network's feature maps and tokens.
 
     Attributes:
-        class_token: Whether the first token stands for the whole picture.
-        prefix_tokens: How many tokens before those of the positions.
-        channels_last: Whether maps are (B, H, W, C) and not (B, C, H, W).
+        class_token: Whether the first token represents the whole image.
+        prefix_tokens: Number of tokens before those of the image's positions.
+        channels_last: Whether maps are (B, H, W, C) instead of (B, C, H, W).
     """
 
     class_token: bool = False
@@ -31,18 +31,18 @@ class Layout:
 
 @dataclass(frozen=True)
 class Source:
-    """A library that backbones come from.
+    """A library of backbones.
 
     Attributes:
-        prefix: What stands before its names on the command line, with the colon.
-        names: Its architectures.
-        build: Architecture, arguments and configuration to a network with random weights.
-        new_head: Gives the network's module a fresh head of so many classes.
-        find_stages: A module, its heads and its input size to its stages.
-        forward_parts: Images to the last map or tokens, and to what enters the head; with True
-            the head runs too.
-        layout: A module to the layout of its maps and tokens.
-        by_formula: Whether its weights are computed, so that there are none to download.
+        prefix: Prefix of its names on the command line, with the colon; empty for none.
+        names: `names()` returns its architectures.
+        build: `build(architecture, model_args, config)` returns a network with random weights.
+        new_head: `new_head(network, num_classes)` gives the network's module an untrained head.
+        find_stages: `find_stages(module, heads, input_size)` returns the stages.
+        forward_parts: `forward_parts(network, images, head)` returns the last map or tokens, and
+            the pooled features that enter the head; it runs the head as well if `head` is true.
+        layout: `layout(module)` returns the layout of its maps and tokens.
+        by_formula: Whether the weights are computed by formula instead of downloaded.
     """
 
     prefix: str
@@ -57,18 +57,18 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A backbone and its head, in eval mode except while it is trained.
+    """A backbone and its head, in eval mode except during training.
 
     Attributes:
-        module: (B, 3, H, W) float32 to logits (B, num_classes).
-        source: The library it comes from.
+        module: Maps images (B, 3, H, W) float32 to logits (B, num_classes).
+        source: The library that builds it.
         architecture: The library's name for it.
-        model_args: Arguments beyond the name that build it.
-        config: timm's pretrained configuration: preprocessing, licence, categories ...
-        heads: Names of the head's modules, nearly always one; none where there is no head.
+        model_args: Arguments that build it, besides the name.
+        config: timm's pretrained configuration: preprocessing, licence, categories and more.
+        heads: Names of the head's modules, nearly always one; empty without a head.
         num_classes: Width of the logits.
-        stages: The backbone's stages, stem to last, then the head.
-        embedded_name: The name of a backbone that comes with the package; None for all others.
+        stages: The backbone's stages from the stem to the last, then the head.
+        embedded_name: Name of a backbone that comes with the package; None for all others.
     """
 
     module: nn.Module
@@ -83,37 +83,40 @@ class Network:
 
     @property
     def name(self) -> str:
-        """The name that the command line takes, without a weights tag."""
+        """Name as the command line takes it, without a weights tag."""
         return self.embedded_name or self.library_name
 
     @property
     def library_name(self) -> str:
-        """The architecture with its library's prefix, which any program can build it from."""
+        """Name by which the library itself builds it, with the library's prefix.
+
+        Files that other programs or later versions read use it: model/config.json and caches.
+        """
         return f"{self.source.prefix}{self.architecture}"
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """What the network expects of its pixels."""
+        """Preprocessing that the network expects of its input."""
         return Preprocessing.from_config(self.config)
 
     @cached_property
     def feature_dim(self) -> int:
-        """Length D of a feature vector."""
+        """Length of a feature vector."""
         with torch.no_grad():
             return int(self.features(self.blank_image()).shape[1])
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.module.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of the pictures it takes."""
+        """Type of the weights, and of the images that the module takes."""
         return next(self.module.parameters()).dtype
 
     def features(self, images: Tensor) -> Tensor:
-        """What enters the head, pooled.
+        """Return the pooled features that enter the head.
 
         Args:
             images: (B, 3, H, W) float32, normalised.
@@ -124,20 +127,21 @@ class Network:
         return self.forward_parts(images)[1]
 
     def forward_parts(self, images: Tensor, *, head: bool = False) -> tuple[object, Tensor]:
-        """A pass up to the head.
+        """Run the backbone.
 
         Args:
             images: (B, 3, H, W) float32, normalised.
-            head: Whether the head's modules run as well.
+            head: Whether to run the head's modules as well.
 
         Returns:
-            What the last stage puts out, nearly always a map or tokens, and (B, feature_dim).
+            The output of the last stage, nearly always a map or tokens, and the pooled features
+            (B, feature_dim).
         """
         return self.source.forward_parts(self, images, head)
 
     @property
     def layout(self) -> Layout:
-        """How its maps and tokens are laid out."""
+        """Layout of the maps and tokens."""
         return self.source.layout(self.module)
 
     def backbone_digest(self) -> str:
@@ -147,16 +151,16 @@ class Network:
         return tensors_digest({k: v for k, v in state.items() if not k.startswith(in_head)})
 
     def blank_image(self) -> Tensor:
-        """One picture of zeros, (1, 3, H, W)."""
+        """Return one image of zeros, (1, 3, H, W)."""
         size = self.preprocessing.input_size
         return torch.zeros(1, *size, device=self.device, dtype=self.dtype)
 
     def with_new_head(self, num_classes: int) -> "Network":
-        """The same backbone with an untrained head, or with 0 classes without one.
+        """Return the same backbone with an untrained head, or without a head for 0 classes.
 
-        The module is changed in place: this network must not be used any more.
+        The module is changed in place, so this network must not be used afterwards.
         """
-        # Held on to, so that no new parameter can be taken for an old one.
+        # Keeps the old parameters alive, so that no new one can have the id of an old one.
         old = list(self.module.parameters())
         self.source.new_head(self, num_classes)
         self.module.eval()
@@ -173,10 +177,10 @@ class Network:
         )
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "Network":
-        """The same network with another record of preprocessing.
+        """Return the same network with other preprocessing.
 
         Raises:
-            OptionError: When the network cannot read pictures of that size.
+            OptionError: When the network cannot take images of that size.
         """
         network = replace(self, config={**self.config, **preprocessing.to_config()})
         if preprocessing.input_size != self.preprocessing.input_size:
@@ -185,23 +189,23 @@ class Network:
 
     @torch.no_grad()
     def check_input_size(self) -> None:
-        """Run a blank image through.
+        """Check with a blank image that the network works at its input size.
 
         Raises:
-            OptionError: When the network cannot read pictures of its input size.
+            OptionError: When it does not.
         """
         try:
             self.module(self.blank_image())
         except (RuntimeError, AssertionError, ValueError) as error:
             _, height, width = self.preprocessing.input_size
             raise OptionError(
-                f"--image-size: {self.name} cannot read pictures of {height} x {width} px "
+                f"--image-size: {self.name} cannot take images of {height} x {width} px "
                 f"({' '.join(str(error).split())[:200]}); leave the option out or try another size"
             ) from error
 
 
 def module_names(root: nn.Module, wanted: object) -> tuple[str, ...]:
-    """The dotted names under `root` of a module, or of each in a tuple or list of modules."""
+    """Return the dotted names under `root` of a module, or of each module in a tuple or list."""
     if isinstance(wanted, tuple | list | nn.ModuleList):
         return tuple(name for one in wanted for name in module_names(root, one))
     return tuple(name for name, module in root.named_modules() if module is wanted and name)

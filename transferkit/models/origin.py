@@ -1,8 +1,8 @@
-"""Look up what a name stands for: the library, the architecture, the weights' configuration.
+"""Look up a backbone's name: its library, architecture and weights.
 
-A name is timm's, with or without a weights tag; `torchvision:NAME`; `hf-hub:OWNER/NAME`;
-`local-dir:PATH`, a folder with config.json and weights such as a run's model/; or that of a
-backbone which comes with the package.
+A name is one of timm's, with or without a weights tag; `torchvision:NAME`; `hf-hub:OWNER/NAME`;
+`local-dir:PATH`, a folder with config.json and weights such as a run's model/; or the name of a
+backbone that comes with the package.
 """
 
 import json
@@ -23,7 +23,7 @@ from transferkit.models.torchvision_source import TORCHVISION, weights_config
 from transferkit.models.weights import HUB_FILES, hub_file, url_file
 
 SOURCES: tuple[Source, ...] = (EDGES, TORCHVISION, TIMM)
-"""Everything that backbones come from."""
+"""All libraries of backbones."""
 
 _EMBEDDED = Path(__file__).with_name("embedded")
 
@@ -44,16 +44,16 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a named backbone comes from, before it is built.
+    """What a backbone's name stands for, before the network is built.
 
     Attributes:
         source: The library that builds it.
-        architecture: The library's name.
-        config: timm's pretrained configuration, of the weights that the name stands for.
-        model_args: Arguments beyond the name that build it.
-        folder: A local folder that holds its weights.
-        repository: A hub repository that holds them.
-        embedded_name: The name of a backbone that comes with the package, also of a run that was
+        architecture: The library's name for it.
+        config: timm's pretrained configuration of its weights.
+        model_args: Arguments that build it, besides the name.
+        folder: Local folder with its weights.
+        repository: Hub repository with its weights.
+        embedded_name: Name of a backbone that comes with the package, also for a model that was
             trained from it; None for all others.
     """
 
@@ -65,11 +65,16 @@ class Origin:
     repository: str | None = None
     embedded_name: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Name as the command line takes it, without a weights tag."""
+        return self.embedded_name or f"{self.source.prefix}{self.architecture}"
+
     def weights_file(self) -> Path:
-        """The file of pretrained weights, downloaded where it is not on this machine.
+        """Return the file of pretrained weights, after downloading it if necessary.
 
         Raises:
-            WeightsError: When there are none, or they cannot be had.
+            WeightsError: When there is no such file, or it cannot be downloaded.
         """
         if self.folder:
             found = [self.folder / name for name in HUB_FILES if (self.folder / name).is_file()]
@@ -82,21 +87,19 @@ class Origin:
             return hub_file(self.repository, names, advice=_ADVICE)
         if url := self.config.get("url"):
             return url_file(url, advice=_ADVICE)
-        raise WeightsError(
-            f"there are no published weights for {self.source.prefix}{self.architecture}; {_ADVICE}"
-        )
+        raise WeightsError(f"there are no published weights for {self.name}; {_ADVICE}")
 
 
 def embedded_folders() -> dict[str, Path]:
-    """The backbones that come with the package: names to folders, which are read like any."""
+    """Return name -> folder of each backbone that comes with the package."""
     return {file.parent.name: file.parent for file in sorted(_EMBEDDED.glob("*/config.json"))}
 
 
 def find_backbone(name: str) -> Origin:
-    """Look a backbone up by name; nothing is built, and only `hf-hub:` touches the network.
+    """Look up a backbone by name without building it; only `hf-hub:` uses the network.
 
     Raises:
-        UnknownNameError: When there is no such backbone; close names are suggested.
+        UnknownNameError: When there is no such backbone; suggests close names.
         WeightsError: When a folder or repository has no usable config.json.
     """
     if name.startswith(LOCAL_PREFIX):
@@ -150,7 +153,7 @@ def _from_config(
         values = json.loads(file.read_text(encoding="utf-8"))
         name, config, model_args = _checked_config(values)
     except FileNotFoundError as error:
-        raise WeightsError(f"{file.parent}: no config.json in it, so it is no model") from error
+        raise WeightsError(f"{file.parent}: no config.json in it, so it is not a model") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise WeightsError(
             f"{file}: not a model's configuration ({type(error).__name__}: {error})"
@@ -158,25 +161,27 @@ def _from_config(
     for source in SOURCES:
         architecture = name.removeprefix(source.prefix)
         if name.startswith(source.prefix) and architecture in source.names():
-            embedded = _embedded_name(config, folder)
+            embedded = _embedded_name(name, model_args)
             return Origin(source, architecture, config, model_args, folder, repository, embedded)
     raise _unknown(name)
 
 
-def _embedded_name(config: Mapping[str, Any], folder: Path | None) -> str | None:
-    """Return the name of the embedded backbone that a folder holds, or that it was trained from."""
-    embedded = embedded_folders()
-    trained_from = config.get("transferkit")
-    names = [name for name, place in embedded.items() if place == folder]
-    if isinstance(trained_from, dict):
-        names.append(str(trained_from.get("backbone")))
-    return next((name for name in names if name in embedded), None)
+def _embedded_name(architecture: str, model_args: Mapping[str, Any]) -> str | None:
+    """Return the name of the embedded backbone that is built in this way, or None."""
+    for name, folder in embedded_folders().items():
+        known = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if (known["architecture"], known["model_args"]) == (architecture, model_args):
+            return name
+    return None
 
 
 def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Architecture, configuration and model arguments of a config.json, or an error that says why.
+    """Return architecture, configuration and model arguments of a config.json.
 
-    The file may come from anyone: arguments that name files or switch code are refused.
+    The file may come from anyone, so arguments that name files or select code are refused.
+
+    Raises:
+        ValueError: When a value is invalid or refused; names it.
     """
     config = dict(values.get("pretrained_cfg", values))
     for key in ("num_classes", "label_names", "label_descriptions", "transferkit"):
@@ -189,14 +194,14 @@ def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
     if unsafe := sorted(_REFUSED_ARGUMENTS & model_args.keys()):
         raise ValueError(f"model_args must not name {', '.join(unsafe)}")
     if not isinstance(config.setdefault("num_classes", 1000), int):
-        raise ValueError("num_classes must be a whole number")
+        raise ValueError("num_classes must be an integer")
     labels = config.get("label_names")
     if labels is not None and (
         not isinstance(labels, list)
         or not all(isinstance(label, str) for label in labels)
         or len(set(labels)) < len(labels)
     ):
-        raise ValueError("label_names must be a list of different texts")
+        raise ValueError("label_names must be a list of distinct strings")
     Preprocessing.from_config(config)
     config.pop("architecture", None)
     return name, config, model_args

@@ -1,1 +1,1 @@
-"""What a run shows of itself in pictures."""
+"""Reports of a run and drawings of what a network does: HTML pages, charts and PNG files."""

@@ -1,41 +1,43 @@
-"""Charts as SVG for a page: lines over a number, in colours that the page decides.
+"""Charts as SVG for a page, in the page's colours.
 
-matplotlib draws them. Its colours are stand-ins for the page's, so that a chart follows light, dark
-and print; names of lines stand in the page's legend and not in the drawing.
+matplotlib draws them in stand-in colours that are replaced by the page's CSS variables, so that a
+chart follows the light, dark and print styles. The legend is part of the page, not of the drawing.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from io import StringIO
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis as DrawnAxis
     from matplotlib.figure import Figure
 
 COLOURS = tuple(f"--s{i}" for i in range(1, 9))
-"""The page's colours for things side by side, as CSS variables."""
+"""The page's colours for series, as CSS variables."""
 
 _INK, _SOFT, _LINE, _PANEL = "#010101", "#010102", "#010103", "#010104"
 _STAND_INS = {_INK: "currentColor", _SOFT: "var(--soft)", _LINE: "var(--line)",
               _PANEL: "var(--panel)"}  # fmt: skip
 _SIZE = (4.75, 3.0)
-"""Inches; at 72 points an inch about as many points as the page has pixels for it."""
+"""Inches; at 72 points per inch about as many points as the page has pixels for a chart."""
 
-_ROOM = {"left": 0.165, "right": 0.96, "bottom": 0.155, "top": 0.98}
-"""What the axes take of the drawing, which is the same for all: measuring text takes as long as
-drawing does."""
+_MARGINS = {"left": 0.165, "right": 0.96, "bottom": 0.155, "top": 0.98}
+"""Position of the axes in the drawing. It is fixed because measuring the text takes as long as
+drawing the chart."""
 
-_TOP_UNDER_NAMES = 0.93
+_TOP_BELOW_SPAN_NAMES = 0.93
 
-_STYLE: Any = {  # matplotlib types its settings by name, hundreds of them
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "transferkit",  # the same chart, the same bytes
+_STYLE: Any = {  # Any: matplotlib types each of its hundreds of settings by name
+    "svg.fonttype": "none",  # keep text as text
+    "svg.hashsalt": "transferkit",  # reproducible ids
     "path.simplify_threshold": 0.2,
     "font.size": 10,
     "axes.labelsize": 10,
@@ -58,14 +60,14 @@ _STYLE: Any = {  # matplotlib types its settings by name, hundreds of them
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a chart.
+    """One line of a chart.
 
     Attributes:
-        name: For the legend; any text.
+        name: Name in the legend; any text.
         x: N numbers.
         y: N numbers; NaN leaves a gap.
         colour: A CSS variable of the page, one of `COLOURS`.
-        style: solid, dashed, dots, or bars.
+        style: solid, dashed, dots or bars.
     """
 
     name: str
@@ -75,13 +77,40 @@ class Series:
     style: str = "solid"
 
 
+class Scale(Enum):
+    """Scale of an axis.
+
+    `LOG` is logarithmic only where the values spread over a factor of ten or more; it leaves out
+    values of 0. `PERCENT` shows fractions from 0 to 1 as per cent. `INTEGER` has ticks at whole
+    numbers only.
+    """
+
+    LINEAR = "linear"
+    LOG = "log"
+    PERCENT = "percent"
+    INTEGER = "integer"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a chart.
+
+    Attributes:
+        label: What it shows, with its unit.
+        scale: Scale of its values.
+    """
+
+    label: str
+    scale: Scale = Scale.LINEAR
+
+
 @dataclass(frozen=True)
 class Chart:
-    """A drawing and what its legend needs.
+    """A drawing and its legend.
 
     Attributes:
         svg: The drawing.
-        series: Its lines.
+        series: The lines that the legend names.
     """
 
     svg: "Markup"
@@ -91,57 +120,47 @@ class Chart:
 def line_chart(
     series: Sequence[Series],
     *,
-    x_label: str,
-    y_label: str,
+    x: Axis,
+    y: Axis,
     alt: str,
-    log_y: bool = False,
-    share: bool = False,
     spans: Sequence[tuple[float, float, str]] = (),
-    whole_x: bool = False,
 ) -> Chart:
-    """Lines over a common axis.
+    """Draw lines over a common x axis.
 
     Args:
-        series: The lines, first below.
-        x_label: What is to the right, with its unit.
-        y_label: What is upwards, with its unit.
-        alt: What the chart shows, for those who cannot see it.
-        log_y: Whether upwards is logarithmic, where the values spread over a factor of ten or
-            more; 0 is then left out.
-        share: Whether upwards are shares, shown as per cent.
-        spans: (from, to, name) of parts of the x axis to tell apart, every other one shaded.
-        whole_x: Whether to the right are whole numbers, such as epochs.
+        series: The lines, drawn in this order, later ones on top.
+        x: The horizontal axis; its scale must not be LOG.
+        y: The vertical axis.
+        alt: Text alternative for readers who cannot see the chart.
+        spans: (start, end, name) of consecutive parts of the x axis; every other one is shaded.
     """
-    import matplotlib  # takes half a second, and many commands draw nothing
+    import matplotlib  # takes half a second to import, and many commands draw nothing
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE)
-        named = {"top": _TOP_UNDER_NAMES} if len(spans) > 1 else {}
-        axes = figure.subplots(gridspec_kw={**_ROOM, **named})
+        named = {"top": _TOP_BELOW_SPAN_NAMES} if len(spans) > 1 else {}
+        axes = figure.subplots(gridspec_kw={**_MARGINS, **named})
         for one in series:
             _draw(axes, one)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
-        if log_y:
-            _spread(axes, [value for one in series for value in one.y if value > 0])
-        if share:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        if whole_x:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _mark(axes, spans)
+        axes.set_xlabel(x.label)
+        axes.set_ylabel(y.label)
+        if y.scale is Scale.LOG:
+            _use_log_scale(axes, [value for one in series for value in one.y if value > 0])
+        _format_ticks(axes.xaxis, x.scale)
+        _format_ticks(axes.yaxis, y.scale)
+        _mark_spans(axes, spans)
         axes.tick_params(length=0, which="both")
         return Chart(to_svg(figure, alt), tuple(series))
 
 
 def reliability_chart(bins: Sequence[tuple[float, float, int]], *, alt: str) -> Chart:
-    """Accuracy against confidence: bars that reach the diagonal where the model is calibrated.
+    """Draw accuracy against confidence: bars reach the diagonal where the model is calibrated.
 
     Args:
-        bins: (mean confidence, accuracy, rows) of each of equal bins from 0 to 1; of one with no
-            rows the first two are NaN.
-        alt: What the chart shows, for those who cannot see it.
+        bins: (mean confidence, accuracy, images) of each bin, for bins of equal width from 0 to 1.
+            The first two are NaN for an empty bin.
+        alt: Text alternative for readers who cannot see the chart.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -152,8 +171,8 @@ def reliability_chart(bins: Sequence[tuple[float, float, int]], *, alt: str) -> 
     confidence, accuracy, counts = np.array(bins, dtype=float).T
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.75, 3.9))
-        room = {**_ROOM, "bottom": 0.12, "height_ratios": (4, 1), "hspace": 0.1}
-        axes, below = figure.subplots(2, sharex=True, gridspec_kw=room)
+        layout = {**_MARGINS, "bottom": 0.12, "height_ratios": (4, 1), "hspace": 0.1}
+        axes, below = figure.subplots(2, sharex=True, gridspec_kw=layout)
         axes.bar(centres, accuracy, 0.9 * width, color=_stand_in(COLOURS[0]), alpha=0.55)
         axes.plot((0, 1), (0, 1), color=_SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.plot(confidence, accuracy, "o", color=_stand_in(COLOURS[1]), markersize=4.5)
@@ -166,18 +185,18 @@ def reliability_chart(bins: Sequence[tuple[float, float, int]], *, alt: str) -> 
         for part in (axes, below):
             part.tick_params(length=0)
         series = (
-            Series("accuracy at a confidence", (), (), COLOURS[0], "bars"),
-            Series("mean confidence there", (), (), COLOURS[1], "dots"),
+            Series("accuracy by confidence", (), (), COLOURS[0], "bars"),
+            Series("mean confidence of the bin", (), (), COLOURS[1], "dots"),
         )
         return Chart(to_svg(figure, alt), series)
 
 
 def to_svg(figure: "Figure", alt: str) -> "Markup":
-    """A figure drawn in stand-ins as SVG in the page's colours, with no names to clash.
+    """Return a figure as SVG in the page's colours, without ids that could clash.
 
     Args:
-        figure: matplotlib's. Text in it must be ours, not a user's.
-        alt: What it shows, for those who cannot see it.
+        figure: A matplotlib figure in stand-in colours. Its text must not come from a user.
+        alt: Text alternative for readers who cannot see it.
     """
     from markupsafe import Markup, escape
 
@@ -204,25 +223,39 @@ def _draw(axes: "Axes", one: Series) -> None:
         axes.plot(one.x, one.y, "o", color=colour, markersize=5)
         return
     dashes = (0, (4, 2.5)) if one.style == "dashed" else "solid"
-    # Few points are marked, so that one epoch is seen as well.
+    # Short lines have markers: a line of one epoch would be invisible without.
     marker = "o" if len(one.x) <= 15 and one.style == "solid" else ""
     axes.plot(
         one.x, one.y, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=3.5
     )
 
 
-def _spread(axes: "Axes", values: Sequence[float]) -> None:
-    """Make the y axis logarithmic where a power of ten lies between the values."""
+def _format_ticks(axis: "DrawnAxis", scale: Scale) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    match scale:
+        case Scale.LINEAR | Scale.LOG:
+            pass
+        case Scale.PERCENT:
+            axis.set_major_formatter(PercentFormatter(1.0))
+        case Scale.INTEGER:
+            axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        case _:
+            assert_never(scale)
+
+
+def _use_log_scale(axes: "Axes", values: Sequence[float]) -> None:
+    """Make the y axis logarithmic if the values spread over a factor of ten or more."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     if values and max(values) >= 10 * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(_power))
+    axes.yaxis.set_major_formatter(FuncFormatter(_in_scientific_notation))
 
 
-def _mark(axes: "Axes", spans: Sequence[tuple[float, float, str]]) -> None:
-    """Shade every other span, and name each above the axes where there is room for its name."""
+def _mark_spans(axes: "Axes", spans: Sequence[tuple[float, float, str]]) -> None:
+    """Shade every other span, and write its name above the axes where there is room."""
     if len(spans) < 2:
         return
     first, last = spans[0][0], spans[-1][1]
@@ -239,8 +272,8 @@ def _mark(axes: "Axes", spans: Sequence[tuple[float, float, str]]) -> None:
     axes.set_xlim(first, last)
 
 
-def _power(value: float, _: object) -> str:
-    """1e-3 and the like: powers as mathematics sets them take a parser of their own."""
+def _in_scientific_notation(value: float, _: object) -> str:
+    """Return a number like 1e-3; typeset powers would need matplotlib's slow formula parser."""
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}" if value else "0"
 

@@ -1,4 +1,4 @@
-"""Pictures of a run's dataset for its page, and where the evidence for an answer lies in them."""
+"""Images of a run's dataset for its page, and where in them the evidence for a prediction lies."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from transferkit.data.images import ImageError, decode_image, read_bytes
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.report.thumbnails import thumbnail
 
-_NEEDED = 352
-"""Pixels of the shorter side that are decoded: a thumbnail's, twice."""
+_DECODED_SIDE = 352
+"""Pixels of the shorter side that are decoded: twice the side of a thumbnail."""
 
 
 @dataclass(frozen=True)
-class Album:
-    """The pictures of a dataset as they were when a run began.
+class RecordedImages:
+    """The images of a dataset as they were when a run began.
 
     Attributes:
         root: The dataset's folder now.
-        sha256: Path -> digest that a picture then had.
-        allow_truncated: Whether JPEGs are read whose end is missing.
+        sha256: Path -> digest of the image when the run began.
+        allow_truncated: Whether to read JPEGs whose end is missing.
     """
 
     root: Path
@@ -33,28 +33,28 @@ class Album:
     allow_truncated: bool
 
     def read(self, path: str) -> Image.Image | None:
-        """A picture, upright; None where it has moved, changed or cannot be read."""
+        """Return an image, upright; None if it has moved, changed or cannot be read."""
         try:
             data = read_bytes(self.root / path)
             if hashlib.sha256(data).hexdigest() != self.sha256.get(path):
                 return None
-            return decode_image(data, _NEEDED, allow_truncated=self.allow_truncated)
+            return decode_image(data, _DECODED_SIDE, allow_truncated=self.allow_truncated)
         except ImageError:
             return None
 
 
 def draw_evidence(
-    bundle: ModelBundle, pictures: Sequence[Image.Image | None], classes: Sequence[int]
+    bundle: ModelBundle, images: Sequence[Image.Image | None], classes: Sequence[int]
 ) -> list[str | None]:
-    """What the network sees of pictures, with the evidence for a class of each.
+    """Draw each image as the network sees it, with the evidence for one class.
 
     Args:
         bundle: The model.
-        pictures: N pictures; None for one that is not there.
-        classes: N classes.
+        images: N images; None for a missing one.
+        classes: N classes, one per image.
 
     Returns:
-        N `data:` addresses, None where there is no picture.
+        N `data:` addresses, None for a missing image.
 
     Raises:
         OptionError: When the model cannot be explained.
@@ -63,14 +63,14 @@ def draw_evidence(
     from transferkit.report.overlay import overlay
 
     network, prepare = bundle.network, eval_transform(bundle.network.preprocessing).prepare
-    views = {row: prepare(image) for row, image in enumerate(pictures) if image is not None}
-    drawn: list[str | None] = [None] * len(pictures)
+    views = {row: prepare(image) for row, image in enumerate(images) if image is not None}
+    drawn: list[str | None] = [None] * len(images)
     if not views:
         return drawn
     pixels = torch.from_numpy(np.stack(list(views.values()))).permute(0, 3, 1, 2)
     targets = torch.tensor([classes[row] for row in views], device=network.device)
-    images = normalize(pixels.to(network.device), network.preprocessing)
-    maps = Explainer(bundle).maps(images, targets)
+    inputs = normalize(pixels.to(network.device), network.preprocessing)
+    maps = Explainer(bundle).maps(inputs, targets)
     for (row, view), heat in zip(views.items(), maps, strict=True):
         drawn[row] = thumbnail(overlay(Image.fromarray(view), heat))
     return drawn

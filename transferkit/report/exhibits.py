@@ -1,4 +1,4 @@
-"""The inside of a network as pictures: kernels and feature maps, as PNG files."""
+"""Drawings of a network's kernels and feature maps, as PNG files."""
 
 import math
 from pathlib import Path
@@ -14,42 +14,43 @@ if TYPE_CHECKING:
 
 _DPI = 120
 _WIDTH = 720
-"""Of the drawn kernels, in pixels, about."""
+"""Approximate width of the drawn kernels, in pixels."""
 
 _WITHIN_SCALE = 0.995
-"""Share of the weights that the scale of the kernels spans."""
+"""Share of the weights within the grey scale of the kernels."""
 
-_TITLE = 64
-"""Pixels above them for a title of three lines."""
+_TITLE_HEIGHT = 64
+"""Pixels above the kernels for a title of three lines."""
 
 _CELL = 1.15
-"""Inches of a map and what stands above it."""
+"""Inches of a map and the number above it."""
 
-_ABOVE = 0.65
+_HEADER = 0.65
 """Inches above the maps for a title of two lines and the first row's numbers."""
 
-_NARROWEST = 6.0
+_MIN_WIDTH = 6.0
 """Inches that a title needs."""
 
-_WIDEST_PICTURE = 4
-"""The side of the picture beside the maps, in maps."""
+_MAX_IMAGE_CELLS = 4
+"""Largest side of the image beside the maps, in cells."""
 
 
 def draw_kernels(kernels: NDArray[np.float32], path: Path, *, title: str) -> None:
     """Draw the kernels of a convolution side by side.
 
-    Of three channels in colour, of any others their mean in grey. Zero is grey, and one scale holds
-    for all of them, so that weak ones look weak; the few strongest weights lie beyond it.
+    Kernels of three channels are drawn in colour, others as the mean over channels in grey. Zero is
+    grey. All kernels share one scale, so that weak ones look weak; the few strongest weights are
+    clipped.
 
     Args:
         kernels: (N, C, h, w).
-        path: PNG file.
-        title: What they are.
+        path: PNG file to write.
+        title: Title above the drawing.
 
     Raises:
         OutputError: When the file cannot be written.
     """
-    from matplotlib.figure import Figure  # takes half a second, and the table needs none
+    from matplotlib.figure import Figure  # takes half a second to import; most calls draw nothing
 
     in_colour = kernels.shape[1] == 3
     shown = kernels if in_colour else kernels.mean(axis=1, keepdims=True)
@@ -58,18 +59,18 @@ def draw_kernels(kernels: NDArray[np.float32], path: Path, *, title: str) -> Non
     scale = max(1, round(_WIDTH / grid.shape[1]))
     pixels = grid.repeat(scale, axis=0).repeat(scale, axis=1)
     height, width = pixels.shape[:2]
-    figure = Figure(figsize=(width / _DPI, (height + _TITLE) / _DPI), dpi=_DPI)
-    axes = figure.add_axes((0, 0, 1, height / (height + _TITLE)))
+    figure = Figure(figsize=(width / _DPI, (height + _TITLE_HEIGHT) / _DPI), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, height / (height + _TITLE_HEIGHT)))
     axes.imshow(pixels, interpolation="nearest", cmap="gray", vmin=0, vmax=1)
     axes.axis("off")
-    told = f"grey is 0; lightest and darkest are {limit:.2g} and -{limit:.2g}, or beyond"
-    told = told if in_colour else f"mean over input channels; {told}"
-    _write_above(figure, f"{title}\n{told}", top=1 - 6 / (height + _TITLE))
+    legend = f"grey is 0, white is {limit:.2g} or more, black is -{limit:.2g} or less"
+    legend = legend if in_colour else f"mean over input channels; {legend}"
+    _write_title(figure, f"{title}\n{legend}", top=1 - 6 / (height + _TITLE_HEIGHT))
     _save(figure, path)
 
 
 def _mosaic(kernels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, C, h, w) of -1..1 to one picture (H, W, C) of 0..1, a white pixel between kernels."""
+    """Arrange kernels (N, C, h, w) in -1..1 as one image (H, W, C) in 0..1, one pixel apart."""
     count, channels, height, width = kernels.shape
     columns = _columns(count)
     rows = math.ceil(count / columns)
@@ -81,17 +82,17 @@ def _mosaic(kernels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _columns(count: int) -> int:
-    """Columns of a grid that is wider than high, and full where it need not get far wider."""
+    """Return the columns of a grid for `count` cells: wider than high, without gaps if possible."""
     root = math.isqrt(count - 1) + 1
     return next((n for n in range(root, 2 * root + 1) if count % n == 0), root)
 
 
 def strongest_channels(maps: NDArray[np.float32], count: int) -> list[int]:
-    """The channels that vary most over a picture, by their standard deviation, the most first.
+    """Return the channels with the largest standard deviation over positions, largest first.
 
     Args:
         maps: (C, h, w).
-        count: How many.
+        count: How many to return at most.
     """
     spread = maps.reshape(len(maps), -1).std(axis=1)
     order: list[int] = np.argsort(-spread, kind="stable")[:count].tolist()
@@ -100,23 +101,23 @@ def strongest_channels(maps: NDArray[np.float32], count: int) -> list[int]:
 
 def draw_maps(
     maps: NDArray[np.float32],
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     path: Path,
     *,
     count: int,
     title: str,
 ) -> None:
-    """Draw the maps of a layer that vary most, beside the picture that they are of.
+    """Draw the feature maps that vary most, beside the image they were computed from.
 
-    Each has a scale of its own, dark for its lowest value and bright for its highest, and its
-    channel's number above it.
+    Each map has its own scale, dark for its lowest value and bright for its highest. The number of
+    its channel is written above it.
 
     Args:
         maps: (C, h, w).
-        picture: (H, W, 3), as the network sees it.
-        path: PNG file.
-        count: How many channels.
-        title: What they are.
+        image: (H, W, 3), as the network sees it.
+        path: PNG file to write.
+        count: Number of channels to draw.
+        title: Title above the drawing.
 
     Raises:
         OutputError: When the file cannot be written.
@@ -126,10 +127,10 @@ def draw_maps(
     channels = strongest_channels(maps, count)
     columns = _columns(len(channels))
     rows = math.ceil(len(channels) / columns)
-    beside = min(rows, _WIDEST_PICTURE)
-    width, height = max(_NARROWEST, _CELL * (beside + columns)), _CELL * rows + _ABOVE
+    beside = min(rows, _MAX_IMAGE_CELLS)
+    width, height = max(_MIN_WIDTH, _CELL * (beside + columns)), _CELL * rows + _HEADER
     figure = Figure(figsize=(width, height), dpi=_DPI)
-    # Placed by hand: to let matplotlib find the layout takes longer than all the drawing.
+    # A fixed layout: matplotlib's automatic layout takes longer than all the drawing.
     grid = figure.add_gridspec(
         rows,
         1 + columns,
@@ -137,15 +138,15 @@ def draw_maps(
         left=0.01,
         right=0.99,
         bottom=0.01,
-        top=1 - _ABOVE / height,
+        top=1 - _HEADER / height,
         wspace=0.1,
         hspace=0.2,
     )
-    _show(figure.add_subplot(grid[:, 0]), picture, "")
+    _show(figure.add_subplot(grid[:, 0]), image, "")
     for i, channel in enumerate(channels):
         axes = figure.add_subplot(grid[i // columns, 1 + i % columns])
         _show(axes, maps[channel], str(channel))
-    _write_above(figure, title, top=1 - 0.08 / height)
+    _write_title(figure, title, top=1 - 0.08 / height)
     _save(figure, path)
 
 
@@ -155,8 +156,8 @@ def _show(axes: Any, pixels: NDArray[Any], label: str) -> None:
     axes.axis("off")
 
 
-def _write_above(figure: "Figure", text: str, *, top: float) -> None:
-    # Names may hold a $, which matplotlib would take for a formula.
+def _write_title(figure: "Figure", text: str, *, top: float) -> None:
+    # Names may contain a $, which matplotlib would parse as a formula.
     figure.text(0.5, top, text, ha="center", va="top", fontsize=9, parse_math=False)
 
 

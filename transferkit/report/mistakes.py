@@ -1,4 +1,4 @@
-"""Who is mistaken for whom: as a table where classes are few, else as a small picture and pairs."""
+"""The confusion matrix: a table for few classes, an image and the most frequent pairs for many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from transferkit.report.thumbnails import pixel_picture
+from transferkit.report.thumbnails import png_address
 
 TABLE_CLASSES = 20
-"""Up to so many classes fit in a table that a phone can show."""
+"""Largest number of classes whose table fits on a phone."""
 
 _BLUE, _ORANGE = (0, 114, 178), (213, 94, 0)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A class that was taken for another."""
+    """A class that was predicted as another.
+
+    Attributes:
+        label: The class.
+        predicted: The other class.
+        count: Number of images.
+        share: Their share of the label's images.
+    """
 
     label: str
     predicted: str
@@ -27,14 +34,14 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Labels against predictions, ready to show.
+    """A confusion matrix, ready to show.
 
     Attributes:
-        names: Of the classes.
-        counts: (C, C) int64, labels downwards.
-        shares: (C, C), each row divided by its sum.
+        names: Names of the C classes.
+        counts: (C, C) int64, one row per label, one column per prediction.
+        shares: (C, C), each row of `counts` divided by its sum.
         pairs: The most frequent mistakes.
-        heat: A `data:` address of a picture of the shares, where there are too many for a table.
+        heat: `data:` address of an image of the shares; None if a table can show them.
     """
 
     names: tuple[str, ...]
@@ -50,9 +57,9 @@ def describe_confusion(
     """Prepare a confusion matrix.
 
     Args:
-        counts: (C, C) int64, labels downwards.
+        counts: (C, C) int64, one row per label, one column per prediction.
         names: C names.
-        pairs: How many kinds of mistakes are listed.
+        pairs: How many pairs of classes to list at most.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     heat = _heat(shares) if len(names) > TABLE_CLASSES else None
@@ -63,7 +70,7 @@ def _pairs(
     counts: NDArray[np.int64], shares: NDArray[np.float64], names: Sequence[str], limit: int
 ) -> tuple[Pair, ...]:
     wrong = counts * (1 - np.eye(len(names), dtype=np.int64))
-    # Of equal counts the larger share of its class, then the order of the classes.
+    # Ties go to the larger share of its class, then to the order of the classes.
     order = np.lexsort((-shares.ravel(), -wrong.ravel()))[:limit]
     cells = (divmod(int(cell), len(names)) for cell in order)
     return tuple(
@@ -74,10 +81,10 @@ def _pairs(
 
 
 def _heat(shares: NDArray[np.float64]) -> str:
-    """Right answers blue, wrong ones orange; rare ones are still seen, so the root of the share."""
+    """Return an image: diagonal blue, mistakes orange, opacity the square root of the share."""
     size = len(shares)
     pixels = np.zeros((size, size, 4), dtype=np.uint8)
     pixels[..., :3] = _ORANGE
     pixels[np.eye(size, dtype=bool), :3] = _BLUE
     pixels[..., 3] = np.round(255 * np.sqrt(shares))
-    return pixel_picture(Image.fromarray(pixels, "RGBA"))
+    return png_address(Image.fromarray(pixels, "RGBA"))

@@ -1,7 +1,7 @@
-"""Pages of one file: a template and plain values to HTML that loads nothing and runs nothing.
+"""Self-contained HTML pages from templates: they load nothing and run no scripts.
 
-Values are escaped unless they are `Markup`, which only this package makes. A page extends
-`templates/base.html`; `templates/figures.html` has what it draws with.
+Values are escaped unless they are `Markup`, which only this package creates. A page extends
+`templates/base.html` and draws with the macros in `templates/figures.html`.
 """
 
 from functools import cache
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: Any) -> str:
-    """The HTML of a page.
+    """Return the HTML of a page.
 
     Args:
         template: Name of a file in `templates/`.
-        **values: What it shows. Text is escaped, also within SVG.
+        **values: Values of the template's variables. Text is escaped, also within SVG.
     """
     text: str = _environment().get_template(template).render(values, version=version("transferkit"))
     return text
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page, whole.
+    """Write a page atomically.
 
     Raises:
         OutputError: When it cannot be written.
@@ -54,7 +54,7 @@ def _environment() -> "Environment":
 
 
 def percent(share: float, digits: int = 1) -> str:
-    r"""A share as per cent, never broken between lines.
+    r"""Format a fraction as per cent, with a space that does not break.
 
     >>> percent(0.8333)
     '83.3\xa0%'
@@ -63,7 +63,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration for people.
+    """Format a duration.
 
     >>> [seconds(s) for s in (0.42, 75, 5400)]
     ['0.4 s', '1 min 15 s', '1 h 30 min']

@@ -1,4 +1,4 @@
-"""Pictures side by side, each with its name above."""
+"""Images side by side, each with a title above it, as a PNG file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from transferkit.files import whole_file
 
 _SIDE = 288
-"""Smallest side of a panel in pixels: those of small networks are scaled up."""
+"""Smallest side of a panel in pixels; smaller images are enlarged to it."""
 
 _FONT_SIZE = 16
 _LINE = 21
@@ -23,25 +23,25 @@ _CUT = "…"
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A picture and what is written above it.
+    """An image and the text above it.
 
     Attributes:
-        picture: Any size, all panels the same.
-        title: Its first line, cut where there is no room.
-        note: Its second line.
+        image: The image; all panels must have the same size.
+        title: First line of the text, cut to the width of the image.
+        note: Second line, cut likewise.
     """
 
-    picture: Image.Image
+    image: Image.Image
     title: str
     note: str = ""
 
 
 def enlarged(pixels: NDArray[np.uint8]) -> Image.Image:
-    """(H, W, 3) as a picture that is large enough to look at, in the same proportion."""
-    picture = Image.fromarray(pixels)
-    scale = max(_SIDE / min(picture.size), 1)
-    size = (round(picture.width * scale), round(picture.height * scale))
-    return picture.resize(size, Image.Resampling.BICUBIC)
+    """Return pixels (H, W, 3) as an image of at least `_SIDE` pixels, keeping the aspect ratio."""
+    image = Image.fromarray(pixels)
+    scale = max(_SIDE / min(image.size), 1)
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def draw_panels(panels: Sequence[Panel], path: Path) -> None:
@@ -50,7 +50,7 @@ def draw_panels(panels: Sequence[Panel], path: Path) -> None:
     Raises:
         OutputError: When the file cannot be written.
     """
-    width, height = panels[0].picture.size
+    width, height = panels[0].image.size
     top = _MARGIN + 2 * _LINE
     size = (len(panels) * (width + _MARGIN) + _MARGIN, top + height + _MARGIN)
     sheet = Image.new("RGB", size, _GROUND)
@@ -59,17 +59,17 @@ def draw_panels(panels: Sequence[Panel], path: Path) -> None:
         left = _MARGIN + i * (width + _MARGIN)
         draw.text((left, _MARGIN // 2), _fitting(panel.title, width), _INK, _font())
         draw.text((left, _MARGIN // 2 + _LINE), _fitting(panel.note, width), _PALE, _font())
-        sheet.paste(panel.picture, (left, top))
+        sheet.paste(panel.image, (left, top))
     with whole_file(path) as temporary:
         sheet.save(temporary, format="PNG")
 
 
 def _fitting(text: str, width: int) -> str:
-    """The text in a line of so many pixels, its end cut off where it must be."""
+    """Return the text cut to a line of `width` pixels."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     if _font().getlength(shown) <= width:
         return shown
-    # Far more letters than have room would take long to measure.
+    # A letter is at least a pixel wide; measuring a much longer text would be slow.
     shown = shown[:width]
     while shown and _font().getlength(shown + _CUT) > width:
         shown = shown[:-1]
@@ -78,7 +78,7 @@ def _fitting(text: str, width: int) -> str:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    """Matplotlib's own, which has the letters of most alphabets and is there on every machine."""
+    """Load matplotlib's font, which covers most alphabets and is installed with matplotlib."""
     import matplotlib
 
     return ImageFont.truetype(

@@ -1,4 +1,4 @@
-"""Plots, as PNG files."""
+"""Plots as PNG files."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ _DPI = 120
 
 
 def draw_range_test(test: RangeTest, path: Path) -> None:
-    """Draw the loss of each rate, the smoothed loss and the suggestion.
+    """Draw the loss at each learning rate, the smoothed loss and the suggestion.
 
     Raises:
         OutputError: When the file cannot be written.
     """
-    from matplotlib.figure import Figure  # takes half a second, and most runs draw nothing
+    from matplotlib.figure import Figure  # takes half a second to import; most runs need no plot
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()

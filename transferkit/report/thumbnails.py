@@ -1,4 +1,4 @@
-"""Small pictures inside a page."""
+"""Small images embedded in a page."""
 
 import base64
 from io import BytesIO
@@ -8,23 +8,23 @@ from PIL import Image
 _SIDE, _QUALITY = 176, 72
 
 
-def thumbnail(picture: Image.Image) -> str:
-    """A picture as a small JPEG in a `data:` address, its longer side at most 176 pixels.
+def thumbnail(image: Image.Image) -> str:
+    """Return a small JPEG as a `data:` address, its longer side at most 176 pixels.
 
     Args:
-        picture: Upright, RGB; not changed.
+        image: Upright RGB image; not changed.
     """
-    small = picture.copy()
+    small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return _address(small, "jpeg", quality=_QUALITY, optimize=True)
 
 
-def pixel_picture(pixels: Image.Image) -> str:
-    """A picture whose pixels matter one by one, as a PNG in a `data:` address."""
-    return _address(pixels, "png", optimize=True)
+def png_address(image: Image.Image) -> str:
+    """Return an image as a lossless PNG in a `data:` address."""
+    return _address(image, "png", optimize=True)
 
 
-def _address(picture: Image.Image, kind: str, **how: object) -> str:
+def _address(image: Image.Image, kind: str, **settings: object) -> str:
     file = BytesIO()
-    picture.save(file, format=kind, **how)
+    image.save(file, format=kind, **settings)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -228,5 +228,5 @@ def test_load__broken_features_in_the_config_are_an_error(run, image_folder, tmp
         transferkit.predict([str(image_folder)], model=str(copy))
     path = copy / "model" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"transferkit": None}))
-    with pytest.raises(BundleError, match="transferkit in config.json must be a table"):
+    with pytest.raises(BundleError, match=r"transferkit in config\.json must be a table"):
         transferkit.predict([str(image_folder)], model=str(copy))
