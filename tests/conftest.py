@@ -59,6 +59,13 @@ def estimates(monkeypatch):
     monkeypatch.setattr(ESTIMATED, estimate_seconds)
 
 
+@pytest.fixture
+def fewer_steps(monkeypatch):
+    """Range tests take 30 steps; the learning rate then grows faster from one to the next."""
+    for module in ("training.range_test", "recipes.finetuning.train_network"):
+        monkeypatch.setattr(f"transferkit.{module}.STEPS", 30)
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory) -> Path:
     """Three classes of eight small images. Read only."""

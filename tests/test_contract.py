@@ -4,7 +4,6 @@ On each of them: stages divide the parameters; every phase changes exactly what 
 included; and what the frozen stages compute is bit-equal before and after.
 """
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -14,7 +13,7 @@ from untrained import create_tiled, tiled
 
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.phases import HEAD_ALONE, Strategy, plan_phases
-from transferkit.models.stages import HEAD
+from transferkit.models.stages import HEAD, Stage
 from transferkit.training.optimizer import create_optimizer
 
 ARCHITECTURES = {
@@ -99,6 +98,8 @@ FEWER_BLOCKS = {
 WIDE = {"torchvision:alexnet", "torchvision:vgg11"}
 """Those whose fully connected layers hold nearly all numbers, and can be made narrow afterwards."""
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 BLIND = ("rel_pos.mlp.fc2.bias",)
 """Adds one number to all logits of an attention, which softmax does not see: no gradient."""
 
@@ -160,7 +161,8 @@ def test_phases__change_what_they_plan_and_nothing_else(network):
     images = torch.rand(3, *network.preprocessing.input_size)
     walk = [(phase, BatchNorm.TRAIN) for phase in [*phases[:2], phases[-1]]]
     before = state_of(module)
-    if any(name.endswith("running_mean") for name in before):
+    statistics = [name for name in before if name.endswith(STATISTICS)]
+    if statistics:
         walk.append((phases[-1], BatchNorm.EVAL))
     for phase, batch_norm in walk:
         freeze(module, phase.parameters)
@@ -174,7 +176,7 @@ def test_phases__change_what_they_plan_and_nothing_else(network):
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         planned = set(phase.parameters)
         if batch_norm is BatchNorm.TRAIN:
-            planned |= {n for stage in phase.trainable for n in statistics_of(module, stage)}
+            planned |= {n for stage in phase.trainable for n in held_by(stage, statistics)}
 
         assert changed <= planned, phase.name
         assert {n for n in planned - changed if not n.endswith(BLIND)} == set(), phase.name
@@ -188,16 +190,9 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def statistics_of(module: nn.Module, stage) -> Iterator[str]:
-    """Yield the names of the BatchNorm statistics that belong to a stage."""
+def held_by(stage: Stage, names: list[str]) -> list[str]:
     below = tuple(f"{name}." for name in stage.modules)
-    for name, _ in module.named_buffers():
-        if name.startswith(below) and name.rpartition(".")[2] in (
-            "running_mean",
-            "running_var",
-            "num_batches_tracked",
-        ):
-            yield name
+    return [name for name in names if name.startswith(below)]
 
 
 class Reached(Exception):

@@ -1,4 +1,4 @@
-"""Precision, memory, threads and the allocator, as the machine allows."""
+"""Precision, memory, threads and the allocator, as far as the machine allows."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 
 def page_faults(*, done: bool, **environment: str) -> int:
-    """How many pages a process takes that frees and takes 32 MB a hundred times."""
+    """Count the page faults of a process that allocates and frees 32 MB a hundred times."""
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(done=done)],
         env={k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | environment,
@@ -42,15 +42,16 @@ def page_faults(*, done: bool, **environment: str) -> int:
 
 
 @pytest.mark.skipif(not ON_GLIBC, reason="the C library is not glibc")
-def test_keep_freed_memory__takes_each_page_once():
+def test_keep_freed_memory__maps_each_page_once():
     kept = page_faults(done=True)
-    returned = page_faults(done=False, MALLOC_TRIM_THRESHOLD_="131072")  # the user's word holds
+    # The user's own setting has priority.
+    returned = page_faults(done=False, MALLOC_TRIM_THRESHOLD_="131072")
 
     assert kept < returned / 3
 
 
 @pytest.mark.parametrize("error", [ValueError, AttributeError])
-def test_keep_freed_memory__of_another_c_library_is_left_alone(monkeypatch, error):
+def test_keep_freed_memory__leaves_another_c_library_alone(monkeypatch, error):
     def unknown(name):
         raise error
 
@@ -65,7 +66,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_precision_auto__is_bf16_where_there_are_instructions_for_it(monkeypatch, present):
+def test_precision_auto__is_bf16_if_the_hardware_has_it(monkeypatch, present):
     monkeypatch.setattr(devices, "has_fast_bf16", lambda device: present)
     expected = Precision.BF16 if present else Precision.FP32
 
@@ -74,7 +75,7 @@ def test_precision_auto__is_bf16_where_there_are_instructions_for_it(monkeypatch
 
 
 @pytest.mark.parametrize("name", devices._BF16_INSTRUCTIONS)
-def test_has_fast_bf16__asks_torch_by_names_that_it_has(monkeypatch, name):
+def test_has_fast_bf16__asks_torch_under_names_that_exist(monkeypatch, name):
     assert hasattr(torch.cpu, name)
     for other in devices._BF16_INSTRUCTIONS:
         monkeypatch.setattr(torch.cpu, other, lambda other=other: other == name)
@@ -82,7 +83,7 @@ def test_has_fast_bf16__asks_torch_by_names_that_it_has(monkeypatch, name):
     assert has_fast_bf16(CPU)
 
 
-def test_has_fast_bf16__is_no_where_torch_knows_no_such_names(monkeypatch):
+def test_has_fast_bf16__is_false_if_torch_has_no_such_names(monkeypatch):
     for name in devices._BF16_INSTRUCTIONS:
         monkeypatch.delattr(torch.cpu, name)
 
@@ -94,7 +95,7 @@ UNLIMITED_V1 = 9223372036854771712
 
 
 def cgroup(tmp_path, membership, limits):
-    """A file that says which groups a process is in, and the groups with their limits."""
+    """Write a file that names a process's groups, and the groups with their limits."""
     (tmp_path / "membership").write_text(membership)
     for place, limit in limits.items():
         (tmp_path / "root" / place).parent.mkdir(parents=True, exist_ok=True)
@@ -133,9 +134,23 @@ def test_memory_budget__is_a_quarter_of_the_machine_without_control_groups(tmp_p
     assert memory_budget(tmp_path, tmp_path / "no such file") == machine // 4
 
 
+def test_memory_budget__is_2_gib_if_the_system_does_not_tell(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sysconf")
+
+    assert memory_budget(tmp_path, tmp_path / "no such file") == 2**31
+
+
 @pytest.mark.parametrize(("cores", "workers"), [(3, 3), (64, 16), (None, 1)])
-def test_default_workers__are_one_a_core_also_without_affinity(monkeypatch, cores, workers):
+def test_default_workers__are_one_per_core_without_affinity(monkeypatch, cores, workers):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
 
     assert default_workers() == workers
+
+
+@pytest.mark.parametrize("cores", [1, 5])
+def test_default_workers__are_one_per_core_that_the_process_may_use(monkeypatch, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+
+    assert default_workers() == cores

@@ -1,9 +1,9 @@
-"""Errors that name what is meant."""
+"""Errors: suggestions and shortened lists of names."""
 
 from transferkit.errors import UnknownNameError, name_some
 
 
-def test_unknown_name_error__carries_suggestions():
+def test_unknown_name_error__has_suggestions():
     error = UnknownNameError("fruit", "aple", ["apple", "cherry"], "look it up")
 
     assert error.suggestions == ["apple"]

@@ -1,4 +1,4 @@
-"""Writing: whole or not at all."""
+"""Writing files: completely or not at all."""
 
 import json
 

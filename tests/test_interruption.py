@@ -1,4 +1,4 @@
-"""Signals: at once, or when it is safe; the exit codes they lead to."""
+"""Signals: they stop the program at once, or at the next safe point."""
 
 import os
 import signal
@@ -31,14 +31,14 @@ def test_deferred_stop__waits_until_it_is_safe(number, kind):
         with deferred_stop() as check_stop:
             check_stop(lambda: done.append("too early"))
             send(number)
-            done.append("the step goes on")
+            done.append("the step continues")
             check_stop(lambda: done.append("saved"))
             done.append("too late")
 
     with pytest.raises(kind):
         work()
 
-    assert done == ["the step goes on", "saved"]
+    assert done == ["the step continues", "saved"]
 
 
 def test_deferred_stop__ends_at_once_when_asked_twice():
@@ -57,7 +57,7 @@ def test_deferred_stop__ends_at_once_when_asked_twice():
     assert done == ["once"]
 
 
-def test_deferred_stop__puts_the_handlers_back():
+def test_deferred_stop__restores_the_handlers():
     before = signal.getsignal(signal.SIGINT)
     with deferred_stop():
         assert signal.getsignal(signal.SIGINT) is not before

@@ -1,4 +1,4 @@
-"""Accuracies over seeds and images: known values, and what the intervals promise."""
+"""Intervals of accuracies over seeds and images: known values, and their coverage."""
 
 import math
 from statistics import NormalDist
@@ -12,12 +12,12 @@ Z = 1.959964
 
 
 def table(*rows: str) -> np.ndarray:
-    """A row a seed: 1 right, 0 wrong."""
+    """Return a table with one row per seed: 1 is correct, 0 is wrong."""
     return np.array([[letter == "1" for letter in row] for row in rows])
 
 
 def drawn(rng, *, seeds: int, images: int, spread: float) -> np.ndarray:
-    """Images of different difficulty, and seeds of different luck."""
+    """Draw a table of images that differ in difficulty and seeds that differ in accuracy."""
     ease = rng.normal(1.0, 1.0, images) + rng.normal(0, spread, seeds)[:, None]
     return ease + rng.normal(0, 1.0, (seeds, images)) > 0
 
@@ -37,8 +37,8 @@ def test_accuracy__seeds_that_agree_add_nothing():
 
 
 def test_accuracy__seeds_that_differ_widen():
-    # By hand: seeds at 1 and 0 on 4 images, whose means do not vary: a variance of (1/2) / 2 with
-    # 1 degree of freedom, for which Student's quantile is 12.706.
+    # By hand: two seeds with accuracy 1 and 0 on 4 images, whose means do not vary. The variance is
+    # (1/2) / 2 with 1 degree of freedom, for which Student's quantile is 12.706.
     found = accuracy(table("1111", "0000"))
     z, effective = 12.7062047, 0.25 / 0.25
     spread = z * z / effective
@@ -49,7 +49,7 @@ def test_accuracy__seeds_that_differ_widen():
 
 
 def test_accuracy__covers_the_truth_over_images_and_seeds():
-    # 0.95 with 0.022 for chance; Wilson's for the mean alone, which knows no seeds, falls short.
+    # 0.95, with 0.022 for chance. Wilson's interval of the mean ignores seeds and falls short.
     rng = np.random.default_rng(0)
     spread = 0.2
     truth = NormalDist().cdf(1 / math.sqrt(2 + spread**2))
@@ -63,7 +63,7 @@ def test_accuracy__covers_the_truth_over_images_and_seeds():
 
 
 def test_difference__of_one_seed_is_that_of_agresti_and_min():
-    """By their formula: of 50 images 10 right here only, 4 right there only."""
+    """By their formula: of 50 images, 10 are right only in one and 4 only in the other."""
     one = table("1" * 10 + "0" * 4 + "1" * 36)
     other = table("0" * 10 + "1" * 4 + "1" * 36)
     found = difference(one, other)
@@ -84,7 +84,7 @@ def test_difference__of_equals_is_0_and_has_a_width():
 
 
 def test_difference__pairs_images():
-    """Always right where the other is and on six images more: certain, as accuracies are not."""
+    """One is right on the same images and six more: certain, unlike the accuracies."""
     one, other = table("1" * 36 + "0" * 14), table("1" * 30 + "0" * 20)
 
     assert difference(one, other).low > 0

@@ -1,4 +1,4 @@
-"""Metrics, against scikit-learn where it has them and against hand-computed values."""
+"""Metrics, compared with scikit-learn or with values computed by hand."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_top_k_accuracy__agrees_with_scikit_learn(k):
     assert top_k_accuracy(LABELS, PROBABILITIES, k) == pytest.approx(expected)
 
 
-def test_top_k_accuracy__of_as_many_as_there_are_classes_is_one():
+def test_top_k_accuracy__is_one_if_k_is_at_least_the_number_of_classes():
     assert top_k_accuracy(LABELS, PROBABILITIES, 9) == 1.0
 
 
@@ -55,7 +55,7 @@ def test_per_class__agrees_with_scikit_learn():
 
 
 def test_expected_calibration_error__by_hand():
-    """Two rows at 0.8, one right: |0.5 - 0.8|; two at 0.6, both right: |1 - 0.6|; halves each."""
+    """Half the rows at 0.8, one of two right: |0.5 - 0.8|; half at 0.6, both right: |1 - 0.6|."""
     labels = np.array([0, 1, 0, 0])
     probabilities = np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]])
 
@@ -115,7 +115,7 @@ def test_confusion__agrees_with_scikit_learn():
 
 
 def test_likely_label_errors__are_found_by_hand():
-    """Thresholds 0.6 and 0.625: row 2 reaches the other class's, so does 5, and 6 reaches none."""
+    """Thresholds are 0.6 and 0.625: rows 2 and 5 reach the other class's, row 6 reaches none."""
     first = np.array([0.9, 0.8, 0.1, 0.2, 0.1, 0.65, 0.55])
     labels = np.array([0, 0, 0, 1, 1, 1, 1])
 
@@ -123,7 +123,7 @@ def test_likely_label_errors__are_found_by_hand():
 
 
 def test_likely_label_errors__are_the_labels_that_were_swapped():
-    """Of an able but unsure model, 20 of 400 labels swapped."""
+    """A model is accurate but underconfident, and 20 of 400 labels are swapped."""
     random = np.random.default_rng(3)
     true = random.integers(0, 4, 400)
     logits = random.normal(0, 1, (400, 4)) + 5 * np.eye(4)[true]
@@ -141,7 +141,7 @@ def test_likely_label_errors__are_the_labels_that_were_swapped():
     assert all(suggested == true[row] for row, suggested in found[:15])
 
 
-def test_likely_label_errors__suggest_no_class_that_labels_nothing():
+def test_likely_label_errors__suggest_no_class_without_labels():
     probabilities = np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], dtype=np.float32)
 
     assert likely_label_errors(np.array([0, 0]), probabilities) == ()

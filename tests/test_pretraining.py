@@ -24,7 +24,7 @@ def scripts(monkeypatch):
     import train
     import views
 
-    monkeypatch.setattr(store, "_PART", 16)
+    monkeypatch.setattr(store, "_PART", 8)
     yield pictures, store, views, learner, train
     for script in SCRIPTS.glob("*.py"):
         sys.modules.pop(script.stem, None)
@@ -34,7 +34,7 @@ def scripts(monkeypatch):
 def few():
     """Options of a pretraining of seconds."""
     return {
-        "programs": 32, "side": 32, "view": 32, "epochs": 2, "batch": 16,
+        "programs": 16, "side": 32, "view": 32, "epochs": 2, "batch": 8,
         "workers": 1, "probe_every": 99, "probe_folders": [],
     }  # fmt: skip
 

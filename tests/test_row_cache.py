@@ -1,7 +1,9 @@
-"""Rows that are kept on disk, and what frozen layers give once."""
+"""The cache of rows on disk: its folder, its entries, and their removal."""
 
 import os
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,11 +25,31 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other customs")
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"TRANSFERKIT_CACHE": "/mine", "XDG_CACHE_HOME": "/xdg"}, "/mine"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/transferkit"),
+        ({"XDG_CACHE_HOME": ""}, "/home/me/.cache/transferkit"),
+    ],
+)
+def test_cache_folder__is_where_users_keep_caches_unless_a_variable_names_another(
+    monkeypatch, variables, expected
+):
+    for name in ("TRANSFERKIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", **variables}.items():
+        monkeypatch.setenv(name, value)
+
+    assert cache_folder() == Path(expected)
+
+
 def entry(what="layers", shape=(2,), **more):
     return CacheEntry({"what": what, **more}, np.dtype(np.float32), shape)
 
 
-def test_entry__gives_back_rows_by_name_in_any_order_and_in_later_processes():
+def test_entry__returns_rows_by_name_in_any_order_and_in_later_processes():
     first = entry()
     first.add(NAMES[:4], ROWS[:4])
     first.add(NAMES[4:], ROWS[4:])
@@ -58,7 +80,7 @@ def test_entry__never_runs_a_pickle():
     assert NAMES[0] not in entry()
 
 
-def test_entry__passes_over_damaged_and_unfinished_files():
+def test_entry__skips_damaged_and_unfinished_files():
     entry().add(NAMES[:3], ROWS[:3])
     entry().add(NAMES[3:], ROWS[3:])
     (place,) = cache_folder().iterdir()
@@ -72,7 +94,7 @@ def test_entry__passes_over_damaged_and_unfinished_files():
     assert other.exists()
 
 
-def test_entry__takes_what_many_add_at_the_same_time():
+def test_entry__keeps_rows_that_several_threads_add_at_once():
     adding = [
         threading.Thread(target=lambda i=i: entry().add(NAMES[i : i + 1], ROWS[i : i + 1]))
         for i in range(6)
@@ -85,7 +107,7 @@ def test_entry__takes_what_many_add_at_the_same_time():
     assert np.array_equal(entry().gather(NAMES), ROWS)
 
 
-def test_make_room__removes_the_least_recently_used_first_and_keeps_the_present_one():
+def test_make_room__removes_the_least_recently_used_first_and_keeps_the_current_one():
     for age, what in enumerate(["newest", "old", "oldest"]):
         entry(what).add(NAMES, ROWS)
         (about,) = (cache_folder() / entry(what).key).glob("about.json")

@@ -20,10 +20,10 @@ def tiled(shape: torch.Size) -> Tensor:
 
 
 class Undrawn(TorchFunctionMode):
-    """In it what would be drawn is left as memory happens to be."""
+    """In it what would be drawn is zero."""
 
     DRAWING = (
-        *(Tensor.uniform_, Tensor.normal_, Tensor.erfinv_),
+        *(Tensor.uniform_, Tensor.normal_),
         *(nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_),
     )
 
@@ -35,13 +35,15 @@ class Undrawn(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = kwargs or {}
-        if func in self.DRAWING:
-            return args[0] if args else given["tensor"]
-        return func(*args, **given)
+        if func not in self.DRAWING:
+            return func(*args, **given)
+        drawn = args[0] if args else given["tensor"]
+        drawn.detach().zero_()
+        return drawn
 
 
 def create_undrawn(name: str, **options: object) -> Network:
-    """Return a network whose weights are whatever memory held, for tests of its structure."""
+    """Return a network whose weights are zero, for tests of its structure."""
     with Undrawn():
         return create_network(name, weights="none", **options)
 

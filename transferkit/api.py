@@ -21,7 +21,7 @@ from transferkit.recipes.compare import compare as _compare
 from transferkit.recipes.evaluate import evaluate as _evaluate
 from transferkit.recipes.explain import Explanation
 from transferkit.recipes.explain import explain as _explain
-from transferkit.recipes.extract_features import Extraction, to_finetune
+from transferkit.recipes.extract_features import Extraction, to_finetune_options
 from transferkit.recipes.extract_features import extract_features as _extract_features
 from transferkit.recipes.finetune import finetune as _finetune
 from transferkit.recipes.finetuning.run import FinetuneResult
@@ -61,7 +61,9 @@ def _extract_or_fit(options: ExtractFeaturesOptions) -> Extraction | FinetuneRes
     Returns:
         A record of the table that was written; with `classifier`, the result of `finetune`.
     """
-    return _finetune(to_finetune(options)) if options.classifier else _extract_features(options)
+    if options.classifier:
+        return _finetune(to_finetune_options(options))
+    return _extract_features(options)
 
 
 finetune = _from_keywords(FinetuneOptions, _finetune)

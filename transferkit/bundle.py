@@ -17,7 +17,7 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transferkit.data.images import Picture
+from transferkit.data.images import ImageSource
 from transferkit.devices import Precision
 from transferkit.errors import BundleError, TransferKitError
 from transferkit.files import whole_folder, write_json
@@ -158,7 +158,7 @@ class ModelBundle:
         return FeatureExtractor(self.network, self.head.layers, self.head.pool)
 
     def probabilities(
-        self, images: Sequence[Picture], compute: ComputeSettings
+        self, images: Sequence[ImageSource], compute: ComputeSettings
     ) -> Iterator[Outputs]:
         """Yield the class probabilities of `images`, batch by batch in order."""
         if self.head is None:
@@ -202,7 +202,7 @@ class ModelBundle:
             "transferkit": {"version": version("transferkit"), **training},
         }
 
-    def predict_proba(self, images: Sequence[Picture]) -> NDArray[np.float32]:
+    def predict_proba(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
         """Return the class probabilities of images.
 
         Args:

@@ -1,17 +1,17 @@
-"""The errors that transferkit shows to its user.
+"""The errors that transferkit shows to the user.
 
 ```
-TransferKitError        shown as one line; anything else is a bug and keeps its traceback
-  OptionError           a value or combination that cannot work        (also ValueError)
-  UnknownNameError      a backbone or layer that is not known; carries suggestions
-  DataError             folders, labels, images that cannot be used
-  WeightsError          pretrained weights that are missing, damaged or of another architecture
-  BundleError           a missing, damaged or incompatible model directory
-  OutputError           a place that exists already or cannot be written
-  DivergedError         a loss that is no number any more
+TransferKitError        shown as one line; any other exception is a bug and keeps its traceback
+  OptionError           a value or combination of values that cannot work (also a ValueError)
+  UnknownNameError      an unknown backbone or layer; has suggestions
+  DataError             folders, labels or images that cannot be used
+  WeightsError          pretrained weights that are missing, damaged or for another architecture
+  BundleError           a model folder that is missing, damaged or incompatible
+  OutputError           an output that already exists or cannot be written
+  DivergedError         the loss is no longer finite
 ```
 
-Every message says what is wrong and where, what was found, what was expected, and what to do next.
+Every message says what is wrong, where, what was found, what was expected, and what to do next.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,26 +19,26 @@ from difflib import get_close_matches
 
 
 class TransferKitError(Exception):
-    """An error of the user's input or surroundings, told in one line.
+    """An error in the user's input or environment, shown as one line.
 
     Attributes:
-        exit_code: What the command line exits with.
+        exit_code: Exit code of the command line.
     """
 
     exit_code = 1
 
 
 class OptionError(TransferKitError, ValueError):
-    """An option's value, or a combination of options, that cannot work."""
+    """An option's value, or a combination of options, cannot work."""
 
     exit_code = 2
 
 
 class UnknownNameError(TransferKitError):
-    """A name that is not known.
+    """A name is not known.
 
     Attributes:
-        suggestions: Known names close to the one given, best first.
+        suggestions: Known names close to the given one, the closest first.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
@@ -48,27 +48,27 @@ class UnknownNameError(TransferKitError):
 
 
 class DataError(TransferKitError):
-    """A dataset, or an image in it, that cannot be used."""
+    """A dataset, or an image in it, cannot be used."""
 
 
 class WeightsError(TransferKitError):
-    """Pretrained weights that are missing, damaged or of another architecture."""
+    """Pretrained weights are missing, damaged or for another architecture."""
 
 
 class BundleError(TransferKitError):
-    """A model directory that is missing, damaged or incompatible."""
+    """A model folder is missing, damaged or incompatible."""
 
 
 class OutputError(TransferKitError):
-    """A file or folder that exists already or cannot be written."""
+    """An output file or folder already exists or cannot be written."""
 
 
 class DivergedError(TransferKitError):
-    """Training whose loss is no number any more."""
+    """The training loss is no longer finite."""
 
 
 def name_some(names: Sequence[str], limit: int = 5, between: str = ", ") -> str:
-    """The first names, and how many more there are.
+    """Return the first names, and the number of the others.
 
     >>> name_some(["a", "b", "c"], limit=2)
     'a, b and 1 more'

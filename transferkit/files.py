@@ -1,7 +1,7 @@
-"""Writing files whole: a reader sees the finished file or none; and what a file's digest is.
+"""Write files atomically, so that a reader sees the finished file or none; digests of files.
 
-Everything a run leaves is written under a temporary name beside its final one, flushed to the
-device, then renamed.
+Every file of a run is written under a temporary name beside its final one, flushed to the device,
+and then renamed.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from transferkit.errors import OutputError
 
 @contextmanager
 def whole_file(path: Path, *, size: int = 0) -> Iterator[Path]:
-    """Yield a temporary path to write; it becomes `path` when the block ends without an error.
+    """Yield a temporary path to write to; it becomes `path` if the block ends without an error.
 
     Args:
-        path: Final place. An existing file there is replaced.
-        size: Bytes that will be written, for the message when there is no room; 0 for few.
+        path: Final path. An existing file is replaced.
+        size: Bytes that will be written, for the message if the device is full; 0 for a small file.
 
     Raises:
-        OutputError: When the place cannot be written, a full device included. Nothing is then
-            left under the final name that was not there before.
+        OutputError: When the file cannot be written, for example because the device is full. The
+            final path is then unchanged.
     """
     with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,14 +44,14 @@ def whole_file(path: Path, *, size: int = 0) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
-    """Yield a temporary folder to fill; it becomes `path` when the block ends without an error.
+    """Yield a temporary folder to fill; it becomes `path` if the block ends without an error.
 
     Args:
-        path: Final place. A folder already there is replaced.
-        size: Bytes that will be written, for the message when there is no room; 0 for few.
+        path: Final path. An existing folder is replaced.
+        size: Bytes that will be written, for the message if the device is full; 0 for few.
 
     Raises:
-        OutputError: When the place cannot be written, a full device included.
+        OutputError: When the folder cannot be written, for example because the device is full.
     """
     with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +69,10 @@ def whole_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
 
 
 def require_place(path: Path) -> None:
-    """Check early, before long work, that a file can be made at `path`.
+    """Check before long work that a file can be created at `path`.
 
     Raises:
-        OutputError: When its folder cannot be made or written.
+        OutputError: When its folder cannot be created or written to.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,31 +82,31 @@ def require_place(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole.
+    """Write `value` as indented JSON, atomically.
 
     Raises:
-        OutputError: When the place cannot be written.
+        OutputError: When the file cannot be written.
     """
     with whole_file(path) as temporary:
         temporary.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """`value` as JSON, readable and valid UTF-8.
+    """Return `value` as readable JSON in valid UTF-8.
 
-    Bytes of a file name that are no UTF-8, which Python holds as lone surrogates, become JSON's
-    own escapes, so that reading gives the same name back.
+    Bytes of a file name that are not UTF-8, which Python represents as lone surrogates, become
+    escapes of JSON, so that reading the JSON returns the same name.
     """
     return utf8_text(json.dumps(value, indent=indent, ensure_ascii=False))
 
 
 def utf8_text(text: str) -> str:
-    r"""`text` with what UTF-8 cannot hold written as escapes such as `\udcff`."""
+    r"""Return `text` with characters that UTF-8 cannot represent as escapes such as `\udcff`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
+    """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -116,7 +116,7 @@ def _explained(path: Path, size: int = 0) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        # safetensors has an error of its own for a full device.
+        # safetensors reports a full device by an error of its own.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         needed = f" ({size / 1e6:.0f} MB are needed)" if size else ""
         raise OutputError(
@@ -131,6 +131,6 @@ def _flush(path: Path) -> None:
 
 
 def _temporary_name(path: Path) -> Path:
-    # Beside the final place, so that the rename stays on one device; short, so that a final name
-    # of the longest allowed length still has room.
+    # In the same folder, so that the rename stays on one device. Its length does not depend on the
+    # final name, which may have the longest allowed length.
     return path.parent / f".transferkit-{secrets.token_hex(6)}"

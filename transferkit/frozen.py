@@ -23,7 +23,7 @@ from transferkit.memory import MicroBatches
 from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.network import Network
-from transferkit.models.splitting import Split
+from transferkit.models.network_cut import NetworkCut
 from transferkit.reporting import Reporter
 from transferkit.row_cache import CacheEntry, Rows, make_room
 
@@ -202,15 +202,15 @@ def _as_array(values: Tensor) -> NDArray[Any]:
     return array
 
 
-def frozen_prefix(network: Network, parts: Split, compute: ComputeSettings) -> FrozenLayers:
+def frozen_prefix(network: Network, cut: NetworkCut, compute: ComputeSettings) -> FrozenLayers:
     """Return the layers of a network before the first trained one."""
-    module, dtype = fast_module(parts.prefix, network.blank_image(), compute)
-    identity = _identity(network, parts.prefix, compute) | {
+    module, dtype = fast_module(cut.prefix, network.blank_image(), compute)
+    identity = _identity(network, cut.prefix, compute) | {
         "what": f"{network.name}, frozen layers",
-        "code": parts.prefix.code,
+        "code": cut.prefix.code,
     }
     return FrozenLayers(
-        _without_gradient(module, compute, dtype), compute.device, parts.shape, dtype, identity
+        _without_gradient(module, compute, dtype), compute.device, cut.shape, dtype, identity
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from transferkit.data.images import Picture
+from transferkit.data.images import ImageSource
 from transferkit.data.loader import iterate_batches
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import eval_transform, normalize
@@ -76,7 +76,7 @@ def collect(
     return Collected(values, readable, reasons)
 
 
-def require_readable(images: Sequence[Picture], table: Collected) -> None:
+def require_readable(images: Sequence[ImageSource], table: Collected) -> None:
     """Check that all of `images` could be read.
 
     Raises:
@@ -115,7 +115,7 @@ class ComputeSettings:
 
 
 def probabilities(
-    network: Network, images: Sequence[Picture], compute: ComputeSettings
+    network: Network, images: Sequence[ImageSource], compute: ComputeSettings
 ) -> Iterator[Outputs]:
     """Yield class probabilities (softmax of the logits, float32), batch by batch in order."""
     module, dtype = fast_module(network.module, network.blank_image(), compute)
@@ -128,7 +128,7 @@ def probabilities(
 
 
 def features(
-    extractor: FeatureExtractor, images: Sequence[Picture], compute: ComputeSettings
+    extractor: FeatureExtractor, images: Sequence[ImageSource], compute: ComputeSettings
 ) -> Iterator[Outputs]:
     """Yield features (float32), batch by batch in order."""
     fast = fast_extractor(extractor, compute)
@@ -177,7 +177,7 @@ def fast_module(
 def _run(
     preprocessing: Preprocessing,
     dtype: torch.dtype,
-    images: Sequence[Picture],
+    images: Sequence[ImageSource],
     compute: ComputeSettings,
     forward: Callable[[Tensor], Tensor],
 ) -> Iterator[Outputs]:

@@ -1,4 +1,4 @@
-"""Stopping on Ctrl-C and on SIGTERM: at once, or where work is kept as soon as it is safe."""
+"""Stop on Ctrl-C and SIGTERM: at once, or at the next point where no work is lost."""
 
 import signal
 import threading
@@ -8,11 +8,11 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM, as schedulers of clusters do before they kill."""
+    """SIGTERM asked the process to end; cluster schedulers send it before they kill a job."""
 
 
 def raise_on_sigterm() -> None:
-    """Let SIGTERM end the main thread like Ctrl-C does, so that whatever has begun is tidied."""
+    """Let SIGTERM end the main thread like Ctrl-C, so that the process cleans up after itself."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise Terminated
@@ -22,12 +22,12 @@ def raise_on_sigterm() -> None:
 
 @contextmanager
 def deferred_stop() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Within the block the first Ctrl-C or SIGTERM waits; the second one ends it at once.
+    """Defer the first Ctrl-C or SIGTERM in the block; a second one ends the block at once.
 
     Yields:
-        A function to call where stopping is safe, with what is to be done before it. If a signal
-        has come it does that, then raises `KeyboardInterrupt`, or `Terminated` after SIGTERM. In
-        other threads than the main one, which get no signals, it does nothing.
+        A function to call wherever it is safe to stop. If a signal has arrived, it calls its
+        argument, which may save the work, and then raises `KeyboardInterrupt`, or `Terminated`
+        after SIGTERM. Outside the main thread, which alone receives signals, it does nothing.
     """
     came: list[int] = []
 

@@ -51,7 +51,7 @@ class MicroBatches:
             if size == 1:
                 raise TransferKitError(
                     f"out of memory with one image at a time ({reason}); try a smaller "
-                    "--image-size, less with --unfreeze, or another backbone"
+                    "--image-size, training less with --unfreeze, or another backbone"
                 )
             self.largest = (size + 1) // 2
             self._notice(

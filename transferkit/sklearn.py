@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from transferkit.data.images import Picture
+from transferkit.data.images import ImageSource
 from transferkit.errors import DataError, OptionError
 from transferkit.inference import collect, features, require_readable
 from transferkit.models import PRETRAINED
@@ -83,7 +83,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.workers = workers
         self.seed = seed
 
-    def fit(self, X: Sequence[Picture], y: object = None) -> "BackboneFeatures":
+    def fit(self, X: Sequence[ImageSource], y: object = None) -> "BackboneFeatures":
         """Load the backbone. The images are not read.
 
         Args:
@@ -102,7 +102,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (self.n_features_out_,) = self.extractor_.shape
         return self
 
-    def transform(self, X: Sequence[Picture]) -> NDArray[np.float32]:
+    def transform(self, X: Sequence[ImageSource]) -> NDArray[np.float32]:
         """Return the features of N images, (N, n_features_out_) float32.
 
         Raises:
@@ -156,7 +156,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _as_list(X: Sequence[Picture]) -> list[Picture]:
+def _as_list(X: Sequence[ImageSource]) -> list[ImageSource]:
     if isinstance(X, str | Path):
         raise DataError(f"got one path, {X}; expected a list of images")
     images = list(X)

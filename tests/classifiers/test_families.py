@@ -1,4 +1,4 @@
-"""Families of classifiers: fast paths give the answers of the estimators themselves."""
+"""Families of classifiers: their fast paths predict exactly what the estimators do."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from transferkit.classifiers.families import FAMILIES, Fold
 
 
 def clouds(count: int = 40, classes: int = 3, width: int = 6, seed: int = 0, spread: float = 1.6):
-    """Overlapping clouds of points, `count` a class."""
+    """Return overlapping clouds of points, `count` per class, and their labels."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(classes, width))
     labels = np.repeat(np.arange(classes), count)

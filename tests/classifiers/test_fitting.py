@@ -1,4 +1,4 @@
-"""Classifiers: fast paths give the estimators' own answers; choice, calibration, persistence."""
+"""Fitting classifiers: the choice of settings, calibration, copies and class weights."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from transferkit.errors import DataError, OptionError
 
 
 def clouds(count: int = 40, classes: int = 3, width: int = 6, seed: int = 0, spread: float = 1.6):
-    """Overlapping clouds of points, `count` a class."""
+    """Return overlapping clouds of points, `count` per class, and their labels."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(classes, width))
     labels = np.repeat(np.arange(classes), count)
@@ -22,7 +22,7 @@ def clouds(count: int = 40, classes: int = 3, width: int = 6, seed: int = 0, spr
 
 
 @pytest.mark.parametrize("kind", Classifier)
-def test_fit__chooses_the_best_of_the_grid_and_repeats_itself(kind):
+def test_fit__chooses_the_best_of_the_grid_reproducibly(kind):
     features, labels = clouds()
     fitted = fit_classifier(kind, features, labels, seed=0)
     again = fit_classifier(kind, features, labels, seed=0)
@@ -53,7 +53,7 @@ def test_fit__accuracy_is_that_of_the_pipeline_in_the_same_folds():
 @pytest.mark.parametrize("kind", [Classifier.SVM, Classifier.LINEAR, Classifier.RIDGE])
 def test_fit__probabilities_are_calibrated(kind):
     features, labels = clouds(count=120)
-    new, new_labels = clouds(count=120)  # the same centres, seen again
+    new, new_labels = clouds(count=120)  # new points around the same centres
     fitted = fit_classifier(kind, features, labels, seed=0)
     probabilities = fitted.estimator.predict_proba(new)
 
@@ -77,7 +77,7 @@ def test_fit__copies_stay_on_one_side_of_a_fold():
     assert honest.correct / honest.searched < 0.7
 
 
-def test_fit__balanced_weights_let_the_rare_class_be_heard():
+def test_fit__balanced_weights_raise_the_recall_of_a_rare_class():
     features, labels = clouds(count=100, classes=2, spread=2.5)
     kept = (labels == 0) | (np.arange(200) % 10 == 0)
     features, labels = features[kept], labels[kept]
@@ -117,7 +117,7 @@ def test_fit__copies_in_a_small_class_leave_it_in_every_training_part():
 
 
 @pytest.mark.parametrize("count", [51, 53, 200])
-def test_fit__of_many_rows_a_share_of_each_class_chooses(monkeypatch, count):
+def test_fit__searches_on_a_share_of_each_class_if_there_are_many_rows(monkeypatch, count):
     monkeypatch.setattr("transferkit.classifiers.fitting.SEARCH_ROWS", 50)
     features, labels = clouds(count=count, classes=4)
     features, labels = features[: 3 * count + 6], labels[: 3 * count + 6]  # 6 of the last class
@@ -129,7 +129,7 @@ def test_fit__of_many_rows_a_share_of_each_class_chooses(monkeypatch, count):
         assert fitted.folds == (5 if groups is None else 3)
 
 
-def test_fit__features_that_are_no_numbers_are_an_error():
+def test_fit__features_that_are_not_finite_are_an_error():
     features, labels = clouds()
     features[3, 2] = np.inf
 

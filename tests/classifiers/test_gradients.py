@@ -14,7 +14,7 @@ def test_log_odds_gradient__is_that_of_the_formula():
         e = np.exp(rows @ weights)
         return e / e.sum(axis=1, keepdims=True)
 
-    # d log(p0 / (1 - p0)) = w0 - sum over the others of their share times w
+    # d log(p0 / (1 - p0)) = w0 - the other classes' mean of w, weighted by their probabilities
     p = softmax(row[None])[0]
     expected = weights[:, 0] - weights[:, 1:] @ (p[1:] / p[1:].sum())
     found = log_odds_gradient(softmax, row, np.array([1.0, 0, 0, 0]))

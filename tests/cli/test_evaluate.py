@@ -16,10 +16,10 @@ def test_evaluate__counts_what_the_model_was_trained_on(cli, run_folder, image_f
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(image_folder / path, copy)
     (copy.parent / "broken.png").write_bytes(b"broken")
-    told = f"2 of {2 + len(held_out)} images are among those that the model was trained on"
+    notice = f"2 of {2 + len(held_out)} images were also used to train the model"
 
     for model in (run_folder, run_folder / "model"):
-        assert told in cli("evaluate", tmp_path / "data", "-m", model).err
+        assert notice in cli("evaluate", tmp_path / "data", "-m", model).err
 
     for copy in (tmp_path / "data").rglob("renamed[01].png"):
         copy.unlink()
@@ -45,7 +45,7 @@ def test_evaluate__keeps_its_figures_when_images_go_meanwhile(
     ran = cli("evaluate", image_folder, "-m", run_folder)
 
     assert json.loads(ran.out)["n"] == 24
-    assert ran.err.startswith("24 images were measured and cannot be read any more")
+    assert ran.err.startswith("24 images were evaluated but can no longer be read")
 
 
 def test_evaluate__is_json_in_a_pipe_and_a_file_on_request(cli, run_folder, image_folder, tmp_path):

@@ -11,7 +11,7 @@ from tiny_backbone import TINY
     ("words", "code", "message"),
     [
         (["finetune", "nowhere"], 1, "nowhere: no such folder with one subfolder"),
-        (["finetune", "empty"], 1, "empty: no images in it; expected one subfolder a class"),
+        (["finetune", "empty"], 1, "empty: no images in it; expected one subfolder per class"),
         (["finetune", "one"], 1, "one: got one class (red), expected two or more"),
         (
             ["finetune", "single"],

@@ -166,7 +166,7 @@ def test_finetune__says_how_long_it_will_take_and_where_the_time_went(cli, image
     assert describe_time(metrics) in ran.out.splitlines()
 
 
-def test_find_lr__is_shown_with_its_reason(cli, image_folder, tmp_path):
+def test_find_lr__is_shown_with_its_reason(cli, fewer_steps, image_folder, tmp_path):
     run = tmp_path / "r"
     words = ("-b", "test_resnet", "--weights", "none", "--image-size", 32, "--strategy", "full")
     ran = cli("finetune", image_folder, "-o", run, "--find-lr", *words)

@@ -1,4 +1,4 @@
-"""Random crops: inside the image, of the area and shape asked for."""
+"""Random crops: inside the image, with the intended area and aspect ratio."""
 
 import numpy as np
 
@@ -16,5 +16,5 @@ def test_random_crop_box__stays_inside_and_keeps_area_and_aspect():
         assert 0.72 < width / height < 1.39
 
 
-def test_random_crop_box__takes_the_middle_of_a_picture_too_narrow():
+def test_random_crop_box__takes_the_centre_of_a_narrow_image():
     assert random_crop_box(1000, 30, np.random.default_rng(0)) == (480, 0, 520, 30)

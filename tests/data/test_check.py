@@ -1,4 +1,4 @@
-"""Images are read once, and what was found is remembered until they change."""
+"""Checking: images are read once, and results are cached until they change."""
 
 import shutil
 import threading
@@ -26,7 +26,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def looked_at(monkeypatch):
-    """Counts of files read and of pictures decoded."""
+    """Count the files that are read and the images that are decoded."""
     counts = {"read": 0, "decoded": 0}
 
     def counted(name, function):
@@ -38,7 +38,7 @@ def looked_at(monkeypatch):
 
     monkeypatch.setattr(check, "read_bytes", counted("read", check.read_bytes))
     monkeypatch.setattr(check, "decode_image", counted("decoded", check.decode_image))
-    # The files of a test are too young to be trusted.
+    # Files that a test has just written would be too recent to trust.
     monkeypatch.setattr(check, "_SETTLED_NS", 0)
     return counts
 

@@ -1,4 +1,4 @@
-"""Copies of one picture are found whatever was done to the file, and nothing else is."""
+"""Copies of an image are found in any encoding and size, and nothing else is found."""
 
 import io
 
@@ -24,8 +24,8 @@ def encoded(image, kind, **options):
     return buffer.getvalue()
 
 
-def picture(seed, size=(120, 90)):
-    """Random colours with less of the finer detail, as photographs have them."""
+def photograph(seed, size=(120, 90)):
+    """Return random colours whose finer detail is weaker, as in photographs."""
     random, total = np.random.default_rng(seed), np.zeros((size[1], size[0], 3))
     for octave in range(1, 6):
         noise = random.integers(0, 256, (3 * 2**octave, 4 * 2**octave, 3), dtype=np.uint8)
@@ -35,7 +35,7 @@ def picture(seed, size=(120, 90)):
 
 
 def differing(count, bits):
-    """Two hashes of 256 bits that differ in so many."""
+    """Return two hashes of 256 bits that differ in `bits` of them."""
     random = np.random.default_rng(count)
     one = random.integers(0, 2, 256)
     other = one.copy()
@@ -43,32 +43,32 @@ def differing(count, bits):
     return np.packbits([one, other], axis=1)
 
 
-def copies_among(*pictures):
-    names = [str(i) for i in range(len(pictures))]
-    return number_copies(names, np.stack([signature(image) for image in pictures])).tolist()
+def copies_among(*images):
+    names = [str(i) for i in range(len(images))]
+    return number_copies(names, np.stack([signature(image) for image in images])).tolist()
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_copies__are_found_whatever_the_encoding_and_size(change):
     for seed in range(20):
-        changed = decode_image(CHANGES[change](picture(seed)))
+        changed = decode_image(CHANGES[change](photograph(seed)))
 
-        assert copies_among(picture(seed), picture(99), changed) == [0, 1, 0]
-
-
-def test_copies__are_not_pictures_of_other_content():
-    assert copies_among(*(picture(seed) for seed in range(200))) == list(range(200))
+        assert copies_among(photograph(seed), photograph(99), changed) == [0, 1, 0]
 
 
-def test_copies__are_not_pictures_in_other_colours():
-    """The hash knows brightness alone."""
-    red, green, blue = picture(1).split()
+def test_copies__are_not_images_of_other_content():
+    assert copies_among(*(photograph(seed) for seed in range(200))) == list(range(200))
+
+
+def test_copies__are_not_images_in_other_colours():
+    """The hash sees only brightness; the colours of the signature differ."""
+    red, green, blue = photograph(1).split()
     other = Image.merge("RGB", (green, red, blue)), Image.merge("RGB", (blue, green, red))
 
-    assert copies_among(picture(1), *other) == [0, 1, 2]
+    assert copies_among(photograph(1), *other) == [0, 1, 2]
 
 
-def test_copies__plain_pictures_are_none_of_each_other_unless_the_files_are_equal():
+def test_copies__plain_images_are_copies_only_if_their_files_are_equal():
     plain = [Image.new("RGB", (9, 9), "red") for _ in range(3)]
 
     assert copies_among(*plain) == [0, 1, 2]
@@ -104,7 +104,25 @@ def test_near_pairs__of_many_equal_hashes_does_not_compare_all():
     assert {b for _, b in pairs} == set(range(1, 30_000))
 
 
-def test_number_copies__joins_equal_names_and_what_looks_alike():
-    signatures = np.stack([signature(picture(seed)) for seed in (1, 2, 1, 3, 2, 4)])
+def test_number_copies__joins_equal_files_and_images_that_look_alike():
+    signatures = np.stack([signature(photograph(seed)) for seed in (1, 2, 1, 3, 2, 4)])
 
     assert number_copies(["a", "b", "c", "b", "d", "a"], signatures).tolist() == [0, 1, 0, 1, 1, 0]
+
+
+def test_number_copies__joins_chains_and_numbers_each_by_its_first_image():
+    """Equal files join 0 with 3 and 3 with 4; likeness joins 1 with 2 and 2 with 5."""
+    hashes = np.concatenate([differing(1, 0)[:1], *(differing(seed, 20) for seed in (2, 3))])
+    step = np.packbits([1] * 20 + [0] * 236)
+    signatures = np.full((6, 80), 128, dtype=np.uint8)
+    signatures[[0, 3, 4], :32] = hashes[0]
+    signatures[1, :32], signatures[2, :32] = hashes[1], hashes[1] ^ step
+    signatures[5, :32] = hashes[1] ^ step ^ np.roll(step, 16)
+
+    numbers = number_copies(["a", "b", "c", "a", "a", "d"], signatures)
+
+    assert numbers.tolist() == [0, 1, 1, 0, 0, 1]
+
+
+def test_number_copies__of_no_images_is_empty():
+    assert number_copies([], np.zeros((0, 80), dtype=np.uint8)).tolist() == []

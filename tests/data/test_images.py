@@ -1,4 +1,4 @@
-"""Decoding: every mode comes out as upright RGB, or as a reason."""
+"""Decoding: every file becomes upright RGB, or the reason why it cannot."""
 
 import csv
 import io
@@ -72,7 +72,7 @@ def test_decode_image__of_an_animation_takes_the_first_frame():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_decode_image__all_exif_orientations_come_out_upright(orientation):
-    """Each stored form of one picture, made by the inverse of its orientation, decodes the same."""
+    """An image stored in any orientation decodes to the same upright image."""
     upright = Image.new("RGB", (30, 20), "white")
     upright.paste("black", (0, 0, 15, 10))
     inverse = {
@@ -99,7 +99,7 @@ def test_decode_image__all_exif_orientations_come_out_upright(orientation):
     ("data", "reason"),
     [
         (b"", "an empty file"),
-        (b"plain text, no picture", "not an image in a known format"),
+        (b"plain text, no image", "not an image in a known format"),
         (b"%PDF-1.4 not opened, whatever pillow could do", "not an image in a known format"),
         (encoded(Image.effect_noise((64, 64), 50), "JPEG")[:1200], "truncated"),
         (encoded(Image.effect_noise((64, 64), 50), "PNG")[:900], "truncated"),
@@ -125,7 +125,7 @@ def test_read_image__names_a_missing_file_and_a_folder(tmp_path):
 
 
 def test_read_image__of_hostile_files_agrees_with_the_manifest(shared):
-    """What plain Pillow opens is opened; the others give a reason, never another exception."""
+    """All that pillow opens is opened; the rest gives a reason and never another exception."""
     folder = shared / "data" / "hostile"
     with (folder / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -145,7 +145,7 @@ def test_read_image__of_hostile_files_agrees_with_the_manifest(shared):
 
 
 def test_decode_image__converts_colour_profiles_to_srgb():
-    """CIE Lab and back; a damaged profile says nothing."""
+    """CIE Lab is converted back; a damaged profile is ignored."""
     lab = ImageCms.createProfile("LAB")
     picture = Image.new("RGB", (8, 8), (200, 100, 50))
     in_lab = ImageCms.profileToProfile(
@@ -160,7 +160,7 @@ def test_decode_image__converts_colour_profiles_to_srgb():
 
 
 def test_decode_image__applies_the_profile_of_a_wide_gamut():
-    """Adobe RGB's numbers stand for stronger colours than sRGB's."""
+    """The same numbers mean stronger colours in Adobe RGB than in sRGB."""
     profile = wide_gamut()
     picture = Image.new("RGB", (8, 8), (60, 160, 60))
 
@@ -174,7 +174,7 @@ def test_decode_image__applies_the_profile_of_a_wide_gamut():
 
 @pytest.mark.parametrize("adobe", [True, False], ids=["with the marker", "without"])
 def test_decode_image__reads_cmyk_jpegs_with_and_without_adobes_marker(adobe):
-    """Adobe's writers invert the inks and say so by their marker; others do not invert."""
+    """Adobe's writers invert the inks and add their marker; other writers do neither."""
     inks = Image.new("CMYK", (16, 16), (0, 200, 200, 0))  # a red
     data = encoded(inks if adobe else ImageChops.invert(inks), "JPEG", quality=95)
     assert b"Adobe" in data
@@ -190,7 +190,7 @@ def test_decode_image__reads_cmyk_jpegs_with_and_without_adobes_marker(adobe):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_decode_image__turns_what_exif_says_in_every_format(kind):
+def test_decode_image__applies_the_exif_orientation_in_every_format(kind):
     stored = Image.new("RGB", (8, 4), "red")
     stored.paste("blue", (0, 0, 4, 4))
     exif = Image.Exif()
@@ -202,7 +202,7 @@ def test_decode_image__turns_what_exif_says_in_every_format(kind):
     assert decoded.getpixel((1, 1))[2] > 150
 
 
-def test_decode_image__takes_a_truncated_jpeg_only_where_it_may():
+def test_decode_image__reads_a_truncated_jpeg_only_if_allowed():
     whole = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
     cut = whole[: len(whole) // 2]
 
@@ -219,7 +219,7 @@ def test_decode_image__takes_a_truncated_jpeg_only_where_it_may():
 
 
 def test_decode_image__reduces_a_huge_jpeg_and_refuses_what_it_cannot(monkeypatch):
-    """With the limits lowered: the real ones would take a gigabyte to test."""
+    """The limits are lowered, because testing the real ones would take a gigabyte."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
     monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
     picture = Image.effect_noise((400, 300), 50)
@@ -232,7 +232,7 @@ def test_decode_image__reduces_a_huge_jpeg_and_refuses_what_it_cannot(monkeypatc
 
 
 def test_decode_image__scales_by_the_bits_that_a_tiff_has(shared):
-    """A picture of 12 bits is not near black."""
+    """An image of 12 bits is not nearly black."""
     decoded = np.asarray(read_image(shared / "data" / "hostile" / "12bit.cropped.tif"))
 
     assert decoded.max() == 2  # of 30 among 4095
@@ -245,12 +245,12 @@ def test_decode_image__says_what_reads_heif(shared, monkeypatch):
     monkeypatch.setattr(images, "_openable_formats", lambda: ("JPEG",))
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
 
-    with pytest.raises(ImageError, match="once the package pillow-heif is installed"):
+    with pytest.raises(ImageError, match="install the package pillow-heif to read it"):
         decode_image(data)
 
 
 def wide_gamut() -> bytes:
-    """The profile of a picture in Adobe RGB, put together by hand: matrix, white and gamma."""
+    """Return an ICC profile of Adobe RGB, built from its matrix, white point and gamma."""
 
     def fixed(*values):
         return b"".join(struct.pack(">i", round(v * 65536)) for v in values)
@@ -290,7 +290,7 @@ def smooth(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize(("side", "needed", "expected"), [
     (4000, 256, 512 - 12), (1600, 256, 800), (1000, 256, 1000), (3000, None, 3000),
 ])  # fmt: skip
-def test_decode_image__leaves_out_pixels_that_nobody_needs(tmp_path, side, needed, expected):
+def test_decode_image__drops_pixels_that_are_not_needed(tmp_path, side, needed, expected):
     smooth(side, side).save(tmp_path / "a.jpg")
     decoded = decode_image((tmp_path / "a.jpg").read_bytes(), needed)
 

@@ -1,4 +1,4 @@
-"""Scanning: which files are images of which class, and what is named and left out."""
+"""Scanning: which files are images of which class, and what is left out and recorded."""
 
 import os
 
@@ -14,7 +14,7 @@ def reasons(index):
     return {item.path: item.reason for item in index.left_out}
 
 
-def test_scan__lists_images_in_plain_sorted_order(tmp_path):
+def test_scan__lists_images_sorted_by_path(tmp_path):
     for name in ("b/10.png", "b/9.png", "a/x/deep.PNG", "B/1.png"):
         save_image(tmp_path / name, (1, 2, 3), seed=0)
 
@@ -143,9 +143,9 @@ def test_scan__names_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
 
 
 def test_scan__says_what_is_wrong_with_a_folder(tmp_path):
-    with pytest.raises(DataError, match="no such folder with one subfolder of images a class"):
+    with pytest.raises(DataError, match="no such folder with one subfolder of images per class"):
         scan(tmp_path / "nothing")
-    with pytest.raises(DataError, match="no images in it; expected one subfolder a class"):
+    with pytest.raises(DataError, match="no images in it; expected one subfolder per class"):
         scan(tmp_path)
     save_image(tmp_path / "loose.png", (1, 2, 3), seed=0)
     with pytest.raises(DataError, match=r"its images \(loose.png\) are not in class folders"):
@@ -166,7 +166,7 @@ def test_with_validation__joins_two_folders(tmp_path):
 
 
 def test_with_validation__finds_its_files_from_behind_a_link(tmp_path):
-    """The same names on both sides of a link: the images must be those that were named."""
+    """With the same names on both sides of a link, the images are those that were named."""
     make_classes(tmp_path / "elsewhere" / "data", 2)
     save_image(tmp_path / "elsewhere" / "val" / "red" / "1.png", (0, 0, 0), seed=1)
     save_image(tmp_path / "here" / "val" / "red" / "1.png", (200, 0, 0), seed=2)

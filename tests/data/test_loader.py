@@ -1,4 +1,4 @@
-"""Batches: in order, whatever the threads, with the files that cannot be read beside them."""
+"""Batches: in order with any number of threads, with unreadable files listed beside them."""
 
 import pytest
 import torch

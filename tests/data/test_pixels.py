@@ -1,4 +1,4 @@
-"""Pixels that are decoded once, and only as large as they are needed."""
+"""The store of pixels: each image is prepared once, as long as there is room."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,7 +35,7 @@ def test_store__gives_back_what_was_prepared_once(in_file, tmp_path):
     assert store.used == sum(6 * (row + 1) for row in range(20))
 
 
-def test_store__prepares_anew_what_has_no_room():
+def test_store__prepares_pixels_again_that_have_no_room():
     store, made = PixelStore(limit=30), []
     for row in (0, 1, 2, 0, 1, 2):
         store.get(row, lambda row=row: made.append(row) or np.zeros((1, 4, 3), dtype=np.uint8))
@@ -43,7 +43,7 @@ def test_store__prepares_anew_what_has_no_room():
     assert made == [0, 1, 2, 2]
 
 
-def test_store__goes_on_when_the_device_is_full(monkeypatch, tmp_path):
+def test_store__works_without_storing_when_the_device_is_full(monkeypatch, tmp_path):
     class Full:
         seek = close = staticmethod(lambda *_: None)
         write = staticmethod(lambda _: 0)

@@ -1,4 +1,4 @@
-"""The record of preprocessing, the transforms built from it, and the loader."""
+"""The record of preprocessing."""
 
 from transferkit.data.preprocessing import Preprocessing
 

@@ -1,4 +1,4 @@
-"""Resizing: torch's filters and Pillow's differ by roundings."""
+"""Resizing: the filters of torch and pillow differ only by rounding."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Splitting: stratified, seeded, and an error where a class cannot be divided."""
+"""Splitting: stratified and seeded, with an error if a class cannot be divided."""
 
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def test_assign_splits__refuses_a_validation_class_that_is_not_trained():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_assign_splits__never_divides_copies(seed):
-    """Ten pictures a class, each there three times, once in the other class as well."""
+    """Ten images per class with three copies each; one copy is in the other class."""
     index = index_of({"a": 30, "b": 30})
     sha256 = [f"{i % 10}a" for i in range(30)] + [f"{i % 10}b" for i in range(29)] + ["0a"]
 

@@ -1,4 +1,4 @@
-"""A split is written, read back and replayed; what has changed since is named."""
+"""A split is written, read back and reused; images that have changed since are named."""
 
 from pathlib import Path
 

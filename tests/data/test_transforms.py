@@ -1,4 +1,4 @@
-"""Transforms: timm's own for evaluation, and seeded variation for training."""
+"""Transforms: equal to timm's for evaluation, and seeded augmentation for training."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def smooth(width: int, height: int) -> Image.Image:
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def test_train_transform__prepares_large_pictures_smaller_and_small_ones_not_at_all():
+def test_train_transform__prepares_large_images_smaller_and_small_ones_not_at_all():
     transform = train_transform(SMALL, Augment.LIGHT)
 
     assert transform.prepare(smooth(400, 300)).shape == (48, 64, 3)
@@ -40,7 +40,7 @@ def test_eval_transform__is_timms_own(resize, size):
     theirs = create_transform(**record.to_config(), is_training=False, use_prefetcher=True)(image)
 
     assert ours.shape == (3, 32, 32)
-    # Torch's filters and pillow's differ by roundings.
+    # The filters of torch and pillow round differently.
     assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= (2 if resize == "crop" else 0)
 
 

@@ -1,4 +1,4 @@
-"""The list of backbones."""
+"""The list of all backbones."""
 
 from transferkit.models.catalogue import list_backbones
 

@@ -1,4 +1,4 @@
-"""edges8, the hand-made extractor: what it sees, and that patches tell a circle from a star."""
+"""edges8, the hand-made extractor: its features, and that patches tell a circle from a star."""
 
 import math
 
@@ -19,15 +19,15 @@ DIRECTIONS = 8
 
 
 def sums_of(brightness: np.ndarray, patches: int = 1) -> np.ndarray:
-    """(8,) or (8, patches, patches) sums of a picture of brightness 0..1."""
+    """Return the sums of an image of brightness 0..1: (8,) or (8, patches, patches)."""
     network = create_network("edges8", model_args={"patches": patches})
-    picture = torch.from_numpy(brightness).float().expand(1, 3, -1, -1)
+    image = torch.from_numpy(brightness).float().expand(1, 3, -1, -1)
     with torch.no_grad():
-        return network.features(picture).view(DIRECTIONS, patches, patches).squeeze().numpy()
+        return network.features(image).view(DIRECTIONS, patches, patches).squeeze().numpy()
 
 
 def test_edges__a_ramp_has_its_slope_in_its_direction():
-    ramp = np.tile(np.arange(34) / 34, (34, 1))  # brighter to the right, by 1/34 a pixel
+    ramp = np.tile(np.arange(34) / 34, (34, 1))  # brighter to the right, by 1/34 per pixel
     sums = sums_of(ramp)
 
     # 32 x 32 derivatives; the one in direction k is the slope times the cosine of k eighths.
@@ -35,24 +35,24 @@ def test_edges__a_ramp_has_its_slope_in_its_direction():
     np.testing.assert_allclose(sums, 32 * 32 / 34 * np.array(slope), rtol=1e-4, atol=1e-3)
 
 
-def test_edges__a_turned_picture_turns_its_directions():
-    picture = np.random.default_rng(0).random((40, 40))
-    sums, turned = sums_of(picture), sums_of(np.rot90(picture, -1).copy())
+def test_edges__a_turned_image_turns_its_directions():
+    image = np.random.default_rng(0).random((40, 40))
+    sums, turned = sums_of(image), sums_of(np.rot90(image, -1).copy())
 
     np.testing.assert_allclose(turned, np.roll(sums, 2), rtol=1e-4)
 
 
 def test_edges__patches_divide_the_sums():
-    picture = np.random.default_rng(1).random((42, 42))
+    image = np.random.default_rng(1).random((42, 42))
 
     np.testing.assert_allclose(
-        sums_of(picture, 4).sum(axis=(1, 2)), sums_of(picture), rtol=1e-4
+        sums_of(image, 4).sum(axis=(1, 2)), sums_of(image), rtol=1e-4
     )  # 40 x 40 derivatives in 4 x 4 patches
 
 
 CIRCLE = [1.0] * 96
 STAR = [1.0, 0.55] * 8
-"""Distances of the corners from the middle; the edges together look everywhere, as a circle's."""
+"""Distances of the corners from the centre; its edges face all directions, like a circle's."""
 
 
 def outline(radii: list[float], perimeter: float, turn: float) -> list[tuple[float, float]]:
@@ -63,7 +63,7 @@ def outline(radii: list[float], perimeter: float, turn: float) -> list[tuple[flo
 
 
 def drawn(radii: list[float], seed: int) -> np.ndarray:
-    """A dark shape of any turn and length of outline on white, (128, 128, 3) uint8."""
+    """Draw a dark shape on white, randomly rotated and scaled, (128, 128, 3) uint8."""
     random = np.random.default_rng(seed)
     corners = outline(radii, random.uniform(200, 300), random.uniform(0, 2 * math.pi))
     image = Image.new("L", (512, 512), 255)
@@ -72,11 +72,11 @@ def drawn(radii: list[float], seed: int) -> np.ndarray:
 
 
 def test_edges__patches_tell_a_circle_from_a_star_and_sums_over_all_do_not():
-    pictures = [drawn(shape, seed) for seed in range(60) for shape in (CIRCLE, STAR)]
+    images = [drawn(shape, seed) for seed in range(60) for shape in (CIRCLE, STAR)]
     labels = np.array([0, 1] * 60)
     accuracy = {}
     for patches in (1, 4):
-        rows = BackboneFeatures("edges8", patches=patches, workers=1).fit_transform(pictures)
+        rows = BackboneFeatures("edges8", patches=patches, workers=1).fit_transform(images)
         model = make_pipeline(StandardScaler(), SVC()).fit(rows[:80], labels[:80])
         accuracy[patches] = model.score(rows[80:], labels[80:])
 
@@ -85,6 +85,6 @@ def test_edges__patches_tell_a_circle_from_a_star_and_sums_over_all_do_not():
 
 
 def test_edges__takes_no_weights_and_has_no_categories():
-    with pytest.raises(OptionError, match="--weights: edges8 is made by formula"):
+    with pytest.raises(OptionError, match="--weights: edges8 is computed by formula"):
         create_network("edges8", weights="none")
     assert FeatureExtractor(create_network("edges8")).shape == (DIRECTIONS * 16,)

@@ -1,4 +1,4 @@
-"""The backbone that comes with the package: whole, small, read like any other, honest."""
+"""The backbone that comes with the package: complete, small, loaded like any other, and named."""
 
 import json
 import socket
@@ -25,7 +25,7 @@ FOLDER = embedded_folders()[NANO]
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Any connection that is tried is an error."""
+    """Make any attempt to connect an error."""
 
     def refuse(*_):
         raise AssertionError("a connection was tried")
@@ -35,14 +35,16 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def test_nano__is_small_and_the_file_that_its_configuration_tells_of():
-    made = json.loads((FOLDER / "config.json").read_text("utf-8"))["pretraining"]
+def test_nano__is_small_and_is_the_file_that_its_configuration_describes():
+    config = json.loads((FOLDER / "config.json").read_text("utf-8"))
+    made = config["pretraining"]
     weights = load_file(FOLDER / "model.safetensors")
     floating = [tensor for tensor in weights.values() if tensor.is_floating_point()]
 
     assert made["digest"] == tensors_digest(weights)
     assert made["steps"] == made["epochs"] * (made["programs"] // made["batch"]) > 0
     assert {"script", "seed"} <= made.keys()
+    assert config["model_args"]  # they tell it from timm's network of the same architecture
     assert {tensor.dtype for tensor in floating} == {torch.float16}
     assert all(tensor.isfinite().all() for tensor in floating)
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 6e6
@@ -59,31 +61,38 @@ def test_nano__has_the_stages_of_any_backbone_and_needs_no_network(no_network):
     assert network.dtype == torch.float32
 
 
-def test_nano__timm_reads_it_as_it_stands():
+def test_nano__can_be_loaded_by_timm():
     theirs = timm.create_model(f"local-dir:{FOLDER}", pretrained=True).eval()
     ours = create_network(NANO)
-    pictures = torch.randn(2, *ours.preprocessing.input_size)
+    images = torch.randn(2, *ours.preprocessing.input_size)
 
     with torch.inference_mode():
-        assert torch.equal(theirs(pictures), ours.features(pictures))
+        assert torch.equal(theirs(images), ours.features(images))
 
 
-def test_nano__never_passes_for_pretrained_on_imagenet(image_folder, tmp_path, no_network):
-    result = transferkit.finetune(image_folder, tmp_path / "run", backbone=NANO, epochs=1)
+def test_nano__is_named_and_never_as_pretrained_on_imagenet(
+    pages, few_images, tmp_path, no_network
+):
+    options = {"backbone": NANO, "image_size": 64, "epochs": 1}
+    result = transferkit.finetune(few_images, tmp_path / "run", **options)
     settings = dict(result.plan.settings)
 
     assert settings["weights"] == "pretrained on synthetic images, not on ImageNet"
     assert settings["backbone"] == create_network(f"local-dir:{result.run}/model").name == NANO
     config = json.loads((result.run / "model/config.json").read_text("utf-8"))
     assert config["architecture"] == "resnet18"
-    assert transferkit.predict([image_folder], model=str(result.run))
-    table = transferkit.extract_features(image_folder, tmp_path / "f.npz", model=str(result.run))
+    assert config["transferkit"]["backbone"] == NANO
+    page = (result.run / "report.html").read_text("utf-8")
+    assert NANO in page
+    assert "resnet18" not in page
+    assert transferkit.predict([few_images], model=str(result.run))
+    table = transferkit.extract_features(few_images, tmp_path / "f.npz", model=str(result.run))
     assert table.backbone == NANO
     with pytest.raises(transferkit.TransferKitError, match="it has no head"):
-        list(transferkit.predict([image_folder], backbone=NANO))
+        list(transferkit.predict([few_images], backbone=NANO))
 
 
-def test_nano__sees_more_than_its_untrained_twin():
+def test_nano__features_are_better_than_untrained_ones():
     files = sorted((Path(__file__).parents[2] / "sample_data" / "cats").rglob("*.jpg"))[::2]
     labels = [path.parent.name for path in files]
 

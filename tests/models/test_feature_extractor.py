@@ -1,4 +1,4 @@
-"""Features of any layer: the library's own values, one meaning of a stage, every pooling."""
+"""Features of any layer: equal to the library's own, for stages and modules and every pooling."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from transferkit.models.anatomy.layer_table import list_layers
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 
 NARROW = {name: {"mlp_ratio": 1 / 64} for name in ("vgg11", "vgg19")}
-"""Arguments that leave 100 million numbers of the layers before a head out."""
+"""Model arguments that remove 100 million parameters from the layers before the head."""
 
 
 def network_of(name: str, size: int = 64):
@@ -26,7 +26,7 @@ def images_for(network, count: int = 3) -> torch.Tensor:
     "name", ["vgg19", "resnet18", "densenet121", "convnext_tiny", "vit_tiny_patch16_224"]
 )
 @torch.no_grad()
-def test_features__are_timms_own(name):
+def test_features__equal_those_of_timm(name):
     network = network_of(name)
     images = images_for(network, 2)
     last_map = network.module.forward_features(images)
@@ -34,12 +34,12 @@ def test_features__are_timms_own(name):
 
     maps = FeatureExtractor(network, ("pooled",), Pool.NONE)(images)
     pooled = FeatureExtractor(network)(images)
-    entering = FeatureExtractor(network, ("prelogits",))(images)
+    head_input = FeatureExtractor(network, ("prelogits",))(images)
     one_by_one = torch.cat([FeatureExtractor(network)(image[None]) for image in images])
 
     own = last_map[:, 0] if last_map.ndim == 3 else last_map.mean(dim=(2, 3))
     torch.testing.assert_close(maps, last_map, rtol=0, atol=1e-5)
-    torch.testing.assert_close(entering, prelogits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(head_input, prelogits, rtol=0, atol=1e-5)
     torch.testing.assert_close(pooled, own, rtol=0, atol=1e-5)
     torch.testing.assert_close(one_by_one, pooled, rtol=1e-4, atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_features__are_timms_own(name):
         ("test_resnet", "head", "fc"),
     ],
 )
-def test_layer__a_stage_is_what_enters_the_next_one(name, layer, module):
+def test_layer__the_output_of_a_stage_is_the_input_of_the_next(name, layer, module):
     network = network_of(name)
     images = images_for(network)
     by_stage, by_module = (
@@ -72,7 +72,7 @@ def test_layer__a_stage_is_what_enters_the_next_one(name, layer, module):
 
 
 @torch.no_grad()
-def test_layer__is_copied_before_what_follows_works_in_place():
+def test_layer__is_copied_before_the_next_module_works_in_place():
     network = network_of("torchvision:resnet18")
     images = images_for(network)
     kept = []
@@ -84,12 +84,12 @@ def test_layer__is_copied_before_what_follows_works_in_place():
 
     taken = FeatureExtractor(network, ("layer1.0.bn1",), Pool.NONE)(images)
 
-    assert kept[0].min() < 0  # the ReLU that follows would have left none
+    assert kept[0].min() < 0  # the ReLU that follows would leave no negative values
     assert torch.equal(taken, kept[0])
 
 
 @torch.no_grad()
-def test_layers__stand_side_by_side_with_names():
+def test_layers__are_concatenated_and_named():
     network = network_of("test_resnet")
     images = images_for(network)
     extractor = FeatureExtractor(network, ("stage2", "prelogits"), Pool.MAX)
@@ -103,7 +103,7 @@ def test_layers__stand_side_by_side_with_names():
 
 
 @torch.no_grad()
-def test_pool__each_is_its_formula():
+def test_pool__each_follows_its_formula():
     network = network_of("resnet18")
     images = images_for(network)
     x = network.module.forward_features(images)
@@ -123,7 +123,7 @@ def test_pool__each_is_its_formula():
 
 
 @torch.no_grad()
-def test_pool__means_of_tokens_leave_the_class_token_out():
+def test_pool__a_mean_of_tokens_leaves_out_the_class_token():
     network = network_of("vit_tiny_patch16_224")
     images = images_for(network)
     tokens = network.module.forward_features(images)
@@ -134,7 +134,7 @@ def test_pool__means_of_tokens_leave_the_class_token_out():
 
 
 @torch.no_grad()
-def test_pool__knows_maps_with_the_channels_last():
+def test_pool__handles_maps_with_channels_last():
     network = network_of("swin_tiny_patch4_window7_224", 224)
     images = images_for(network, 1)
     last_map = network.module.forward_features(images)
@@ -145,12 +145,12 @@ def test_pool__knows_maps_with_the_channels_last():
     torch.testing.assert_close(pooled, last_map.mean(dim=(1, 2)), rtol=1e-5, atol=1e-6)
 
 
-def test_layer__with_more_than_a_row_an_image_is_refused_and_listed_so():
+def test_layer__with_more_than_one_row_per_image_is_refused_and_listed_so():
     network = network_of("swin_tiny_patch4_window7_224", 56)
 
-    with pytest.raises(OptionError, match="puts out no feature map, tokens or vector of each"):
+    with pytest.raises(OptionError, match="outputs no feature map, tokens or vector per image"):
         FeatureExtractor(network, ("layers.0.blocks.0.attn",))
-    assert not {row.name: row for row in list_layers(network)}["layers.0.blocks.0.attn"].takable
+    assert not {row.name: row for row in list_layers(network)}["layers.0.blocks.0.attn"].extractable
 
 
 @torch.no_grad()
@@ -166,7 +166,7 @@ def test_pool__tokens_without_a_class_token_are_all_averaged():
 
 
 @torch.no_grad()
-def test_maps__are_the_layers_own_tokens_laid_out_in_rows_and_channels_first():
+def test_maps__are_the_layers_own_tokens_in_a_grid_with_channels_first():
     vit, swin = (
         network_of("vit_tiny_patch16_224", 96),
         network_of("swin_tiny_patch4_window7_224", 224),
@@ -188,26 +188,26 @@ def test_maps__are_the_layers_own_tokens_laid_out_in_rows_and_channels_first():
     assert FeatureExtractor(vit, ("prelogits",)).maps(images)["prelogits"].shape == (2, 192, 1, 1)
 
 
-def test_layer__an_unknown_one_is_told_with_close_names():
+def test_layer__an_unknown_name_gets_suggestions():
     with pytest.raises(UnknownNameError, match=r"unknown layer 'stage9'; did you mean stage"):
         FeatureExtractor(network_of("test_resnet"), ("stage9",))
 
 
-def test_layer__that_no_picture_goes_through_is_told():
-    with pytest.raises(OptionError, match="no picture goes through"):
+def test_layer__that_no_image_passes_through_is_an_error():
+    with pytest.raises(OptionError, match="no image passes through"):
         FeatureExtractor(network_of("mvitv2_tiny"), ("stages.0.blocks",))
 
 
-def test_layers__of_maps_cannot_stand_side_by_side():
+def test_layers__of_unpooled_maps_cannot_be_joined():
     with pytest.raises(OptionError, match="--pool none: maps of several layers"):
         FeatureExtractor(network_of("test_resnet"), ("stem", "stage1"), Pool.NONE)
 
 
-def test_image_size__another_than_the_pretraining_size_works_or_says_why_not():
+def test_image_size__other_than_in_pretraining_works_or_explains_why_not():
     network = network_of("resnet18", 224)
     larger = network.with_preprocessing(network.preprocessing.changed(image_size=320, resize=None))
 
     assert FeatureExtractor(larger, ("stage4",), Pool.NONE).shape == (512, 10, 10)
-    with pytest.raises(OptionError, match=r"cannot (be built for|read pictures of)"):
+    with pytest.raises(OptionError, match=r"cannot (be built for|take images of)"):
         network_of("vit_tiny_patch16_224", 10)
     assert isinstance(larger.preprocessing, Preprocessing)

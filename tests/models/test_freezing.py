@@ -1,4 +1,4 @@
-"""Freezing: the set that is named is the set that moves, BatchNorm and dropout included."""
+"""Freezing: the named parameters alone are trained, and BatchNorm and dropout follow them."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_frozen_names__are_the_frozen_parameters_and_their_statistics():
     assert held == {n for n, _ in network.module.named_buffers() if n.startswith("layer4.")}
 
 
-def test_frozen_names__hold_the_statistics_of_a_half_trained_norm():
+def test_frozen_names__include_the_statistics_of_a_partly_trained_norm():
     network = network_of()
     trainable = parameters_of(Unfreeze(r"re:layer4.0.bn1.bias").stages(network))
 
@@ -51,7 +51,7 @@ def test_frozen_names__hold_the_statistics_of_a_half_trained_norm():
     assert "layer4.0.bn1.bias" not in frozen
 
 
-def test_frozen_names__let_a_norm_without_parameters_go_with_its_stage():
+def test_frozen_names__treat_a_norm_without_parameters_like_its_stage():
     module = nn.Sequential(
         nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False)), nn.BatchNorm1d(2)
     )
@@ -73,7 +73,7 @@ def test_train_mode__leaves_dropout_of_frozen_stages_off():
     assert network.module.classifier[6].training
 
 
-def test_train_mode__of_full_training_trains_everything():
+def test_train_mode__with_everything_trainable_covers_every_module():
     network = network_of()
     prepared(network, "all")
     train_mode(network.module)
@@ -82,7 +82,7 @@ def test_train_mode__of_full_training_trains_everything():
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
-def test_train_mode__eval_holds_statistics_still_and_nothing_else(name):
+def test_train_mode__eval_affects_layers_with_statistics_alone(name):
     network = network_of(name)
     prepared(network, "all")
     train_mode(network.module, BatchNorm.EVAL)

@@ -1,4 +1,4 @@
-"""Networks cut in two, and copies with fused norms: they compute what the network does."""
+"""Copies with fused norms: they compute what the network computes."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ def network_of(name, size, **changes):
     weights = "pretrained" if name == "edges8" else "none"
     network = create_network(name, weights=weights, num_classes=5, image_size=size, **changes)
     with torch.no_grad():
-        for key, buffer in network.module.named_buffers():  # not the 0 and 1 that norms begin with
+        for key, buffer in network.module.named_buffers():  # not the initial 0 and 1 of norms
             if key.endswith("running_mean"):
                 buffer.copy_(0.1 * torch.randn_like(buffer))
             elif key.endswith("running_var"):
@@ -41,7 +41,7 @@ def test_inference_copy__fuses_norms_and_computes_the_same(name):
     assert {n for n, _ in network.module.named_modules()} <= {n for n, _ in copy.named_modules()}
 
 
-def test_inference_copy__keeps_what_is_looked_into():
+def test_inference_copy__keeps_modules_that_are_hooked():
     network = network_of("resnet18", 32)
     extractor = FeatureExtractor(network, ("layer2.0.conv1", "layer2.0.bn1"))
     copy = inference_copy(network.module, torch.float32, extractor.inner_modules)

@@ -20,7 +20,7 @@ from transferkit.models.network import Layout
         ((1, 8), Layout(), None),
     ],
 )
-def test_find_grid__tokens_are_a_square_without_those_of_no_position(shape, layout, expected):
+def test_find_grid__tokens_form_a_square_without_the_prefix_tokens(shape, layout, expected):
     grid = find_grid(torch.zeros(shape), layout, (224, 224))
 
     assert grid == expected

@@ -1,4 +1,4 @@
-"""Names of backbones: where each comes from, and suggestions for those that nobody has."""
+"""Names of backbones: what each stands for, and suggestions for unknown names."""
 
 import pytest
 

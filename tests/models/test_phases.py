@@ -71,7 +71,7 @@ def test_plan_phases(network, strategy, settings, expected):
     assert planned(network, strategy, **settings) == expected
 
 
-def test_plan_phases__each_trains_what_the_one_before_did_and_a_stage_more(network):
+def test_plan_phases__gradual_adds_one_stage_per_phase(network):
     phases = plan_phases(
         network,
         strategy=Strategy.GRADUAL,
@@ -97,7 +97,7 @@ def test_plan_phases__cover_every_epoch_once(network):
         assert numbers == list(range(1, epochs + 1))
 
 
-def test_plan_phases__says_when_there_is_no_such_stage(network):
+def test_plan_phases__an_unknown_stage_is_an_error(network):
     with pytest.raises(OptionError, match="--unfreeze: got last:9, but the backbone has 5 stages"):
         planned(network, Strategy.PARTIAL, unfreeze="last:9", freeze_epochs=1)
 
@@ -126,12 +126,12 @@ def test_unfreeze__chooses_the_stages_of_resnet(network, unfreeze, expected):
 @pytest.mark.parametrize(
     "unfreeze", ["tail", "last", "last:0", "last:-1", "last:x", "", "from:", "re:"]
 )
-def test_unfreeze__says_what_form_it_expects(unfreeze):
+def test_unfreeze__an_unknown_form_lists_the_known_ones(unfreeze):
     with pytest.raises(OptionError, match=r"expected head \(nothing else\), last:N .*, from:STAGE"):
         Unfreeze(unfreeze)
 
 
-def test_unfreeze__says_how_many_stages_there_are(network):
+def test_unfreeze__too_many_stages_lists_those_of_the_backbone(network):
     with pytest.raises(OptionError) as error:
         Unfreeze("last:99").stages(network)
 
@@ -146,15 +146,15 @@ def test_unfreeze__says_how_many_stages_there_are(network):
     [
         ("from:stage9", "but the backbone's stages are stem, stage1, stage2, stage3, stage4"),
         ("re:layer9", r"re:layer9 matches no parameter .* stage4: layer4\)"),
-        ("re:(", "which is no regular expression"),
+        ("re:(", "which is not a regular expression"),
     ],
 )
-def test_unfreeze__says_what_there_is_when_nothing_matches(network, unfreeze, message):
+def test_unfreeze__matching_nothing_lists_what_could_match(network, unfreeze, message):
     with pytest.raises(OptionError, match=message):
         Unfreeze(unfreeze).stages(network)
 
 
-def test_unfreeze__a_pattern_narrows_its_stages(network):
+def test_unfreeze__a_pattern_narrows_stages_to_matching_parameters(network):
     trainable = Unfreeze(r"re:layer4.*bn\d.*bias").stages(network)
 
     assert [stage.name for stage in trainable] == ["stage4", "head"]
@@ -162,7 +162,7 @@ def test_unfreeze__a_pattern_narrows_its_stages(network):
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "densenet121"])
-def test_unfreeze__norms_are_the_scales_and_shifts_of_all_norms_and_nothing_else(name):
+def test_unfreeze__norms_are_the_scales_and_shifts_of_all_norms_alone(name):
     network = create_network(name, weights="none", num_classes=3)
     *backbone, head = Unfreeze("norms").stages(network)
     modules = dict(network.module.named_modules())
@@ -176,14 +176,14 @@ def test_unfreeze__norms_are_the_scales_and_shifts_of_all_norms_and_nothing_else
     assert head == network.stages[-1]
 
 
-def test_unfreeze__says_that_there_are_no_norms():
+def test_unfreeze__norms_without_any_norm_layer_is_an_error():
     network = create_network("torchvision:alexnet", weights="none", num_classes=3)
     with pytest.raises(OptionError, match="no normalisation layers with parameters; train its"):
         Unfreeze("norms").stages(network)
 
 
 @pytest.mark.parametrize("unfreeze", ["last:5", "from:stem", "all"])
-def test_phase__of_everything_freezes_nothing_however_it_is_named(network, unfreeze):
+def test_phase__of_all_stages_freezes_nothing_whatever_its_name(network, unfreeze):
     phase = Phase.of(network, Unfreeze(unfreeze), range(1, 3))
 
     assert not phase.freezes_anything

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from untrained import create_tiled
 
-from transferkit.errors import OptionError, UnknownNameError
+from transferkit.errors import OptionError, UnknownNameError, WeightsError
 from transferkit.models.sources import categories, create_network
 
 NARROW = {"vgg11": {"mlp_ratio": 1 / 64}}
-"""Arguments that leave 100 million numbers of the layers before a head out."""
+"""Arguments that save 100 million parameters in the layers before a head."""
 
 FAMILIES = [
     ("resnet18", 32, 512),
@@ -30,7 +30,7 @@ FAMILIES = [
 @pytest.mark.parametrize(("name", "size", "feature_dim"), FAMILIES)
 @torch.no_grad()
 def test_network__keeps_the_contract(name, size, feature_dim):
-    """Features do not change with the head, and a new head has the width asked for."""
+    """Features do not depend on the head, and a new head has the requested width."""
     network = create_tiled(name, image_size=size, model_args=NARROW.get(name))
     images = torch.rand(2, *network.preprocessing.input_size)
     before = network.features(images)
@@ -72,9 +72,25 @@ def test_create_network__builds_for_another_image_size():
 @pytest.mark.parametrize("name", ["torchvision:vit_b_16", "vit_tiny_patch16_224"])
 def test_create_network__says_which_image_size_cannot_work(name):
     with pytest.raises(
-        OptionError, match=r"--image-size: \S+ cannot (be built for|read pictures of) 9 "
+        OptionError, match=r"--image-size: \S+ cannot (be built for|take images of) 9 "
     ):
         create_network(name, weights="none", image_size=9)
+
+
+def test_create_network__names_an_embedded_backbone_in_errors():
+    with pytest.raises(WeightsError, match=r"^nano cannot be built with model_args \{.*\"width\""):
+        create_network("nano", model_args={"width": 7})
+
+
+@torch.no_grad()
+def test_backbone_digest__covers_all_tensors_but_the_heads():
+    network = create_network("test_resnet", weights="none")
+    before = network.backbone_digest()
+
+    network = network.with_new_head(3)
+    assert network.backbone_digest() == before
+    network.module.get_buffer("bn1.running_mean").add_(1)
+    assert network.backbone_digest() != before
 
 
 def test_categories__are_imagenets_thousand_distinct_names():

@@ -1,4 +1,4 @@
-"""Stages: what they are on some known architectures; `test_contract.py` looks at all families."""
+"""Stages of some well-known architectures; `test_contract.py` covers all families."""
 
 from functools import cache
 
@@ -8,7 +8,7 @@ from untrained import create_undrawn
 
 @cache
 def stages_of(name: str) -> dict[str, tuple[tuple[str, ...], int]]:
-    """Stage -> its modules, and how many parameters it has."""
+    """Return stage name -> (its modules, its number of parameters)."""
     network = create_undrawn(name, num_classes=5)
     sizes = {key: parameter.numel() for key, parameter in network.module.named_parameters()}
     return {s.name: (s.modules, sum(sizes[p] for p in s.parameters)) for s in network.stages}
@@ -44,7 +44,7 @@ def test_stages__the_pretrained_fully_connected_pair_is_the_last_stage(name, ful
     assert new == head
 
 
-def test_stages__a_norm_before_the_head_goes_with_the_last_stage():
+def test_stages__a_norm_before_the_head_belongs_to_the_last_stage():
     *_, last, new = stage_modules("convnext_atto").values()
 
     assert last == ("stages.3", "head.norm")
@@ -56,12 +56,12 @@ def test_stages__a_norm_before_the_head_goes_with_the_last_stage():
     ["resnet18", "vgg11", "densenet121", "convnext_tiny", "swin_tiny_patch4_window7_224"],
 )
 def test_stages__are_the_same_in_both_libraries(name):
-    """So that last:2 is as many parameters whichever library built the network."""
+    """`last:2` means equally many parameters whichever library built the network."""
     theirs = name.removesuffix("iny_patch4_window7_224")
     ours, other = (
         [size for _, size in stages_of(full).values()] for full in (name, f"torchvision:{theirs}")
     )
 
     assert len(ours) == len(other)
-    # ConvNeXt's norm before the head and Swin's merging norms are placed a little differently.
+    # ConvNeXt's norm before the head and Swin's merging norms are in slightly different places.
     assert ours == pytest.approx(other, rel=1e-3)

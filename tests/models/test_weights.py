@@ -1,4 +1,4 @@
-"""Weights files: read without running anything, fitted whole or refused by name."""
+"""Weights files: read without running code, and loaded completely or refused."""
 
 import pickle
 
@@ -72,8 +72,8 @@ def test_create_network__adapts_the_other_librarys_layout(theirs, ours, tmp_path
 
 
 @torch.no_grad()
-def test_translate_layout__is_not_believed_when_the_features_differ():
-    """A pair that matches tensor by tensor, but computes something else, is refused."""
+def test_translate_layout__is_refused_when_the_features_differ():
+    """Networks that match tensor by tensor but compute something else are refused."""
     other = create_network("torchvision:resnet18", weights="none")
     network = create_network("resnet18", weights="none")
     network.module.layer1 = nn.Sequential(*reversed(network.module.layer1), nn.Tanh())
@@ -81,7 +81,7 @@ def test_translate_layout__is_not_believed_when_the_features_differ():
     assert translate_layout(dict(other.module.state_dict()), other, network) is None
 
 
-def test_create_network__names_every_key_that_does_not_fit(resnet, tmp_path):
+def test_create_network__names_every_tensor_that_does_not_fit(resnet, tmp_path):
     state = dict(resnet.module.state_dict())
     state["surplus.weight"] = torch.zeros(1)
     state["layer1.0.conv1.weight"] = torch.zeros(2, 2)
@@ -108,7 +108,7 @@ def test_create_network__refuses_another_architecture(resnet, tmp_path):
 
 
 class Malice:
-    """Runs code when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self):
         return (exec, ("raise SystemExit('code in a weights file was run')",))
@@ -136,7 +136,7 @@ def test_read_weights__says_what_is_wrong_with_a_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18"])
 def test_create_network__real_weights_know_imagenet(shared, name):
-    """A picture of a tench is a tench."""
+    """An image of a tench is classified as a tench."""
     import transferkit
 
     (prediction,) = transferkit.predict(

@@ -1,4 +1,4 @@
-"""A comparison: ordinary runs on one split, gone on with, with failures told and not fatal."""
+"""A comparison: ordinary runs on one split, resumable; a failure is reported and not fatal."""
 
 import csv
 import json
@@ -22,14 +22,14 @@ SMALL = {"weights": "none", "image_size": 32, "batch_size": 8, "cache": "memory"
 ALL = {"strategy": ("partial", "full", "knn"), "backbone": "test_resnet", "epochs": 2, "seeds": 2}
 
 
-class Listening(SilentReporter):
-    """Remembers notices, and raises in the given epoch of those it is told of."""
+class Recorder(SilentReporter):
+    """Records notices, and interrupts after the given number of reported epochs."""
 
     def __init__(self, stop_at: int = 0) -> None:
-        self.said, self.epochs, self.stop_at = [], 0, stop_at
+        self.notices, self.epochs, self.stop_at = [], 0, stop_at
 
     def notice(self, message):
-        self.said.append(message)
+        self.notices.append(message)
 
     def epoch(self, row, epochs, best):
         self.epochs += 1
@@ -41,8 +41,8 @@ def figures(folder: Path) -> dict:
     return json.loads((folder / "compare.json").read_text("utf-8"))
 
 
-def what_was_found(folder: Path) -> list[tuple]:
-    """Everything but times."""
+def figures_without_times(folder: Path) -> list[tuple]:
+    """Return the figures of every candidate, without times."""
     return [
         (c["strategy"], c["by_seed"], c["accuracy"], c["equals_best"], c["size"])
         for c in sorted(figures(folder)["candidates"], key=lambda c: c["strategy"])
@@ -57,7 +57,7 @@ def compared(image_folder, tmp_path_factory) -> Path:
     return folder
 
 
-def test_compare__leaves_ordinary_runs_on_one_split(compared, image_folder):
+def test_compare__writes_ordinary_runs_on_one_split(compared, image_folder):
     runs = sorted((compared / "runs").iterdir())
 
     assert sorted(path.name for path in compared.iterdir()) == [
@@ -76,25 +76,25 @@ def test_compare__leaves_ordinary_runs_on_one_split(compared, image_folder):
 
 
 def test_compare__figures_agree_with_the_runs(compared):
-    told = figures(compared)
+    found = figures(compared)
     with (compared / "compare.csv").open(newline="") as lines:
         table = list(csv.DictReader(lines))
 
-    assert [row["strategy"] for row in table] == [c["strategy"] for c in told["candidates"]]
-    accuracies = [c["accuracy"]["value"] for c in told["candidates"]]
+    assert [row["strategy"] for row in table] == [c["strategy"] for c in found["candidates"]]
+    accuracies = [c["accuracy"]["value"] for c in found["candidates"]]
     assert accuracies == sorted(accuracies, reverse=True)
-    for candidate in told["candidates"]:
+    for candidate in found["candidates"]:
         metrics = [
             json.loads((compared / "runs" / r["run"] / "metrics.json").read_text())
-            for r in told["runs"]
+            for r in found["runs"]
             if r["strategy"] == candidate["strategy"]
         ]
         assert candidate["by_seed"] == [m["val"]["accuracy"] for m in metrics]
         assert candidate["trainable_parameters"] == metrics[0]["trainable_parameters"]
-    best, *others = told["candidates"]
+    best, *others = found["candidates"]
     assert best["difference"] is None
     assert all(c["difference"]["value"] <= 0 for c in others)
-    assert told["advice"].startswith("Take ")
+    assert found["advice"].startswith("Take ")
 
 
 def test_compare__seeds_are_different_runs(compared):
@@ -114,23 +114,25 @@ def test_compare__curves_end_at_the_seconds_of_the_table(compared):
 
 
 @pytest.mark.parametrize("stop_at", [1, 4])
-def test_compare__stopped_and_resumed_finds_the_same(compared, image_folder, tmp_path, stop_at):
-    folder, reporter = tmp_path / "stopped", Listening(stop_at)
+def test_compare__stopped_and_resumed_gives_the_same_figures(
+    compared, image_folder, tmp_path, stop_at
+):
+    folder, reporter = tmp_path / "stopped", Recorder(stop_at)
     with pytest.raises(KeyboardInterrupt):
         compare(CompareOptions(image_folder, folder, **SMALL, **ALL), reporter)
-    assert reporter.said[-1] == (
-        f"what is done is kept; go on with: transferkit compare {image_folder} -o {folder} --resume"
+    assert reporter.notices[-1] == (
+        f"progress is kept; resume with: transferkit compare {image_folder} -o {folder} --resume"
     )
-    assert "--resume" not in "".join(reporter.said[:-1])
+    assert "--resume" not in "".join(reporter.notices[:-1])
     finished = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/metrics.json")}
     compare(CompareOptions(image_folder, folder, resume=True, cache="memory"))
 
-    assert what_was_found(folder) == what_was_found(compared)
+    assert figures_without_times(folder) == figures_without_times(compared)
     assert finished
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
 
 
-def test_compare__resumed_with_more_seeds_keeps_those_it_has(compared, image_folder, tmp_path):
+def test_compare__resumed_with_more_seeds_keeps_the_finished_ones(compared, image_folder, tmp_path):
     folder = tmp_path / "more"
     small = SMALL | {"backbone": "test_resnet", "strategy": ("knn", "ridge")}
     transferkit.compare(image_folder, folder, **small, seeds=1)
@@ -140,7 +142,7 @@ def test_compare__resumed_with_more_seeds_keeps_those_it_has(compared, image_fol
 
 
 def fail_full(monkeypatch):
-    """Let every run of the strategy full diverge."""
+    """Make every run of the strategy `full` diverge."""
     carry_out = runs.finetune
 
     def fails(options, *args, **more):
@@ -151,7 +153,7 @@ def fail_full(monkeypatch):
     monkeypatch.setattr(runs, "finetune", fails)
 
 
-def test_compare__one_that_fails_is_told_and_the_others_go_on(
+def test_compare__a_failure_is_reported_and_the_others_continue(
     image_folder, tmp_path, monkeypatch, cli
 ):
     fail_full(monkeypatch)
@@ -165,11 +167,10 @@ def test_compare__one_that_fails_is_told_and_the_others_go_on(
     assert ran.code == 3
     assert table["full"]["accuracy"] == ""
     assert table["full"]["note"] == (
-        "seed 0 failed: the training loss became nan in epoch 1; 1 other seed did not come to "
-        "its end"
+        "seed 0 failed: the training loss became nan in epoch 1; 1 other seed did not finish"
     )
     assert float(table["knn"]["accuracy"]) > 0
-    assert "go on with: transferkit compare" in ran.err
+    assert "resume with: transferkit compare" in ran.err
     monkeypatch.undo()
     monkeypatch.setattr("transferkit.devices.has_fast_bf16", lambda device: False)
     again = cli("compare", image_folder, "-o", folder, "--resume", "-q")
@@ -178,7 +179,7 @@ def test_compare__one_that_fails_is_told_and_the_others_go_on(
     assert all(row["accuracy"] for row in csv.DictReader(StringIO(again.out)))
 
 
-def test_compare__what_cannot_be_carried_out_is_said_before_anything_is_replaced(
+def test_compare__an_impossible_candidate_is_an_error_before_anything_is_replaced(
     compared, image_folder
 ):
     before = (compared / "compare.json").read_text()
@@ -207,7 +208,7 @@ def test_compare__resumed_with_other_options_or_images_is_refused(tmp_path):
     with pytest.raises(OptionError, match=r"--epochs: got 7, and the run in .* began with 10"):
         transferkit.compare(data, folder, resume=True, epochs=7)
     save_image(data / "red/new.png", (200, 50, 40), seed=77)
-    with pytest.raises(DataError, match="the images are others than when the comparison"):
+    with pytest.raises(DataError, match="the images have changed since the comparison"):
         transferkit.compare(data, folder, resume=True)
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: the figures agree with the predictions, and the classes are the model's."""
+"""Evaluation: the metrics agree with the predictions, and classes are matched by name."""
 
 import shutil
 
@@ -19,7 +19,7 @@ def test_evaluate__agrees_with_predict(run_folder, image_folder):
     assert metrics["accuracy"] == pytest.approx(np.mean(right))
 
 
-def test_evaluate__knows_classes_by_name_not_by_position(run_folder, image_folder, tmp_path):
+def test_evaluate__matches_classes_by_name_not_by_position(run_folder, image_folder, tmp_path):
     shutil.copytree(image_folder / "red", tmp_path / "red")
 
     metrics = transferkit.evaluate(tmp_path, run_folder)
@@ -29,7 +29,7 @@ def test_evaluate__knows_classes_by_name_not_by_position(run_folder, image_folde
     assert metrics["per_class"]["red"]["recall"] == whole["per_class"]["red"]["recall"]
 
 
-def test_evaluate__measures_the_held_out_part(run_folder, tmp_path):
+def test_evaluate__evaluates_the_held_out_part(run_folder, tmp_path):
     make_classes(tmp_path / "train", 4)
     make_classes(tmp_path / "val", 3)
     assert transferkit.evaluate(tmp_path, run_folder)["n"] == 9
@@ -46,5 +46,5 @@ def test_evaluate__refuses_classes_that_are_not_the_models(run_folder, tmp_path)
 
     assert str(error.value) == (
         f"{tmp_path}: has 1 classes that the model does not know (purple); expected folders named "
-        "as its classes: blue, green, red"
+        "after its classes: blue, green, red"
     )

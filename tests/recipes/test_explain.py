@@ -1,4 +1,4 @@
-"""`transferkit explain`: a drawing an input, of what the network saw."""
+"""`transferkit explain`: one drawing per input, of what the network sees."""
 
 import shutil
 
@@ -11,7 +11,9 @@ import transferkit
 from transferkit.errors import BundleError, OptionError, OutputError, UnknownNameError
 
 
-def test_explain__draws_a_picture_for_every_input_in_order(run_folder, image_folder, tmp_path, cli):
+def test_explain__writes_a_drawing_for_every_input_in_order(
+    run_folder, image_folder, tmp_path, cli
+):
     (tmp_path / "broken.png").write_bytes(b"broken")
     ran = cli(
         *("explain", image_folder / "red/1.png", tmp_path / "broken.png", image_folder / "blue"),
@@ -37,51 +39,51 @@ def test_explain__draws_a_picture_for_every_input_in_order(run_folder, image_fol
         assert value == pytest.approx(expected, abs=1e-5)
 
 
-def test_explain__shows_sideways_pictures_upright_and_classes_asked_for(run_folder, tmp_path):
+def test_explain__shows_rotated_images_upright_and_the_named_classes(run_folder, tmp_path):
     save_image(tmp_path / "a.jpg", (200, 50, 40), seed=1, size=(60, 60))
-    with Image.open(tmp_path / "a.jpg") as picture:
-        pixels = np.array(picture)
+    with Image.open(tmp_path / "a.jpg") as image:
+        pixels = np.array(image)
         pixels[:30] = 0  # the upper half is black
         exif = Image.Exif()
-        exif[0x0112] = 6  # shown turned by a quarter clockwise: the black half is on the right
+        exif[0x0112] = 6  # displayed rotated clockwise: the black half is on the right
         Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
-    (told,) = transferkit.explain(
+    (explained,) = transferkit.explain(
         str(tmp_path / "a.jpg"), model=str(run_folder), output=tmp_path, classes=["green", "blue"]
     )
-    with Image.open(told.picture) as sheet:
+    with Image.open(explained.drawing) as sheet:
         view = np.asarray(sheet.convert("L"))[52 : 52 + 288, 10 : 10 + 288].astype(int)
 
-    assert [label for label, _ in told.classes] == ["green", "blue"]
+    assert [label for label, _ in explained.classes] == ["green", "blue"]
     assert view[:, 200:].mean() < 20
     assert view[:, :80].mean() > 60
 
 
 def test_explain__never_replaces_an_input(run_folder, image_folder, tmp_path):
-    picture = tmp_path / "1.gradcam.png"
-    shutil.copy(image_folder / "red/1.png", picture)
+    image = tmp_path / "1.gradcam.png"
+    shutil.copy(image_folder / "red/1.png", image)
     shutil.copy(image_folder / "red/1.png", tmp_path / "1.png")
-    before = picture.read_bytes()
-    told = transferkit.explain(
-        [str(tmp_path / "1.png"), str(picture)], model=str(run_folder), output=tmp_path
+    before = image.read_bytes()
+    explained = transferkit.explain(
+        [str(tmp_path / "1.png"), str(image)], model=str(run_folder), output=tmp_path
     )
 
-    assert picture.read_bytes() == before
-    assert [t.picture.name for t in told] == ["1-2.gradcam.png", "1.gradcam.gradcam.png"]
+    assert image.read_bytes() == before
+    assert [e.drawing.name for e in explained] == ["1-2.gradcam.png", "1.gradcam.gradcam.png"]
 
 
 def test_explain__odd_names(run_folder, image_folder, tmp_path):
     names = [f"{'x' * 240}.png", "two\nlines.png", "a#?%<b>.png", "A.png", "a.png"]
     for name in names:
         shutil.copy(image_folder / "red/1.png", tmp_path / name)
-    told = transferkit.explain(
+    explained = transferkit.explain(
         [*(str(tmp_path / name) for name in names), "null\0.png"],
         model=str(run_folder),
         output=tmp_path / "why",
         top_k=1,
     )
 
-    assert [t.error is None for t in told] == [True] * 5 + [False]
-    drawn = [t.picture.name for t in told[:5]]
+    assert [e.error is None for e in explained] == [True] * 5 + [False]
+    drawn = [e.drawing.name for e in explained[:5]]
     assert drawn[0] == "x" * 200 + ".gradcam.png"
     assert drawn[3:] == ["A.gradcam.png", "a-2.gradcam.png"]
     assert {p.name for p in (tmp_path / "why").iterdir()} == set(drawn)
@@ -92,15 +94,15 @@ def test_explain__a_run_with_a_classifier(image_folder, tmp_path):
     transferkit.finetune(
         image_folder, run, backbone="edges8", strategy="features", classifier="svm"
     )
-    (told,) = transferkit.explain(
+    (explained,) = transferkit.explain(
         str(image_folder / "red/1.png"), model=str(run), output=tmp_path / "why"
     )
 
-    assert told.picture.is_file()
-    assert len(told.classes) == 3
+    assert explained.drawing.is_file()
+    assert len(explained.classes) == 3
 
 
-def test_explain__tells_what_cannot_be_done(run_folder, image_folder, tmp_path):
+def test_explain__refuses_what_cannot_be_done(run_folder, image_folder, tmp_path):
     def explain(**options):
         given = {"model": str(run_folder), "output": tmp_path / "why"} | options
         transferkit.explain(str(image_folder / "red/1.png"), **given)

@@ -1,4 +1,4 @@
-"""Features: rows in index order, whatever the workers, from a backbone or a run."""
+"""Features: rows in index order with any number of workers, from a backbone or a run."""
 
 import json
 
@@ -22,7 +22,7 @@ def extracted(data, path, **options) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def test_extract_features__rows_stand_in_index_order(image_folder, tmp_path):
+def test_extract_features__rows_are_in_index_order(image_folder, tmp_path):
     written = transferkit.extract_features(image_folder, tmp_path / "f.npz", **SMALL)
     with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
         table = dict(file)
@@ -52,7 +52,7 @@ def test_extract_features__does_not_depend_on_workers_or_batches(image_folder, t
     np.testing.assert_allclose(tables[0], tables[2], rtol=1e-4, atol=1e-5)
 
 
-def test_extract_features__are_what_enters_the_head(run_folder, image_folder, tmp_path):
+def test_extract_features__prelogits_are_the_input_of_the_head(run_folder, image_folder, tmp_path):
     table = extracted(image_folder, tmp_path / "f.npz", model=str(run_folder), layer=("prelogits",))
     bundle = transferkit.ModelBundle.load(run_folder)
 
@@ -70,17 +70,17 @@ def test_extract_features__layers_and_maps(image_folder, tmp_path):
 
     channels = maps["features"].shape[1]
     assert maps["features"].ndim == 4
-    assert both["features"].shape == (24, channels + 1000)  # the head is kept where it is asked for
+    assert both["features"].shape == (24, channels + 1000)  # the head is kept if a layer is in it
     np.testing.assert_allclose(
         both["features"][:, :channels], maps["features"].mean(axis=(2, 3)), rtol=1e-5, atol=1e-6
     )
-    with pytest.raises(OptionError, match=r"a \.csv file holds no maps"):
+    with pytest.raises(OptionError, match=r"a \.csv file cannot hold maps"):
         transferkit.extract_features(image_folder, tmp_path / "c.csv", pool="none", **SMALL)
     with pytest.raises(UnknownNameError, match="transferkit inspect test_resnet"):
         transferkit.extract_features(image_folder, tmp_path / "c.npz", layer=("x",), **SMALL)
 
 
-def test_extract_features__tells_what_is_not_in_the_table(tmp_path):
+def test_extract_features__reports_what_is_not_in_the_table(tmp_path):
     data = make_classes(tmp_path / "data", 2)
     (data / "blue" / "0.png").write_bytes(b"")
 
@@ -102,7 +102,7 @@ def test_extract_features__a_broken_link_is_a_reason(tmp_path):
     assert written.shape[0] == 6
 
 
-def test_extract_features__other_patches_are_not_gone_on_with(image_folder, tmp_path):
+def test_extract_features__with_other_patches_is_not_resumed(image_folder, tmp_path):
     options = {"data": image_folder, "output": tmp_path / "f.npz", "backbone": "edges8"}
     with pytest.raises(KeyboardInterrupt):
         extract_features(ExtractFeaturesOptions(**options, batch_size=5), Interrupting(after=7))
@@ -120,7 +120,7 @@ def test_extract_features__of_nothing_readable_is_an_error(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
-def test_extract_features__keeps_a_file_that_is_there(image_folder, tmp_path):
+def test_extract_features__keeps_an_existing_file(image_folder, tmp_path):
     (tmp_path / "f.npz").write_text("mine")
 
     with pytest.raises(OutputError, match="replace it with --overwrite"):
@@ -128,13 +128,13 @@ def test_extract_features__keeps_a_file_that_is_there(image_folder, tmp_path):
     assert (tmp_path / "f.npz").read_text() == "mine"
 
 
-def test_extract_features__model_brings_its_backbone(image_folder, tmp_path):
+def test_extract_features__a_model_has_its_own_backbone(image_folder, tmp_path):
     with pytest.raises(OptionError, match="--model has its own backbone"):
         transferkit.extract_features(image_folder, tmp_path / "f.npz", model="run", backbone="x")
 
 
 class Interrupting(SilentReporter):
-    """Presses Ctrl-C after some images."""
+    """A reporter that raises KeyboardInterrupt after some images."""
 
     def __init__(self, after: int) -> None:
         self.left = after
@@ -158,16 +158,16 @@ class Interrupting(SilentReporter):
             raise KeyboardInterrupt
 
 
-def test_extract_features__an_interrupted_one_goes_on(image_folder, tmp_path):
+def test_extract_features__an_interrupted_one_is_resumed(image_folder, tmp_path):
     whole = extracted(image_folder, tmp_path / "whole.npz", batch_size=5, **SMALL)
     options = {**SMALL, "batch_size": 5, "data": image_folder, "output": tmp_path / "f.npz"}
     stopping = Interrupting(after=12)
     with pytest.raises(KeyboardInterrupt):
         extract_features(ExtractFeaturesOptions(**options), stopping)
-    assert stopping.notices == ["15 of 24 images are kept; go on with --resume"]
+    assert stopping.notices == ["15 of 24 images are done; continue with --resume"]
     assert not (tmp_path / "f.npz").exists()
 
-    with pytest.raises(OutputError, match="holds an unfinished extraction; go on with --resume"):
+    with pytest.raises(OutputError, match="unfinished extraction; continue it with --resume"):
         transferkit.extract_features(**options)
     with pytest.raises(OutputError, match="begun with other layers"):
         transferkit.extract_features(**options, layer=("stem",), resume=True)
@@ -176,3 +176,20 @@ def test_extract_features__an_interrupted_one_goes_on(image_folder, tmp_path):
     with np.load(tmp_path / "f.npz") as file:
         assert all(np.array_equal(file[name], whole[name]) for name in whole)
     assert not (tmp_path / "f.npz.partial").exists()
+
+
+def test_extract_features__resumes_what_recorded_nano_by_its_architecture(image_folder, tmp_path):
+    """Earlier versions knew no other name of it, and their unfinished extractions are kept."""
+    options = {"backbone": "nano", "image_size": 32, "batch_size": 5}
+    options |= {"data": image_folder, "output": tmp_path / "f.npz"}
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(ExtractFeaturesOptions(**options), Interrupting(after=7))
+    identity = json.loads((tmp_path / "f.npz.partial/identity.json").read_text("utf-8"))
+    assert identity["backbone"] == "resnet18"
+
+    resumed = transferkit.extract_features(**options, resume=True)
+
+    assert resumed.backbone == "nano"
+    with np.load(tmp_path / "f.npz") as file:
+        assert file["backbone"] == "nano"
+        assert len(file["features"]) == 24

@@ -16,7 +16,7 @@ def pixels_of(path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_inspect__is_a_function_and_a_run_can_be_looked_into(run_folder, tmp_path, monkeypatch):
+def test_inspect__is_a_function_and_takes_a_run(run_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = transferkit.inspect(model=run_folder, kernels=True)
     rows = {row.name: row for row in found.layers}
@@ -29,9 +29,9 @@ def test_inspect__is_a_function_and_a_run_can_be_looked_into(run_folder, tmp_pat
     assert pixels_of(drawing.path).shape[1] > 500
 
 
-def test_activations__a_file_a_stage_or_one_for_each_layer_named(cli, image_folder, tmp_path):
-    picture = image_folder / "red/0.png"
-    tiny = ("test_resnet", *TINY[2:], "--activations", picture)
+def test_activations__one_file_per_stage_or_named_layer(cli, image_folder, tmp_path):
+    image = image_folder / "red/0.png"
+    tiny = ("test_resnet", *TINY[2:], "--activations", image)
     stages = cli("inspect", *tiny, "-o", tmp_path / "a")
     named = cli("inspect", *tiny, "--layer", "layer1", "--layer", "layer2", "-o", tmp_path / "b")
 
@@ -42,12 +42,12 @@ def test_activations__a_file_a_stage_or_one_for_each_layer_named(cli, image_fold
     assert " channels 8 x 8 of layer1\n" in named.out
 
 
-def test_activations__of_a_sideways_picture_are_upright(tmp_path):
-    picture = Image.new("RGB", (60, 60), (0, 0, 0))
-    picture.paste((255, 255, 255), (0, 0, 60, 30))  # the upper half is white ...
+def test_activations__of_a_rotated_image_are_upright(tmp_path):
+    image = Image.new("RGB", (60, 60), (0, 0, 0))
+    image.paste((255, 255, 255), (0, 0, 60, 30))  # the upper half is white ...
     exif = Image.Exif()
-    exif[0x0112] = 6  # ... and belongs to the right
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    exif[0x0112] = 6  # ... and belongs on the right
+    image.save(tmp_path / "turned.jpg", exif=exif)
     where = tmp_path / "out"
     options = {"layer": ("stem",), "image_size": 32, "channels": 1, "weights": "none"}
     (drawing,) = transferkit.inspect(
@@ -62,16 +62,16 @@ def test_activations__of_a_sideways_picture_are_upright(tmp_path):
     assert (right - left) < 0.6 * np.ptp(np.unique(dark[:, 0]))
 
 
-def test_activations__that_cannot_be_drawn_are_told(tmp_path):
+def test_activations__that_cannot_be_drawn_are_errors(tmp_path):
     save_image(tmp_path / "a.png", (1, 2, 3), seed=0)
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
     (tmp_path / "file").write_text("in the way")
     small = {"weights": "none", "image_size": 32, "output": tmp_path / "out"}
 
-    def look(picture="a.png", **options):
-        transferkit.inspect("test_resnet", activations=tmp_path / picture, **small | options)
+    def look(image="a.png", **options):
+        transferkit.inspect("test_resnet", activations=tmp_path / image, **small | options)
 
-    with pytest.raises(DataError, match=r"broken\.jpg: .+; name another picture"):
+    with pytest.raises(DataError, match=r"broken\.jpg: .+; name another image"):
         look("broken.jpg")
     with pytest.raises(DataError, match=r"none\.png: no such file"):
         look("none.png")
@@ -85,13 +85,13 @@ def test_activations__that_cannot_be_drawn_are_told(tmp_path):
 
 
 def test_activations__of_a_weights_file_are_those_of_its_network(shared, tmp_path):
-    picture = shared / "data/cats/Siamese/Siamese_100.jpg"
-    words = {"activations": picture, "layer": ("stage2",), "channels": 4, "output": tmp_path}
-    told = []
+    image = shared / "data/cats/Siamese/Siamese_100.jpg"
+    words = {"activations": image, "layer": ("stage2",), "channels": 4, "output": tmp_path}
+    shown = []
     for weights in ("none", str(shared / "weights/resnet18.safetensors")):
         (drawing,) = transferkit.inspect("resnet18", weights=weights, **words).drawings
-        told.append((drawing.shows, pixels_of(drawing.path)))
+        shown.append((drawing.shows, pixels_of(drawing.path)))
 
     assert drawing.path == tmp_path / "Siamese_100-stage2.png"
-    assert told[0][0] == told[1][0] == "4 of 128 channels 28 x 28 of stage2"
-    assert (told[0][1] != told[1][1]).any()
+    assert shown[0][0] == shown[1][0] == "4 of 128 channels 28 x 28 of stage2"
+    assert (shown[0][1] != shown[1][1]).any()

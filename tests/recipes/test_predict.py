@@ -1,4 +1,4 @@
-"""Prediction and evaluation: a record an input, never a neighbour's scores."""
+"""Prediction: one record per input, with its own scores."""
 
 import os
 
@@ -52,7 +52,7 @@ def test_predict__every_input_has_a_record(run_folder, image_folder, tmp_path):
         "no such file or directory",
         "a folder without images",
         "not a regular file",
-        "no possible file name, it holds a null byte",
+        "not a possible file name, it contains a null byte",
     ]
     assert [p.path for p in predictions[4:]] == [
         str(tmp_path / f"linked/{i}.png") for i in range(8)
@@ -67,7 +67,7 @@ def test_predict__a_file_whose_name_looks_like_a_pattern_is_a_file(run_folder, t
     assert prediction.error is None
 
 
-def test_predict__top_k_falls_and_sums_to_one(run_folder, image_folder):
+def test_predict__top_k_is_sorted_and_sums_to_one(run_folder, image_folder):
     (prediction,) = transferkit.predict(
         str(image_folder / "red/0.png"), model=str(run_folder), top_k=9
     )

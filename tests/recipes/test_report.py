@@ -1,4 +1,4 @@
-"""The page that finetune leaves, and that report draws again from the run's folder."""
+"""The page that finetune writes, and that report writes again from the run's folder."""
 
 import json
 import shutil
@@ -23,22 +23,22 @@ SMALL = {
     "batch_size": 6,
 }
 ODD = "<script>alert(1)"
-"""As far as the name of a folder can go, which holds no slash."""
+"""As malicious as the name of a folder can be, which contains no slash."""
 
 
 class Recorder(SilentReporter):
-    """Keeps what is said."""
+    """Records notices."""
 
     def __init__(self):
-        self.said: list[str] = []
+        self.notices: list[str] = []
 
     def notice(self, message):
-        self.said.append(message)
+        self.notices.append(message)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Colours, one of them with an odd name, some files at fault and two labels swapped."""
+    """A dataset of colours; one class has a malicious name, and two files are not images."""
     root = tmp_path_factory.mktemp("data") / "colours"
     names = {ODD: COLOURS["blue"], "green": COLOURS["green"], "red": COLOURS["red"]}
     for number, (name, colour) in enumerate(names.items()):
@@ -48,14 +48,14 @@ def data(tmp_path_factory):
     exif = Image.Exif()
     exif[0x0112] = 6
     sideways.save(root / "green" / '"><svg onload=alert(2)>.jpg', exif=exif)
-    (root / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    (root / "red" / "notes.txt").write_text("no picture")
+    (root / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
+    (root / "red" / "notes.txt").write_text("no image")
     return root
 
 
 @pytest.fixture(scope="module")
 def result(pages, data, tmp_path_factory):
-    """What `finetune` returned for a run that left a page."""
+    """Result of `finetune` for a run with a page."""
     folder = tmp_path_factory.mktemp("runs") / "colours"
     return transferkit.finetune(
         data, folder, strategy="gradual", epochs=3, val_fraction=0.4, learning_rate=1e-3, **SMALL
@@ -64,12 +64,12 @@ def result(pages, data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(result):
-    """The folder of that run. Read only."""
+    """Folder of that run. Read only."""
     return result.run
 
 
 def moved(run, tmp_path, data):
-    """A copy of a run whose dataset is said to be elsewhere."""
+    """Return a copy of a run that records another place of its dataset."""
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     options = json.loads((copy / "options.json").read_text())
@@ -116,7 +116,7 @@ def test_report__without_the_pictures_says_so(cli, run, data, tmp_path):
 
     assert (ran.code, ran.err) == (0, "")
     assert "data:image/jpeg" not in page
-    assert "pictures are not in nowhere as they were when the run began" in page
+    assert "images in nowhere are missing or have changed since the run began" in page
     assert "No map of the features: 0 of" in page
     assert "Confusion matrix" in page
     told = cli("report", copy).err
@@ -127,23 +127,23 @@ def test_report__without_the_pictures_says_so(cli, run, data, tmp_path):
     assert "data:image/jpeg" in (copy / "report.html").read_text()
 
 
-def test_report__shows_no_picture_that_has_changed(run, data, tmp_path):
-    """Another picture under the same name would mislead."""
+def test_report__shows_no_image_that_has_changed(run, data, tmp_path):
+    """Another image of the same name would mislead."""
     changed = tmp_path / "data"
     shutil.copytree(data, changed)
     for path in changed.rglob("*.[pj][np]g"):
         path.write_bytes(path.read_bytes() + b"more")
     drawn = transferkit.draw_report(run, data=changed, output=tmp_path / "page.html")
 
-    assert "pictures are not in" in drawn.notes[0]
+    assert "are missing or have changed since the run began" in drawn.notes[0]
     assert "data:image/jpeg" not in (tmp_path / "page.html").read_text()
 
 
-def test_no_report__leaves_none(cli, pages, data, tmp_path):
+def test_no_report__writes_no_page(cli, pages, data, tmp_path):
     ran = cli("finetune", data, "-o", tmp_path / "run", "-b", "edges8", "--epochs", 1,
               "--no-report")  # fmt: skip
 
-    assert ran.code == 3  # of the broken picture
+    assert ran.code == 3  # because of the broken image
     assert "report:" not in ran.out
     assert not (tmp_path / "run/report.html").exists()
     assert (tmp_path / "run/plan.json").exists()
@@ -169,7 +169,7 @@ def test_finetune__that_cannot_write_its_page_ends_well(pages, data, tmp_path, m
     recorder = Recorder()
     result = finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
 
-    (told,) = [line for line in recorder.said if "could not be drawn" in line]
+    (told,) = [line for line in recorder.notices if "could not be drawn" in line]
     assert "No space left on device" in told
     assert told.endswith(f"draw it with: transferkit report {tmp_path / 'run'}")
     assert not (tmp_path / "run/report.html").exists()
@@ -187,7 +187,7 @@ def test_finetune__survives_a_bug_in_its_page(pages, data, tmp_path, monkeypatch
     recorder = Recorder()
     finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
 
-    assert "ZeroDivisionError: a bug" in recorder.said[-1]
+    assert "ZeroDivisionError: a bug" in recorder.notices[-1]
     assert not (tmp_path / "run/checkpoint").exists()
     with pytest.raises(ZeroDivisionError):
         transferkit.draw_report(tmp_path / "run")
@@ -221,7 +221,7 @@ def test_report__of_what_is_no_whole_run(cli, run, tmp_path, gone, told):
 
 
 def test_label_errors__are_shown_where_labels_were_swapped(pages, tmp_path):
-    """Two pictures of the validation folder stand under a wrong label."""
+    """Two images of the validation folder have a wrong label."""
     for part, count in (("train", 12), ("val", 6)):
         for number, (name, colour) in enumerate(COLOURS.items()):
             for i in range(count):

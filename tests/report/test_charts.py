@@ -1,16 +1,16 @@
-"""Charts: drawn in the page's colours, and alone in it."""
+"""Charts: drawn in the page's colours, with ids that do not clash."""
 
 import re
 
 import pytest
 
-from transferkit.report.charts import COLOURS, Series, line_chart
+from transferkit.report.charts import COLOURS, Axis, Scale, Series, line_chart
 
 
 def test_line_chart__is_drawn_in_the_pages_colours_and_shares_no_names():
-    """The id of a clip path must not be another chart's."""
+    """The id of a clip path must not be that of another chart."""
     charts = [
-        line_chart([Series("x", (1, 2), (y, 3), COLOURS[4])], x_label="x", y_label="y", alt="<&>")
+        line_chart([Series("x", (1, 2), (y, 3), COLOURS[4])], x=Axis("x"), y=Axis("y"), alt="<&>")
         for y in (1, 2)
     ]
     first, second = (chart.svg for chart in charts)
@@ -30,7 +30,7 @@ def test_line_chart__is_drawn_in_the_pages_colours_and_shares_no_names():
 )
 def test_line_chart__tells_rates_that_are_near_and_far(rates, told):
     drawn = line_chart(
-        [Series("", (1, 2), rates)], x_label="", y_label="", alt="", log_y=True
+        [Series("", (1, 2), rates)], x=Axis(""), y=Axis("", Scale.LOG), alt=""
     ).svg  # fmt: skip
 
     assert told <= set(re.findall(r">([^<>]+)</text>", drawn))

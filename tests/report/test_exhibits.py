@@ -14,7 +14,7 @@ def pixels_of(path) -> np.ndarray:
 
 def test_kernels__are_the_weights_in_colour_around_grey(tmp_path):
     kernels = np.zeros((2, 3, 1, 2), np.float32)
-    kernels[0, 0, 0, 0], kernels[0, 2, 0, 1] = 2, -2  # red there, less blue beside it
+    kernels[0, 0, 0, 0], kernels[0, 2, 0, 1] = 2, -2  # one pixel red, the next with less blue
 
     draw_kernels(kernels, tmp_path / "k.png", title="two")
     drawn = {tuple(map(int, colour)) for colour in pixels_of(tmp_path / "k.png").reshape(-1, 3)}
@@ -34,7 +34,7 @@ def test_kernels__of_other_than_three_channels_and_of_zeros_are_grey(tmp_path):
 
 def test_strongest_channels__are_those_that_vary_most():
     maps = np.zeros((4, 2, 2), np.float32)
-    maps[1] = 100  # much, but everywhere the same
+    maps[1] = 100  # large, but constant
     maps[2, 0, 0], maps[3, 0, 0] = 2, 8
 
     assert strongest_channels(maps, 2) == [3, 2]

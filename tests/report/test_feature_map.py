@@ -1,4 +1,4 @@
-"""The map of the features: two principal axes, and marks for the classes."""
+"""The map of the features: two principal components, and marks for the classes."""
 
 import numpy as np
 import pytest

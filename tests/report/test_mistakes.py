@@ -1,4 +1,4 @@
-"""Confusions: the most frequent pairs, and a drawing of many classes."""
+"""The confusion matrix: the most frequent pairs, and an image of many classes."""
 
 import base64
 from io import BytesIO
@@ -13,7 +13,7 @@ def test_describe_confusion__lists_the_most_frequent_mistakes():
     counts = np.array([[5, 3, 0], [0, 2, 0], [1, 3, 0]])
     told = describe_confusion(counts, ("a", "b", "c"), pairs=2)
 
-    # Equal counts: the larger share of its class first.
+    # Equal counts: the larger share of its class comes first.
     assert [(p.label, p.predicted, p.count, p.share) for p in told.pairs] == [
         ("c", "b", 3, 0.75), ("a", "b", 3, 0.375),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pages: rendered whole or not at all, and written as UTF-8."""
+"""Pages: every value is required, and text is written as UTF-8."""
 
 import pytest
 

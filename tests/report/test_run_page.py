@@ -1,4 +1,4 @@
-"""The page of a run from made-up predictions: what it holds, how large it is, how it opens."""
+"""The page of a run from made-up predictions: its content, its size, and how it opens."""
 
 import re
 from dataclasses import replace
@@ -14,13 +14,14 @@ from transferkit.report.page import write_page
 from transferkit.report.run_page import RunReport, ShownImage, run_page
 from transferkit.report.thumbnails import thumbnail
 from transferkit.reporting import EpochRow, LeftOut, PhaseRow, Plan, StageRow
+from transferkit.tables.probabilities import ProbabilityTable
 
 SCRIPT = "<script>alert(1)</script>"
 NAMES = (SCRIPT, "b & c", "d", "'e' \"f\"", "<img src=x onerror=alert(2)>")
 
 
 def noise(seed: int) -> str:
-    """A thumbnail that compresses as badly as any."""
+    """Return a thumbnail of noise, which compresses worst."""
     pixels = np.random.default_rng(seed).integers(0, 256, (176, 176, 3), dtype=np.uint8)
     return thumbnail(Image.fromarray(pixels))
 
@@ -34,7 +35,7 @@ def history(count: int) -> tuple[EpochRow, ...]:
 
 
 def made_up(names=NAMES, count=60, epochs=6) -> RunReport:
-    """The report of a fair model on `count` images."""
+    """Return the report of a mediocre model on `count` images."""
     random = np.random.default_rng(7)
     labels = np.sort(np.arange(count) % len(names))
     logits = random.normal(0, 1, (count, len(names))) + 2 * np.eye(len(names))[labels]
@@ -71,8 +72,9 @@ def made_up(names=NAMES, count=60, epochs=6) -> RunReport:
     features = random.normal(0, 1, (len(rows), 16)).astype(np.float32)
     return RunReport(
         run=f"runs/{SCRIPT}", data=SCRIPT, options=options, metrics=metrics, plan=plan,
-        history=history(epochs), names=names, paths=paths, labels=labels,
-        probabilities=probabilities, mistakes=shown, mistaken=20, suspects=shown,
+        history=history(epochs),
+        predictions=ProbabilityTable(paths, labels, names, probabilities),
+        mistakes=shown, mistaken=20, suspects=shown,
         suspected=len(likely_label_errors(labels, probabilities)),
         feature_map=project(rows, features), notes={},
     )  # fmt: skip
@@ -84,7 +86,7 @@ def page() -> str:
 
 
 class Elements(HTMLParser):
-    """Which elements a page has, and what they load."""
+    """The elements of a page, and what they load."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -124,12 +126,12 @@ def test_run_page__says_what_a_run_was(page):
 
     for told in (
         "Most confident mistakes", "Likely label errors", "Reliability", "Confusion matrix",
-        "validation accuracy", "95 % Wilson interval", "123 training images a second",
+        "validation accuracy", "95 % Wilson interval", "123 training images per second",
         "1 min 15 s", "1 left out", "truncated", "last backbone stage", "from epoch",
-        "Proved: 3 frozen tensors", "transferkit predict IMAGE... -m 'runs/<script>",
+        "Verified: 3 frozen tensors", "transferkit predict IMAGE... -m 'runs/<script>",
     ):  # fmt: skip
         assert told in text, told
-    assert "9.0 s" not in text  # its own time is not known while it is drawn
+    assert "9.0 s" not in text  # the page's own time is unknown while it is drawn
 
 
 def test_run_page__is_the_same_every_time(page):
@@ -150,7 +152,7 @@ def test_run_page__of_a_hundred_classes_shows_pairs_a_picture_and_the_weakest():
 
 
 def test_run_page__of_a_thousand_images_is_small():
-    """Each shown picture is noise, which compresses worst, and each image is on the map."""
+    """Each thumbnail is noise, which compresses worst, and every image is on the map."""
     size = len(run_page(made_up(tuple(f"c{i}" for i in range(100)), 1000)).encode())
 
     assert 200_000 < size < 3_000_000
@@ -179,14 +181,14 @@ def test_run_page__without_mistakes():
     perfect = replace(made_up(), mistakes=[], mistaken=0, suspects=[], suspected=0)
     text = Elements(run_page(perfect)).text
 
-    assert "every validation image was classified rightly" in text
+    assert "every validation image was classified correctly" in text
     assert "None found among the validation images" in text
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_run_page__opens_without_error_request_or_overflow(browser, tmp_path, width, scheme):
-    """Of few classes with long names, and of many."""
+    """Open pages of few classes with long names, and of many classes."""
     long = ("a_name_that_is_quite_long_and_has_no_break_at_all_" * 2, *NAMES)
     for names, count in ((long, 60), (tuple(f"class {i:03}" for i in range(100)), 400)):
         file = tmp_path / "report.html"

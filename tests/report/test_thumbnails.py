@@ -1,4 +1,4 @@
-"""Thumbnails: small, and made of a copy."""
+"""Thumbnails: small, and made from a copy."""
 
 from PIL import Image
 

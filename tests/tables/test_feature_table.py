@@ -1,4 +1,4 @@
-"""Tables of features: every format carries the same table out and back."""
+"""Tables of features: every format can be read back without loss."""
 
 import csv
 import json

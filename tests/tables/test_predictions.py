@@ -1,4 +1,4 @@
-"""Every format carries the same table out and back."""
+"""Tables of predictions: every format can be read back without loss."""
 
 import csv
 import json
@@ -64,7 +64,7 @@ def test_write_predictions__round_trip(tmp_path, kind):
     assert READERS[kind](path) == RECORDS
 
 
-def test_write_predictions__csv_has_a_column_a_rank(tmp_path):
+def test_write_predictions__csv_has_columns_for_every_rank(tmp_path):
     write_predictions(PREDICTIONS, tmp_path / "p.csv", PredictionFormat.CSV, top_k=2)
     with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
         first, second, third = csv.DictReader(file)

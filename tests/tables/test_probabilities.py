@@ -1,4 +1,4 @@
-"""Tables of probabilities: whole, small, and refused when damaged."""
+"""Tables of probabilities: read back exactly, small, and refused when damaged."""
 
 import numpy as np
 import pytest

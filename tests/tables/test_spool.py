@@ -1,4 +1,4 @@
-"""Rows on disk: an interruption at any moment loses the batch it met and nothing else."""
+"""The spool: an interruption at any moment loses the current batch and nothing else."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_spool__gives_rows_back_in_slices(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_spool__goes_on_where_it_stopped(tmp_path):
+def test_spool__resumes_where_it_stopped(tmp_path):
     filled(tmp_path / "s")
     spool = begun(tmp_path / "s", resume=True)
     spool.add(ROWS[4:], {5: "gone"})
@@ -44,13 +44,13 @@ def test_spool__goes_on_where_it_stopped(tmp_path):
     ("file", "damage", "done"),
     [
         ("rows.f32", lambda data: data + b"\0" * 17, 5),  # rows without their line
-        ("log.jsonl", lambda data: data + b"[9, [", 5),  # a line cut off
+        ("log.jsonl", lambda data: data + b"[9, [", 5),  # an incomplete line
         ("log.jsonl", lambda data: data[: data.index(b"\n") + 3], 3),
         ("rows.f32", lambda data: data[:30], 3),  # a line without its rows
         ("rows.f32", lambda data: b"", 0),
     ],
 )
-def test_spool__takes_no_batch_for_finished_that_is_not(tmp_path, file, damage, done):
+def test_spool__does_not_count_an_incomplete_batch_as_finished(tmp_path, file, damage, done):
     filled(tmp_path / "s")
     path = tmp_path / "s" / file
     path.write_bytes(damage(path.read_bytes()))
@@ -64,7 +64,7 @@ def test_spool__takes_no_batch_for_finished_that_is_not(tmp_path, file, damage, 
     assert np.array_equal(spool.rows[slice(count, count + 1)], ROWS[count : count + 1])
 
 
-def test_spool__rows_of_something_else_are_not_gone_on_with(tmp_path):
+def test_spool__does_not_resume_rows_of_something_else(tmp_path):
     filled(tmp_path / "s")
 
     with pytest.raises(OutputError, match="begun with other layers; give the same options"):
@@ -76,7 +76,7 @@ def test_spool__rows_of_something_else_are_not_gone_on_with(tmp_path):
     ("file", "content"),
     [("identity.json", "{"), ("identity.json", "5"), ("log.jsonl", "x\n"), ("identity.json", None)],
 )
-def test_spool__a_damaged_one_is_told_and_another_folder_kept(tmp_path, file, content):
+def test_spool__refuses_a_damaged_spool_and_keeps_any_other_folder(tmp_path, file, content):
     filled(tmp_path / "s")
     path = tmp_path / "s" / file
     path.unlink() if content is None else path.write_text(content)
@@ -85,7 +85,7 @@ def test_spool__a_damaged_one_is_told_and_another_folder_kept(tmp_path, file, co
         begun(tmp_path / "s", resume=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x.txt").write_text("kept")
-    with pytest.raises(OutputError, match="is no unfinished extraction"):
+    with pytest.raises(OutputError, match="is not an unfinished extraction"):
         begun(tmp_path / "mine")
     assert (tmp_path / "mine" / "x.txt").exists()
 
@@ -95,6 +95,6 @@ def test_spool__a_full_device_keeps_what_is_finished(tmp_path, monkeypatch):
     (tmp_path / "s" / "rows.f32").rename(tmp_path / "kept")
     (tmp_path / "s" / "rows.f32").symlink_to("/dev/full")
 
-    with pytest.raises(OutputError, match="No space left on device; what is finished there stays"):
+    with pytest.raises(OutputError, match="No space left on device; the finished rows are kept"):
         spool.add(ROWS[4:], {})
     assert spool.done == 5

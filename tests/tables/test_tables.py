@@ -1,4 +1,4 @@
-"""Formats are chosen by the suffix of a file."""
+"""The suffix of a file chooses the format."""
 
 import pytest
 

@@ -55,7 +55,7 @@ def test_judge__suggests_nothing_where_no_rate_helps():
     test = judge(rates, [2.0] * STEPS)
 
     assert test.suggestion is None
-    assert test.reason == "no rate made the loss fall: it began at 2.000 and was at best 2.000"
+    assert test.reason == "no rate made the loss fall: it began at 2.000, its minimum was 2.000"
 
 
 def test_judge__says_when_there_is_no_loss_at_all():

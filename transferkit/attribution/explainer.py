@@ -18,7 +18,7 @@ from transferkit.attribution.opened_layers import (
 )
 from transferkit.bundle import ModelBundle
 from transferkit.errors import OptionError
-from transferkit.models.feature_extractor import find_points
+from transferkit.models.feature_extractor import find_hook_points
 
 _STEPS = 32
 """Points on the path of integrated gradients."""
@@ -221,7 +221,7 @@ class Explainer:
             )
         if self.layer is None:
             return list(stages.values())[-1]
-        views = find_views(network, find_points(network, [self.layer]), compute) | stages
+        views = find_views(network, find_hook_points(network, [self.layer]), compute) | stages
         if self.layer not in views:
             raise OptionError(
                 f"--layer: {self.layer} of {network.name} has no feature map that affects its "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transferkit.models.feature_extractor import Point, stage_points
+from transferkit.models.feature_extractor import HookPoint, stage_hook_points
 from transferkit.models.grids import Grid, find_grid
 from transferkit.models.network import Network
 from transferkit.models.stages import HEAD
@@ -18,12 +18,12 @@ from transferkit.models.stages import HEAD
 class LayerView:
     """A layer, and how its output is laid out over the image."""
 
-    point: Point
+    point: HookPoint
     grid: Grid
 
 
 def find_views(
-    network: Network, points: Mapping[str, Point], compute: Callable[[Tensor], Tensor]
+    network: Network, points: Mapping[str, HookPoint], compute: Callable[[Tensor], Tensor]
 ) -> dict[str, LayerView]:
     """Return the layers whose feature maps affect the network's output.
 
@@ -72,10 +72,10 @@ def find_stage_views(network: Network, compute: Callable[[Tensor], Tensor]) -> d
     See `find_views`. Where the map is pooled before the next stage begins, the output of the
     stage's last module counts as the stage's output.
     """
-    points = stage_points(network)
+    points = stage_hook_points(network)
     stages = [stage for stage in network.stages if stage.name != HEAD and stage.name in points]
     views = find_views(network, {stage.name: points[stage.name] for stage in stages}, compute)
-    ends = {s.name: Point(s.modules[-1], entering=False) for s in stages if s.name not in views}
+    ends = {s.name: HookPoint(s.modules[-1], is_input=False) for s in stages if s.name not in views}
     modules = {name for name, _ in network.module.named_modules()}
     views |= find_views(network, {n: at for n, at in ends.items() if at.module in modules}, compute)
     return {stage.name: views[stage.name] for stage in stages if stage.name in views}
@@ -109,7 +109,7 @@ def seen_through(window: nn.Module, module: nn.Module, view: LayerView) -> Itera
 
 @contextmanager
 def _changing(
-    module: nn.Module, changes: Mapping[Point, Callable[[Tensor], Tensor]]
+    module: nn.Module, changes: Mapping[HookPoint, Callable[[Tensor], Tensor]]
 ) -> Iterator[None]:
     """Replace the tensors at some points by what a function returns for them."""
 
@@ -129,9 +129,9 @@ def _changing(
         for point, change in changes.items():
             target = module.get_submodule(point.module)
             register = (
-                target.register_forward_pre_hook if point.entering else target.register_forward_hook
+                target.register_forward_pre_hook if point.is_input else target.register_forward_hook
             )
-            handles.append(register(hook(change, point.entering)))
+            handles.append(register(hook(change, point.is_input)))
         yield
     finally:
         for handle in handles:

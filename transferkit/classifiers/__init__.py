@@ -1,17 +1,16 @@
-"""Classifiers of scikit-learn on features: chosen by cross-validation, fitted, kept without pickle.
+"""scikit-learn classifiers on features: cross-validated, fitted, and saved without pickle.
 
-Needs no scikit-learn to be imported.
+Importing this package does not import scikit-learn.
 """
 
 from enum import StrEnum
 
 
 class Classifier(StrEnum):
-    """What is fitted on features.
+    """A kind of classifier on features.
 
-    `svm`: a support vector machine, with a linear or a radial kernel. `linear`: logistic
-    regression. `ridge`: least squares with an L2 penalty. `mlp`: one hidden layer. `knn`: nearest
-    neighbours.
+    `svm`: a support vector machine with a linear or a radial kernel. `linear`: logistic regression.
+    `ridge`: least squares with an L2 penalty. `mlp`: one hidden layer. `knn`: nearest neighbours.
     """
 
     SVM = "svm"

@@ -1,7 +1,8 @@
-"""The classifiers: what each tries, how a grid of it is cross-validated fast, what is kept.
+"""The classifiers: the settings that each tries, and how a grid of them is cross-validated fast.
 
-To add one: a member of `Classifier` and a row of `FAMILIES`. Every `answers` gives what the
-estimator itself would, setting by setting; what is shared between settings is computed once.
+To add a classifier, add a member to `Classifier` and a row to `FAMILIES`. Every `answers` predicts
+exactly what the estimator itself would for each setting, but computes only once what several
+settings share.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,11 +28,11 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One division into training and test rows, features scaled by the training rows.
+    """Training and test rows of one fold, with features standardised by the training rows.
 
     Attributes:
         train: (N, D) float64.
-        labels: (N,) int64.
+        labels: (N,) int64 labels of the training rows.
         test: (M, D) float64.
     """
 
@@ -45,15 +46,15 @@ class Family:
     """A kind of classifier.
 
     Attributes:
-        grid: (training rows, features) to the settings to try, from the simplest model to the most
-            flexible.
-        create: Settings to an estimator that is not fitted.
-        answers: A fold, a grid and settings common to it, to (M,) int64 labels of the test rows,
-            setting by setting.
-        takes_class_weight: Whether the estimator has a class_weight.
+        grid: `grid(rows, features)` returns the settings to try for so many training rows and
+            features, from the simplest model to the most flexible one.
+        create: `create(**settings)` returns an unfitted estimator.
+        answers: `answers(fold, grid, common)` yields the predicted labels of the test rows, (M,)
+            int64, for each setting of the grid together with the common settings.
+        takes_class_weight: Whether the estimator accepts class_weight.
         takes_seed: Whether its fit is random.
-        calibrated: Whether a temperature turns its scores into probabilities: where it has no
-            probabilities, or a strong penalty makes them timid.
+        calibrated: Whether a temperature turns its scores into probabilities: either it has no
+            probabilities, or a strong penalty makes them underconfident.
     """
 
     grid: Callable[[int, int], tuple[Settings, ...]]
@@ -69,7 +70,7 @@ def _svm(**settings: Any) -> SVC:
 
 
 def _svm_answers(fold: Fold, grid: Sequence[Settings], common: Settings) -> Iterator[Labels]:
-    """Each kernel matrix once for all C, and the radial ones from the linear one."""
+    """Compute each kernel matrix once for all C, and the radial ones from the linear one."""
     products, test_products = fold.train @ fold.train.T, fold.test @ fold.train.T
     norms, test_norms = products.diagonal(), np.square(fold.test).sum(axis=1)
     distances = norms[:, None] + norms - 2 * products
@@ -88,7 +89,7 @@ def _svm_answers(fold: Fold, grid: Sequence[Settings], common: Settings) -> Iter
 
 
 def _svm_grid(rows: int, width: int) -> tuple[Settings, ...]:
-    # Products of scaled features grow with their number, so both scales follow it.
+    # Dot products grow with the number of features, so C and gamma are divided by it.
     linear = ({"kernel": "linear", "C": c / width} for c in (0.05, 0.15, 0.5, 1.5, 5.0, 50.0))
     radial = (
         {"kernel": "rbf", "gamma": gamma / width, "C": c}
@@ -103,7 +104,7 @@ def _linear(**settings: Any) -> LogisticRegression:
 
 
 def _linear_answers(fold: Fold, grid: Sequence[Settings], common: Settings) -> Iterator[Labels]:
-    """Each fit begins where the one before, with a stronger penalty, ended."""
+    """Start each fit from the previous one, which had a stronger penalty."""
     train, test = fold.train.astype(np.float32), fold.test.astype(np.float32)
     model = _linear(warm_start=True, **common)
     for settings in grid:
@@ -111,7 +112,7 @@ def _linear_answers(fold: Fold, grid: Sequence[Settings], common: Settings) -> I
 
 
 def _ridge_answers(fold: Fold, grid: Sequence[Settings], common: Settings) -> Iterator[Labels]:
-    """One eigendecomposition for all penalties, of the smaller of both Gram matrices."""
+    """Solve for all penalties with one eigendecomposition, of the smaller Gram matrix."""
     weights = compute_sample_weight(common.get("class_weight"), fold.labels)
     targets = 2.0 * (fold.labels[:, None] == np.unique(fold.labels)) - 1
     mean_x, mean_y = (np.average(a, axis=0, weights=weights) for a in (fold.train, targets))
@@ -127,8 +128,8 @@ def _ridge_answers(fold: Fold, grid: Sequence[Settings], common: Settings) -> It
 
 
 def _mlp(**settings: Any) -> MLPClassifier:
-    # Stopped early with a strong penalty: on the features of 1,600 photographs of cats more passes
-    # gained nothing, and without the penalty the probabilities were too sure.
+    # Few iterations and a strong penalty: on features of 1,600 photographs of cats, more iterations
+    # gained nothing, and without the penalty the probabilities were overconfident.
     return MLPClassifier(alpha=1.0, max_iter=60, **settings)
 
 
@@ -147,7 +148,7 @@ def _each_alone(
 
 
 def _steps(name: str, first: float, last: float) -> Callable[[int, int], tuple[Settings, ...]]:
-    """Half decades between two powers of ten."""
+    """Return a grid of one setting: half decades from one power of ten to another."""
     count = 1 + round(abs(last - first) * 2)
     return lambda rows, width: tuple(
         {name: float(value)} for value in np.logspace(first, last, count)

@@ -1,4 +1,4 @@
-"""Choose a classifier's settings by cross-validation, fit it on all rows, calibrate it."""
+"""Choose a classifier's settings by cross-validation, fit it on all rows, and calibrate it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ from transferkit.errors import DataError, OptionError
 
 FOLDS = 5
 SEARCH_ROWS = 5000
-"""At most so many rows choose the settings; all of them are fitted with what was chosen."""
+"""Largest number of rows for cross-validation; the chosen settings are fitted on all rows."""
 
 Labels = NDArray[np.int64]
 Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -30,15 +30,15 @@ Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A classifier that is ready.
+    """A fitted classifier.
 
     Attributes:
-        estimator: scikit-learn's, from features to probabilities, scaling inside.
-        settings: What cross-validation chose.
+        estimator: scikit-learn estimator from features to probabilities, including the scaling.
+        settings: Settings that cross-validation chose.
         tried: Every setting with its accuracy, in the order of the grid.
-        correct: How many rows the chosen setting had right while they were held out.
-        searched: How many rows that was asked of.
-        folds: In how many parts they were divided.
+        correct: Number of held-out rows that the chosen setting classified correctly.
+        searched: Number of rows that were held out in turn.
+        folds: Number of folds.
     """
 
     estimator: Any
@@ -50,7 +50,7 @@ class Fitted:
 
 
 def require_weights_possible(kind: Classifier, *, balanced: bool) -> None:
-    """Check that a classifier can weight classes, where that is asked for.
+    """Check that a classifier can weight classes if that is requested.
 
     Raises:
         OptionError: When it cannot.
@@ -63,7 +63,7 @@ def require_weights_possible(kind: Classifier, *, balanced: bool) -> None:
 
 
 def grid_size(kind: Classifier, rows: int, width: int) -> int:
-    """How many settings are tried on so many training rows of so many features."""
+    """Return the number of settings that are tried on `rows` training rows of `width` features."""
     return len(FAMILIES[kind].grid(rows, width))
 
 
@@ -79,32 +79,32 @@ def fit_classifier(
 ) -> Fitted:
     """Fit a classifier on features.
 
-    Its settings are those with the highest accuracy in stratified cross-validation, of equals the
-    simplest model's. Scores become probabilities by a temperature that is fitted on held-out rows
-    too: Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2.
+    Stratified cross-validation chooses the settings with the highest accuracy; ties go to the
+    simplest model. A temperature, fitted on held-out rows as well, turns scores into probabilities:
+    Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2.
 
     Args:
         kind: The classifier.
         features: (N, D).
         labels: (N,) int64.
-        seed: Of the folds, and of a fit that is random.
+        seed: Seed of the folds, and of the fit if it is random.
         balanced: Whether rare classes count as much as frequent ones.
         groups: (N,) int64; rows with equal numbers are never on both sides of a fold.
-        report: Told how many rows were held out and answered, fold by fold.
+        report: Receives the number of held-out rows after each fold.
 
     Raises:
-        DataError: When a class has too few rows for cross-validation, or a feature is no number.
+        DataError: When a class has too few rows for cross-validation, or a feature is not finite.
         OptionError: When the classifier cannot weight classes.
     """
     require_weights_possible(kind, balanced=balanced)
     if not np.isfinite(features).all():
         raise DataError("some features are not finite numbers; try --precision fp32")
     require_enough(labels, groups)
-    # In float64, which rounds what is predicted far below what is shown, however rows are batched.
+    # In float64, so that rounding, which depends on the batch, stays far below the digits shown.
     rows, family = features.astype(np.float64), FAMILIES[kind]
     common: dict[str, Any] = {"class_weight": "balanced"} if balanced else {}
     common |= {"random_state": seed} if family.takes_seed else {}
-    # scikit-learn's own threads and those of BLAS wait for each other: one of the latter is faster.
+    # Threads of scikit-learn and of BLAS would wait for each other; a single BLAS thread is faster.
     with threadpool_limits(1, "blas"), catch_warnings():
         simplefilter("ignore", ConvergenceWarning)
         chosen_from = _some_rows(labels, groups, seed)
@@ -112,7 +112,7 @@ def fit_classifier(
             family, rows[chosen_from], labels[chosen_from], common, seed,
             None if groups is None else groups[chosen_from], report,
         )  # fmt: skip
-        best = int(np.argmax(correct))  # the first of equals
+        best = int(np.argmax(correct))  # the first of those with equal accuracy
         estimator = make_pipeline(StandardScaler(), family.create(**grid[best], **common))
         if family.calibrated:
             splits = list(_splits(labels, seed, groups))
@@ -121,7 +121,7 @@ def fit_classifier(
             )
         estimator.fit(rows, labels)
         if family.calibrated:
-            estimator.set_params(cv=None)  # the splits served, and would be kept with the model
+            estimator.set_params(cv=None)  # no longer needed, and it would be saved with the model
     count = len(chosen_from)
     tried = zip(grid, (float(c) / count for c in correct), strict=True)
     return Fitted(estimator, grid[best], tuple(tried), int(correct[best]), count, folds)
@@ -136,7 +136,7 @@ def _cross_validate(
     groups: NDArray[np.int64] | None,
     report: Callable[[int], None],
 ) -> tuple[NDArray[np.int64], tuple[Settings, ...], int]:
-    """For each setting how many held-out rows it had right; the settings; the folds."""
+    """Return the number of correct held-out rows per setting, the settings, and the folds."""
     splits = list(_splits(labels, seed, groups))
     grid = family.grid(min(len(train) for train, _ in splits), features.shape[1])
     correct = np.zeros(len(grid), dtype=np.int64)
@@ -149,7 +149,7 @@ def _cross_validate(
         )
         return [int((a == labels[test]).sum()) for a in family.answers(fold, grid, common)]
 
-    # Threads suffice: solvers and BLAS release the interpreter lock.
+    # Threads are enough, because solvers and BLAS release the interpreter lock.
     with ThreadPoolExecutor(min(len(splits), available_cores())) as pool:
         for (_, test), in_fold in zip(splits, pool.map(answer, splits), strict=True):
             correct += in_fold
@@ -165,7 +165,7 @@ def require_enough(labels: Labels, groups: NDArray[np.int64] | None = None) -> i
         groups: (N,) int64; rows with equal numbers are copies and count once.
 
     Returns:
-        In how many folds the rows can be divided, 2 to 5.
+        The number of folds, 2 to 5.
 
     Raises:
         DataError: When a class has fewer than two different rows.
@@ -184,14 +184,14 @@ def require_enough(labels: Labels, groups: NDArray[np.int64] | None = None) -> i
 def _distinct(
     labels: Labels, groups: NDArray[np.int64] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The group of each row from 0 on, and the first row of each group."""
+    """Return the group of each row, numbered from 0, and the first row of each group."""
     numbers = np.arange(len(labels)) if groups is None else groups
     _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     return inverse, first
 
 
 def _splits(labels: Labels, seed: int, groups: NDArray[np.int64] | None) -> Splits:
-    """Stratified folds of the groups, each group with all its rows."""
+    """Return stratified folds that keep all rows of a group together."""
     folds = StratifiedKFold(require_enough(labels, groups), shuffle=True, random_state=seed)
     group, first = _distinct(labels, groups)
     return [
@@ -201,7 +201,7 @@ def _splits(labels: Labels, seed: int, groups: NDArray[np.int64] | None) -> Spli
 
 
 def _some_rows(labels: Labels, groups: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
-    """The rows that choose the settings: all, or of many a share of each class, no copies."""
+    """Return the rows for cross-validation: all, or a share of each class without copies."""
     if len(labels) <= SEARCH_ROWS:
         return np.arange(len(labels))
     _, first = _distinct(labels, groups)

@@ -1,4 +1,4 @@
-"""Gradients of scikit-learn's classifiers, which have none: differences of their probabilities."""
+"""Gradients of scikit-learn classifiers, computed as differences of their probabilities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,28 +9,28 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
 Probabilities = Callable[[NDArray[np.float64]], NDArray[np.floating[Any]]]
-"""(N, D) features to (N, C)."""
+"""Function from features (N, D) to probabilities (N, C)."""
 
 _STEP = 1e-5
-"""Of a difference, as a share of the row's root mean square: rounding stays near 1e-10."""
+"""Step of a difference, relative to the row's root mean square; rounding stays near 1e-10."""
 
 _FLOOR = 1e-300
 _NUMBERS_AT_ONCE = 2**24
 
 
 def follows_features(classifier: Any) -> bool:
-    """Whether a classifier's probabilities change smoothly with the features.
+    """Return whether a classifier's probabilities change smoothly with the features.
 
-    Those of k-nearest neighbours do not: they stay as they are, or jump when a neighbour changes.
+    Those of k-nearest neighbours do not: they jump when a neighbour changes.
     """
     last = classifier.steps[-1][1] if isinstance(classifier, Pipeline) else classifier
     return not isinstance(last, KNeighborsClassifier)
 
 
 def log_odds(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """log(p / (1 - p)) of every class: (N, C) to (N, C), finite.
+    """Return log(p / (1 - p)) of every class, (N, C) and finite.
 
-    1 - p is the sum of the other classes, so that it is exact where p is nearly 1.
+    1 - p is computed as the sum over the other classes, which is exact even if p is nearly 1.
     """
     p = probabilities.astype(np.float64)
     others = np.stack([np.delete(p, c, axis=1).sum(axis=1) for c in range(p.shape[1])], axis=1)
@@ -41,15 +41,15 @@ def log_odds(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def log_odds_gradient(
     probabilities: Probabilities, row: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The gradient of a weighted sum of the classes' log-odds, by central differences.
+    """Return the gradient of a weighted sum of the classes' log-odds, by central differences.
 
     Args:
         probabilities: The classifier.
         row: (D,) features.
-        weights: (C,) of the sum.
+        weights: (C,) weights of the classes.
 
     Returns:
-        (D,), exact to first order.
+        (D,); the error is of second order in the step.
     """
     width = len(row)
     step = _STEP * (float(np.sqrt(np.mean(np.square(row)))) or 1.0)

@@ -1,4 +1,4 @@
-"""Fitted classifiers as files: skops, which holds numbers and names of types, never code to run."""
+"""Save and load fitted classifiers with skops, whose files never contain code to run."""
 
 import io
 import json
@@ -19,7 +19,7 @@ NEEDED = (
     "sklearn.calibration._TemperatureScaling",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
 )
-"""Types of our classifiers that skops does not trust by itself."""
+"""Types in our classifiers that skops does not trust by default."""
 
 ALLOWED = frozenset(
     (
@@ -35,21 +35,21 @@ ALLOWED = frozenset(
         "sklearn.preprocessing._label.LabelBinarizer",
     )
 )
-"""Every type that our classifiers consist of; skops trusts hundreds more."""
+"""All types in our classifiers; skops itself trusts hundreds more."""
 
 
 def dump_classifier(classifier: Any) -> bytes:
-    """The content of a .skops file."""
+    """Return a classifier as the content of a .skops file."""
     content: bytes = skops.io.dumps(classifier)
     return content
 
 
 def load_classifier(path: Path) -> Any:
-    """Read a .skops file; nothing in it is executed.
+    """Read a classifier from a .skops file without running any code from it.
 
     Raises:
-        BundleError: When there is no such file, it is damaged, or holds types that our classifiers
-            do not consist of; these are named.
+        BundleError: When there is no such file, it is damaged, or it contains types that none of
+            our classifiers has; names these types.
     """
     if not path.is_file():
         raise BundleError(f"{path}: no such file; the run's classifier is missing")
@@ -57,17 +57,18 @@ def load_classifier(path: Path) -> Any:
         data = path.read_bytes()
         if strange := sorted(set(_strange_types(data))):
             raise BundleError(
-                f"{path}: holds {', '.join(strange)}, which no classifier of transferkit consists "
-                "of and which could run code; it was not loaded"
+                f"{path}: contains {', '.join(strange)}, which no classifier of transferkit needs "
+                "and which could run code; it was not loaded"
             )
         classifier = skops.io.loads(data, trusted=list(NEEDED))
         if not isinstance(classifier, CalibratedClassifierCV | Pipeline):
-            raise BundleError(f"{path}: holds {type(classifier).__name__}, expected a classifier")
+            found = type(classifier).__name__
+            raise BundleError(f"{path}: contains {found}, expected a classifier")
         _try(classifier)
     except BundleError:
         raise
     except Exception as error:
-        # A damaged file fails in as many ways as there are types in it.
+        # Damaged files raise many kinds of errors, depending on the types in them.
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
             f"{path}: cannot be read as a classifier ({type(error).__name__}: {reason})"
@@ -76,7 +77,7 @@ def load_classifier(path: Path) -> Any:
 
 
 def _strange_types(data: bytes) -> Iterator[str]:
-    """The types in a .skops file that are not of our classifiers, before anything is loaded."""
+    """Yield types in a .skops file that none of our classifiers has, without loading the file."""
     yield from set(skops.io.get_untrusted_types(data=data)) - set(NEEDED)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         waiting = [json.loads(archive.read("schema.json"))]
@@ -92,13 +93,13 @@ def _strange_types(data: bytes) -> Iterator[str]:
 
 
 def _try(classifier: Any) -> None:
-    """Predict a row of zeros.
+    """Check the classifier by predicting a row of zeros.
 
     Raises:
-        ValueError: When the answer is not a probability for each of its classes.
+        ValueError: When the prediction is not one probability per class.
     """
     classes = classifier.classes_
     answer = classifier.predict_proba(np.zeros((1, classifier.n_features_in_), dtype=np.float32))
     distinct = np.issubdtype(classes.dtype, np.integer) and len(set(classes)) == len(classes)
     if not distinct or answer.shape != (1, len(classes)) or not np.isclose(answer.sum(), 1):
-        raise ValueError("it gives no probabilities of distinct classes")
+        raise ValueError("it does not predict probabilities of distinct classes")

@@ -102,5 +102,5 @@ def _summary_lines(found: "Comparison") -> list[str]:
         f"{val} validation images, 95 % intervals; = cannot be told apart from the best; always "
         f"the most frequent class: {found.baseline:.3f}"
     )
-    lines = (legend, found.advice, f"page: {found.folder / PAGE}", found.go_on)
+    lines = (legend, found.advice, f"page: {found.folder / PAGE}", found.resume_hint)
     return [line for line in lines if line]

@@ -30,7 +30,7 @@ def explain(options: ExplainOptions, invocation: Invocation) -> None:
             line = f"{explanation.path}: error: {explanation.error}"
         else:
             classes = ", ".join(f"{label} {value:.3f}" for label, value in explanation.classes)
-            line = f"{explanation.picture}: {classes}"
+            line = f"{explanation.drawing}: {classes}"
         write_result(inert(line) + "\n")
     if failed:
         raise typer.Exit(SOME_LEFT_OUT)

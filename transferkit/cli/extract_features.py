@@ -18,10 +18,10 @@ def extract_features(options: ExtractFeaturesOptions, invocation: Invocation) ->
     Example: transferkit extract-features photos -b resnet18 --layer stage3 --layer pooled -o f.npz
     """
     if options.classifier:
-        from transferkit.recipes.extract_features import to_finetune
+        from transferkit.recipes.extract_features import to_finetune_options
         from transferkit.recipes.finetune import finetune
 
-        result = finetune(to_finetune(options), invocation.reporter, began=invocation.began)
+        result = finetune(to_finetune_options(options), invocation.reporter, began=invocation.began)
         show_result(options.output, result.metrics)
         exit_for_unreadable(result.plan.left_out)
         return

@@ -68,8 +68,8 @@ def _write_csv(rows: list["LayerRow"]) -> None:
     verdicts = {True: "agrees", False: "differs", None: ""}
     for row in rows:
         values = _cells(row, _WINDOW + _MEASURES)
-        takable = "yes" if row.takable else "no"
-        writer.writerow((row.name, row.kind, row.role, *values, verdicts[row.agrees], takable))
+        extractable = "yes" if row.extractable else "no"
+        writer.writerow((row.name, row.kind, row.role, *values, verdicts[row.agrees], extractable))
 
 
 def _cells(row: "LayerRow", columns: Iterable[str]) -> list[str]:
@@ -104,7 +104,7 @@ def _table(words: tuple[str, str], rows: list["LayerRow"], headers: Mapping[str,
     for header in headers.values():
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
-        label = row.name if row.takable else f"({row.name})"
+        label = row.name if row.extractable else f"({row.name})"
         values = (
             _short(column, text) for column, text in zip(headers, _cells(row, headers), strict=True)
         )
@@ -127,7 +127,7 @@ def _summary_lines(found: "Inspection", rows: list["LayerRow"]) -> Iterator[str]
     yield from _check_lines(found)
     if len(rows) < len(found.layers):
         yield "--all lists the modules that hold these layers too"
-    if any(not row.takable for row in rows):
+    if any(not row.extractable for row in rows):
         yield "--layer does not take the names in parentheses"
 
 

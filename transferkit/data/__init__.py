@@ -1,1 +1,1 @@
-"""Images on disk to batches of pixels."""
+"""From image files on disk to batches of pixels."""

@@ -1,7 +1,7 @@
-"""The random part of training: crops, mirroring, colour, TrivialAugment.
+"""Random augmentation of training images: crops, mirroring, colour, TrivialAugment.
 
-Randomness comes from the generator that is handed in, so it does not depend on threads or order.
-Needs neither torch nor timm.
+Random numbers come from the generator passed in, so they do not depend on threads or order. This
+module imports neither torch nor timm.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Augment(StrEnum):
-    """How strongly training pictures are varied.
+    """Strength of the augmentation of training images.
 
-    `light`: a random crop of 35 % or more, mirroring, slight changes of brightness, contrast and
-    saturation. `strong`: one random TrivialAugment operation besides.
+    `light`: a random crop of 35 % or more of the area, mirroring, and slight changes of brightness,
+    contrast and saturation. `strong`: one random TrivialAugment operation in addition.
     """
 
     NONE = "none"
@@ -46,14 +46,15 @@ def augmented(
     ground: Colour,
     random: Generator,
 ) -> Image.Image:
-    """A random view of a picture.
+    """Return a random view of an image.
 
     Args:
-        size: (width, height) of the picture in pixels.
-        scaled: A part of it, (left, top, right, bottom), to an RGB image of the view's size.
+        size: (width, height) of the image in pixels.
+        scaled: `scaled((left, top, right, bottom))` returns that part of the image as an RGB image
+            of the view's size.
         augment: Light or strong.
-        ground: The colour of what lies outside the picture.
-        random: Where all chance comes from.
+        ground: Colour of the area outside the image.
+        random: Source of all random numbers.
     """
     image = scaled(random_crop_box(*size, random))
     if random.random() < 0.5:
@@ -64,11 +65,12 @@ def augmented(
 
 
 def random_crop_box(width: int, height: int, random: Generator) -> tuple[int, int, int, int]:
-    """A random part of a picture: (left, top, right, bottom) in pixels.
+    """Return a random crop box of an image: (left, top, right, bottom) in pixels.
 
-    Area and aspect are drawn as in Szegedy et al., Going Deeper with Convolutions, CVPR 2015,
-    section 6, but with an area of 35 % or more: small datasets lose the subject in smaller crops.
-    A picture too narrow for any drawn aspect gives the largest middle part with an allowed one.
+    Area and aspect ratio are drawn as in Szegedy et al., Going Deeper with Convolutions, CVPR 2015,
+    section 6, but with an area of 35 % or more, because smaller crops lose the subject in small
+    datasets. If no drawn box fits into a narrow image, the result is the largest central box with
+    an allowed aspect ratio.
     """
     for _ in range(10):
         area = width * height * random.uniform(*_CROP_AREA)
@@ -91,7 +93,7 @@ def _jitter(image: Image.Image, random: Generator) -> Image.Image:
 
 
 def _trivial_augment(image: Image.Image, random: Generator, ground: Colour) -> Image.Image:
-    # Müller and Hutter, TrivialAugment, ICCV 2021: one operation, its strength, both uniform.
+    # Müller and Hutter, TrivialAugment, ICCV 2021: one operation and its strength, both uniform.
     strength = random.uniform(-1, 1)
     operation = random.integers(10)
     x, y = image.width * strength, image.height * strength

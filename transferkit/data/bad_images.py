@@ -1,4 +1,4 @@
-"""What becomes of images that cannot be read; needs no other library to be imported."""
+"""What to do about unreadable images; imports no other library."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
 
 
 class OnBadImage(StrEnum):
-    """Whether images that cannot be read are left out and named, or end the command."""
+    """Whether unreadable images are left out and reported, or end the command."""
 
     SKIP = "skip"
     FAIL = "fail"
 
 
 def require_allowed(root: Path, left_out: Iterable[LeftOut], on_bad_image: OnBadImage) -> None:
-    """Check that no image was left out that must not be.
+    """Check that no unreadable image was left out if that is not allowed.
 
     Raises:
-        DataError: When `fail` is wanted and some images cannot be read.
+        DataError: When `on_bad_image` is `fail` and some images cannot be read.
     """
     bad = [f"{item.path} ({item.reason})" for item in left_out if item.unreadable]
     if bad and on_bad_image is OnBadImage.FAIL:
         raise DataError(
-            f"{root}: {len(bad)} images cannot be used: {name_some(bad)}; mend or remove them, or "
-            "leave them out with --on-bad-image skip"
+            f"{root}: {len(bad)} images cannot be used: {name_some(bad)}; repair or remove them, "
+            "or leave them out with --on-bad-image skip"
         )
 
 
 def readable_part(
     index: ImageIndex, reasons: Mapping[int, str], on_bad_image: OnBadImage
 ) -> ImageIndex:
-    """The images that a pass over `index` could read; the others are among its `left_out`.
+    """Return the readable images of an index; the others are in its `left_out`.
 
     Args:
         index: The images.
-        reasons: Position -> why it could not be read.
-        on_bad_image: What becomes of the others.
+        reasons: Position -> reason, for each image that could not be read.
+        on_bad_image: What to do about those.
 
     Raises:
-        DataError: When none could be read, or all must be.
+        DataError: When no image could be read, or `on_bad_image` is `fail` and one could not.
     """
     if len(reasons) == len(index):
         raise DataError(f"{index.root}: none of its {len(index)} images can be read")

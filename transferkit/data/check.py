@@ -1,7 +1,7 @@
-"""Read every image of an index once: its digest, its signature, whether it can be decoded.
+"""Read every image of an index once: its digest, its signature, and whether it decodes.
 
-What was found is remembered, by the state of a file and by its content, so that the next run reads
-nothing of files that have not changed, and decodes nothing of content that it knows.
+Results are cached by a file's state (path, size, times) and by its content. The next run therefore
+does not read unchanged files again, and does not decode known content again.
 """
 
 import os
@@ -28,21 +28,21 @@ from transferkit.row_cache import CacheEntry, Rows
 _AHEAD = 4
 _DIGEST_BYTES = 32
 _SETTLED_NS = 2 * 10**9
-"""A file changed less than this ago could change again without its state telling."""
+"""A file changed more recently than this may change again without a change of its state."""
 
 
 class Stopped(Exception):
-    """The check was told to stop; nobody waits for what it found."""
+    """The check was stopped; its result is no longer needed."""
 
 
 @dataclass(frozen=True)
 class CheckedIndex:
-    """An index whose images are all known to decode.
+    """An index of images that all decode.
 
     Attributes:
-        index: The readable images; the others are among its `left_out`.
+        index: The readable images; the others are in its `left_out`.
         sha256: N digests of the files, hexadecimal.
-        signatures: (N, 80) uint8, what they look like.
+        signatures: (N, 80) uint8 signatures of what the images look like.
     """
 
     index: ImageIndex
@@ -52,14 +52,14 @@ class CheckedIndex:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a look at a file gave.
+    """The result of checking one file.
 
     Attributes:
-        reason: Why it cannot be used; empty where it can.
+        reason: Why the file cannot be used; empty if it can.
         digest: SHA-256 of its content, hexadecimal.
-        signature: What it looks like, (80,) uint8.
-        state: Digest of its state, by which it is found again; None where that is not safe.
-        is_new: Whether it was not known by its state.
+        signature: (80,) uint8 signature of what the image looks like.
+        state: Digest of the file's state, under which the result is cached; None if that is unsafe.
+        is_new: Whether the result is not cached under the file's state yet.
     """
 
     reason: str = ""
@@ -78,15 +78,15 @@ def check_images(
     allow_truncated: bool = False,
     stop: Event | None = None,
 ) -> CheckedIndex:
-    """Decode every image of `index` in `workers` threads and leave out what fails.
+    """Decode every image of an index, and leave out those that fail.
 
     Args:
         index: The images.
-        workers: How many threads.
-        reporter: Told of the progress.
-        remember: Whether what is found is kept for the next run.
-        allow_truncated: Whether JPEGs are taken whose end is missing.
-        stop: Ends the check early once it is set.
+        workers: Number of threads.
+        reporter: Receives the progress.
+        remember: Whether to cache the results on disk for later runs.
+        allow_truncated: Whether to read JPEGs whose end is missing.
+        stop: Ends the check early when it is set.
 
     Raises:
         Stopped: When `stop` was set.
@@ -107,7 +107,7 @@ def check_images(
                 found.append(one)
                 progress.advance(1)
         finally:
-            # Also what an interrupted check has seen serves the next one.
+            # Results of an interrupted check serve the next one.
             _remember(known, found, reporter)
     return _checked(index, found)
 
@@ -120,8 +120,8 @@ def _checked(index: ImageIndex, found: Sequence[_Found]) -> CheckedIndex:
     ]
     readable = [one for one in found if not one.reason]
     if not readable:
-        told = [f"{item.path} ({item.reason})" for item in unreadable]
-        raise DataError(f"{index.root}: none of its images can be read: {name_some(told)}")
+        reasons = [f"{item.path} ({item.reason})" for item in unreadable]
+        raise DataError(f"{index.root}: none of its images can be read: {name_some(reasons)}")
     signatures = np.stack([one.signature for one in readable if one.signature is not None])
     digests = tuple(one.digest for one in readable)
     return CheckedIndex(index.without(tuple(unreadable)), digests, signatures)
@@ -145,20 +145,20 @@ def _look(path: Path, known: Rows, allow_truncated: bool) -> _Found:
 
 
 def _state(path: Path) -> str | None:
-    """What tells a changed file from an unchanged one without reading it, as a digest."""
+    """Return a digest that changes with the file, without reading it; None if that is unsafe."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
-        return None  # reading it will say why
+        return None  # reading the file will give the reason
     times = found.st_mtime_ns, found.st_ctime_ns
     if max(times) > time_ns() - _SETTLED_NS:
         return None
-    told = (os.fsencode(os.path.abspath(path)), found.st_size, found.st_ino, *times)
-    return sha256(repr(told).encode()).hexdigest()
+    state = (os.fsencode(os.path.abspath(path)), found.st_size, found.st_ino, *times)
+    return sha256(repr(state).encode()).hexdigest()
 
 
 def _known(index: ImageIndex, allow_truncated: bool) -> CacheEntry:
-    """What earlier runs found in this folder, by the states and by the contents of files."""
+    """Return the cached results for this folder, named by state and by content of the files."""
     root = os.path.abspath(index.root)
     identity = {
         "what": f"images of {root}, checked",

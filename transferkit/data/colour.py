@@ -1,4 +1,4 @@
-"""Pixels of any mode to 8-bit sRGB: depth, palettes, transparency, colour profiles."""
+"""Convert pixels of any mode to 8-bit sRGB: depth, palettes, transparency, colour profiles."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms, features
 
 _BITS_PER_SAMPLE = 258
-"""TIFF's tag."""
+"""Number of the TIFF tag."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a file says of its numbers, which transposing a picture forgets.
+    """What a file says about the meaning of its numbers; pillow loses it on transposing.
 
     Attributes:
-        white: What white is in a picture of more than 8 bits.
-        profile: The embedded ICC profile; empty for CIE Lab, None for none.
-        inverted: Whether pillow took the inks of a JPEG for inverted, as Adobe's writers leave
-            them, though no marker of theirs says so.
+        white: The value of white in an image of more than 8 bits.
+        profile: The embedded ICC profile; empty for CIE Lab, None for no profile.
+        inverted: Whether pillow assumed the inverted inks of Adobe's writers for a JPEG without
+            Adobe's marker.
     """
 
     white: float
@@ -29,25 +29,25 @@ class Encoding:
 
 
 def encoding_of(image: Image.Image) -> Encoding:
-    """The encoding of a picture that has just been opened."""
-    # A TIFF of 12 bits has values up to 4095, which would be near black of 65535.
+    """Return the encoding of an image that has just been opened."""
+    # A TIFF of 12 bits has values up to 4095, which on a scale of 65535 would be nearly black.
     bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
     profile = image.info.get("icc_profile")
     if not isinstance(profile, bytes):
-        # Pillow has no conversion of its own for CIE Lab.
+        # Pillow cannot convert CIE Lab without a profile.
         profile = b"" if image.mode == "LAB" else None
     unmarked = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
     return Encoding(2.0**bits - 1 if 8 < bits < 16 else 65535.0, profile, unmarked)
 
 
 def to_rgb(image: Image.Image, encoding: Encoding) -> Image.Image:
-    """A decoded picture of any mode as RGB.
+    """Convert a decoded image of any mode to RGB.
 
-    16-bit and float pictures are scaled to 8 bits, colours of an embedded profile are converted to
-    sRGB, transparency is laid on white.
+    16-bit and float images are scaled to 8 bits, colours with an embedded profile are converted to
+    sRGB, and transparency is composited on white.
 
     Raises:
-        ValueError: When pillow cannot convert its mode.
+        ValueError: When pillow cannot convert the mode.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _scaled_to_8_bits(image, encoding.white).convert("RGB")
@@ -62,25 +62,25 @@ def to_rgb(image: Image.Image, encoding: Encoding) -> Image.Image:
 
 
 def _scaled_to_8_bits(image: Image.Image, white: float) -> Image.Image:
-    # Pillow's own convert("RGB") clips these modes at 255: a 16-bit scan would turn all white.
+    # Pillow's convert("RGB") clips these modes at 255, so a 16-bit scan would turn white.
     values = np.asarray(image).astype(np.float64)
     low, high = _value_range(image.mode, values, white)
     return Image.fromarray(np.round((values - low) / (high - low) * 255).astype(np.uint8))
 
 
 def _value_range(mode: str, values: NDArray[np.float64], white: float) -> tuple[float, float]:
-    """What black and white are; changes infinite values and those that are no numbers."""
+    """Return the values of black and white; replace infinite and NaN values in place."""
     if mode == "F":
         np.nan_to_num(values, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
         low, high = min(0.0, values.min()), max(1.0, values.max())
         return low, 255.0 if 1.0 < high <= 255.0 else high
     if mode == "I" and values.max() <= 255:
-        return 0.0, 255.0  # 32 bits are often just a container for 8
+        return 0.0, 255.0  # 32 bits often just contain 8
     return min(0.0, values.min()), max(white, values.max())
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture's colours in sRGB; as they are without a profile that can be understood."""
+    """Convert the image's colours to sRGB; keep them if there is no usable profile."""
     if profile is None or not _has_profiles():
         return image
     transform = _transform(profile, image.mode)
@@ -94,11 +94,11 @@ def _has_profiles() -> bool:
 
 @lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile's colours to sRGB, None where that changes nothing or cannot be done.
+    """Return the transform from a profile to sRGB; None if it changes nothing or is impossible.
 
     Args:
-        profile: ICC; empty for CIE Lab.
-        mode: Pillow's, of the picture.
+        profile: ICC profile; empty for CIE Lab.
+        mode: Pillow's mode of the image.
     """
     target = "RGBA" if mode == "RGBA" else "RGB"
     try:
@@ -107,7 +107,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             return None
         return ImageCms.buildTransform(given, ImageCms.createProfile("sRGB"), mode, target)
     except (ImageCms.PyCMSError, OSError):
-        # A damaged profile, or one of another colour space than the picture's, says nothing.
+        # A profile that is damaged or for another colour space than the image's is ignored.
         return None
 
 

@@ -1,4 +1,4 @@
-"""A dataset as a run uses it: checked images, each with its split."""
+"""The dataset of a run: checked images, each with its split."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from transferkit.data.split import Split
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is trained and validated on.
+    """Images to train, validate and test on.
 
     Attributes:
         index: The readable images.
         sha256: N digests of the files.
-        copies: (N,) int64, the same number for copies of one picture.
+        copies: (N,) int64 numbers, equal for copies of one image.
         splits: N splits.
     """
 
@@ -27,15 +27,15 @@ class Dataset:
     splits: tuple[Split, ...]
 
     def rows(self, split: Split) -> NDArray[np.int64]:
-        """Positions in the index of a split's images."""
+        """Return the positions of a split's images in the index."""
         return np.array([i for i, name in enumerate(self.splits) if name == split], dtype=np.int64)
 
     def paths(self, split: Split) -> tuple[str, ...]:
-        """Paths of a split's images, relative to the dataset."""
+        """Return the paths of a split's images, relative to the dataset's folder."""
         return tuple(self.index.paths[i] for i in self.rows(split))
 
     def counts(self) -> dict[str, tuple[int, int, int]]:
-        """Class name -> how many images in (train, val, test)."""
+        """Return class name -> number of images in (train, val, test)."""
         of_split = [
             np.bincount(self.index.labels[self.rows(split)], minlength=len(self.index.class_names))
             for split in ("train", "val", "test")
@@ -46,11 +46,11 @@ class Dataset:
         }
 
     def copied(self) -> list[tuple[str, ...]]:
-        """Paths of pictures that are there more than once, those of one picture together."""
+        """Return the paths of images that have copies, one tuple per image."""
         return [tuple(self.index.paths[row] for row in rows) for rows in self._copied_rows()]
 
     def labelled_twice(self) -> list[tuple[str, ...]]:
-        """Those of them whose copies stand in more than one class: at most one label is right."""
+        """Return the copies that carry more than one label, of which at most one is right."""
         return [
             tuple(self.index.paths[row] for row in rows)
             for rows in self._copied_rows()
@@ -58,20 +58,20 @@ class Dataset:
         ]
 
     def leaked(self) -> list[str]:
-        """Paths of validation and test images that are copies of a training image."""
+        """Return the paths of validation and test images that are copies of a training image."""
         trained = set(self.copies[self.rows("train")].tolist())
         rows = zip(self.index.paths, self.copies.tolist(), self.splits, strict=True)
         return [path for path, copy, split in rows if split != "train" and copy in trained]
 
     def groups(self) -> list[str]:
-        """N names, the same for copies of one picture, that follow from the files' content."""
+        """Return N names derived from the files' content, equal for copies of one image."""
         names: dict[int, str] = {}
         for copy, sha in zip(self.copies.tolist(), self.sha256, strict=True):
             names[copy] = min(names.get(copy, sha), sha)
         return [names[copy][:16] for copy in self.copies.tolist()]
 
     def digest(self) -> str:
-        """SHA-256 of paths, labels, contents and splits: the same data, the same digest."""
+        """Return the SHA-256 of all paths, labels, contents and splits."""
         rows = zip(self.index.paths, self.index.labels, self.sha256, self.splits, strict=True)
         text = "\n".join(f"{p}\t{self.index.class_names[i]}\t{s}\t{to}" for p, i, s, to in rows)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

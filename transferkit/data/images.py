@@ -1,7 +1,7 @@
-"""Decode an image file to upright RGB pixels, or say why it cannot be done.
+"""Decode an image file to upright RGB pixels, or say why that is impossible.
 
-Only raster formats are opened, and those by content, not by suffix. Formats that run other
-programs (EPS, PDF) stay closed.
+Only raster formats are opened, recognised by their content and not by the suffix. Formats whose
+decoders run other programs (EPS, PDF) are refused.
 """
 
 import stat
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from transferkit.data.colour import encoding_of, to_rgb
 
 VERSION = 2
-"""Rises whenever some picture comes out with other pixels, so that nothing cached is mistaken."""
+"""Increased whenever some image decodes to other pixels, which invalidates cached results."""
 
 FORMATS = frozenset((
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD",
@@ -26,12 +26,11 @@ FORMATS = frozenset((
 ))  # fmt: skip
 """Pillow's names of the formats that are opened."""
 
-
 _SPARE = 2
-"""How many times the needed pixels a reduced decode leaves: its scaling is coarser than ours."""
+"""A reduced decode keeps this many times the needed pixels: its scaling is coarser than ours."""
 
 MAX_PIXELS = 178_956_970
-"""The most pixels that are ever decoded, half a gigabyte: where pillow sees an attack."""
+"""Most pixels that are ever decoded, half a gigabyte: pillow's own limit against attacks."""
 
 _JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _LARGEST_REDUCTION = 8
@@ -39,26 +38,26 @@ _HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", 
 
 
 class ImageError(Exception):
-    """An image that cannot be read; the message is the reason. Becomes a row, not a stop."""
+    """An image cannot be read; the message is the reason. It is recorded and ends no command."""
 
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]
-"""A file, an opened picture, or an array of (H, W, 3) or (H, W) uint8."""
+ImageSource = str | Path | Image.Image | NDArray[np.uint8]
+"""An image as a file, as an opened PIL image, or as an array (H, W, 3) or (H, W) uint8."""
 
 
 def read_image(
-    picture: Picture, needed: int | None = None, *, allow_truncated: bool = False
+    source: ImageSource, needed: int | None = None, *, allow_truncated: bool = False
 ) -> Image.Image:
-    """A picture as upright RGB; see `decode_image`.
+    """Read an image as upright RGB; see `decode_image`.
 
     Raises:
-        ImageError: When it cannot be read as a picture, with the reason.
+        ImageError: When it cannot be read, with the reason.
     """
-    if isinstance(picture, Image.Image):
-        return upright_rgb(picture)
-    if isinstance(picture, np.ndarray):
-        return _from_array(picture)
-    return decode_image(read_bytes(Path(picture)), needed, allow_truncated=allow_truncated)
+    if isinstance(source, Image.Image):
+        return upright_rgb(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    return decode_image(read_bytes(Path(source)), needed, allow_truncated=allow_truncated)
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -72,41 +71,41 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content.
+    """Read a file's content.
 
     Raises:
-        ImageError: When there is no such file or it may not be read.
+        ImageError: When there is no such file or it cannot be read.
     """
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
             raise ImageError("a folder without images")
         if not stat.S_ISREG(kind):
-            # Reading from a pipe or a device could wait for ever.
+            # Reading from a pipe or a device could block for ever.
             raise ImageError("not a regular file")
         return path.read_bytes()
     except OSError as error:
         raise ImageError((error.strerror or str(error)).lower()) from error
     except ValueError as error:
-        # What the system cannot even look for.
-        raise ImageError("no possible file name, it holds a null byte") from error
+        raise ImageError("not a possible file name, it contains a null byte") from error
 
 
 def decode_image(
     data: bytes, needed: int | None = None, *, allow_truncated: bool = False
 ) -> Image.Image:
-    """Decode an image file's content as upright RGB.
+    """Decode an image file's content to upright RGB.
 
-    EXIF orientation is applied, transparency is laid on white, 16-bit and float pictures are
-    scaled to 8 bits, embedded colour profiles are converted to sRGB, and of an animation the first
-    frame is taken.
+    EXIF orientation is applied, transparency is composited on white, 16-bit and float images are
+    scaled to 8 bits, and embedded colour profiles are converted to sRGB. An animation gives its
+    first frame.
 
     Args:
         data: The file's content.
-        needed: How many pixels its shorter side is going to be scaled to. A JPEG of many more is
+        needed: Length in pixels that the shorter side will be scaled to. A much larger JPEG is
             decoded at a half, a quarter or an eighth of its size, with at least twice the needed
-            ones left; None decodes all of it. One of more than `MAX_PIXELS` is always reduced.
-        allow_truncated: Whether a JPEG whose end is missing is read; the missing part is grey.
+            length left; None decodes it at full size. A JPEG of more than `MAX_PIXELS` is always
+            reduced.
+        allow_truncated: Whether to read a JPEG whose end is missing; the missing part is grey.
 
     Raises:
         ImageError: When it cannot be decoded, with the reason.
@@ -120,17 +119,17 @@ def decode_image(
             _require_bounded(image)
             return upright_rgb(image)
     except Exception as error:
-        # Pillow's decoders raise far more than OSError on hostile files (ValueError, SyntaxError,
-        # struct.error, DecompressionBombError ...): whatever it is, it is this file's reason.
+        # On hostile files, pillow's decoders raise far more than OSError (ValueError, SyntaxError,
+        # struct.error, DecompressionBombError ...). The cause is this file in any case.
         reason = _reason(error, data)
         if allow_truncated and "truncated" in reason and data.startswith(_JPEG_BEGIN):
-            # With an end put to it the decoder takes what is there.
+            # With an end marker appended, the decoder accepts what is there.
             return decode_image(data + _JPEG_END, needed)
         raise ImageError(reason) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """An opened picture of any mode as upright RGB, by the rules of `decode_image`."""
+    """Convert an opened image of any mode to upright RGB, by the rules of `decode_image`."""
     return to_rgb(_upright(image), encoding_of(image))
 
 
@@ -140,15 +139,15 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         if not data.startswith(_JPEG_BEGIN):
             raise
-        # Alone of all formats it can be decoded at a reduced scale, row by row.
+        # JPEG is the only format that can be decoded at a reduced scale, row by row.
         return JpegImagePlugin.JpegImageFile(BytesIO(data))
 
 
 def _require_bounded(image: Image.Image) -> None:
-    """Reduce a huge JPEG, and refuse what would still take too much memory."""
+    """Reduce a huge JPEG, and refuse an image that would still take too much memory."""
     width, height = image.size
     if width * height > MAX_PIXELS and image.format == "JPEG" and "progressive" not in image.info:
-        # A progressive one is held as a whole, whatever its scale.
+        # The decoder holds all of a progressive JPEG in memory, whatever the scale.
         image.draft(None, (width // _LARGEST_REDUCTION, height // _LARGEST_REDUCTION))
     if image.size[0] * image.size[1] > MAX_PIXELS:
         raise ImageError(
@@ -170,13 +169,13 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception:
-        # Broken EXIF says nothing about the orientation: the picture is taken as it is stored.
+        # Broken EXIF data does not give the orientation: use the image as it is stored.
         return image
 
 
 def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
         if data[4:12] in _HEIF and "HEIF" not in Image.OPEN:
-            return "a HEIF picture, which pillow reads once the package pillow-heif is installed"
+            return "a HEIF image; install the package pillow-heif to read it"
         return "not an image in a known format"
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,6 @@
-"""Scan a class-per-folder dataset: which images there are, of which class.
+"""Scan a dataset with one folder per class: list its images and their classes.
 
-Knows names and folders only; what is inside the files is `data.check`'s business.
+This module looks at names and folders only; `data.check` reads the files.
 """
 
 import os
@@ -21,20 +21,20 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
-"""Folder name -> split, for datasets that come already split."""
+"""Folder name -> split, for datasets that are already split."""
 
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """The images of a dataset, in plain sorted order of their paths.
+    """The images of a dataset, sorted by path.
 
     Attributes:
         root: The dataset's folder.
         paths: N paths relative to `root`, with `/` between the parts.
         labels: (N,) int64, positions in `class_names`.
-        class_names: In plain sorted order; this order is the model's order of outputs.
-        splits: N split names where the folders name them, empty strings otherwise.
-        left_out: What was found and not used.
+        class_names: Sorted names of the classes, in the order of the model's outputs.
+        splits: N split names if folders name the splits, empty strings otherwise.
+        left_out: Files and folders that were found but are not used.
     """
 
     root: Path
@@ -49,13 +49,13 @@ class ImageIndex:
 
     @property
     def files(self) -> list[Path]:
-        """The N files, ready to open."""
+        """The N files as paths to open."""
         return [self.root / path for path in self.paths]
 
     def without(self, left_out: tuple[LeftOut, ...]) -> "ImageIndex":
-        """The same index less the images named in `left_out`, which it takes note of.
+        """Return the index without some images, which are added to its `left_out`.
 
-        A class that is left without an image goes too, and is named.
+        A class without remaining images is removed and added to `left_out` as well.
         """
         gone = {item.path for item in left_out}
         kept = self._rows([i for i, path in enumerate(self.paths) if path not in gone])
@@ -74,24 +74,25 @@ class ImageIndex:
         )
 
     def only(self, split: str) -> "ImageIndex":
-        """The images that the folders put in one split."""
+        """Return the images in the folder of one split."""
         return self._rows([i for i, name in enumerate(self.splits) if name == split])
 
     def with_validation(self, validation: "ImageIndex") -> "ImageIndex":
-        """The images of both, these for training and those for validation.
+        """Return an index of both, with these images for training and the others for validation.
 
         Raises:
-            DataError: When this index is split already, or the other has classes of its own.
+            DataError: When this index is already split, or the other has classes that this one
+                lacks.
         """
         if any(self.splits):
-            raise DataError(f"{self.root}: is split by its folders already; leave out --val")
+            raise DataError(f"{self.root}: is already split by its folders; leave out --val")
         strange = sorted(set(validation.class_names) - set(self.class_names))
         if strange:
             raise DataError(
                 f"{validation.root}: has classes that {self.root} lacks: {name_some(strange)}; "
                 "expected the same folder names in both"
             )
-        # Between the real places: the system follows a link before it goes up from there.
+        # Relative to real paths: the system resolves a link before it follows `..`.
         away = os.path.relpath(validation.root.resolve(), self.root.resolve())
         position = [self.class_names.index(name) for name in validation.class_names]
         return replace(
@@ -114,20 +115,20 @@ class ImageIndex:
 def scan(root: Path) -> ImageIndex:
     """Index `root/<class>/**` or `root/{train,val,test}/<class>/**`.
 
-    Hidden folders and files, empty classes and files that are no images by their suffix are left
-    out and named. Links are followed; a folder reached a second time is not entered again.
+    Hidden files and folders, empty classes and files without an image suffix are left out and
+    recorded. Links are followed, but no folder is entered twice.
 
     Raises:
-        DataError: When there is no such folder, no image in any class folder, or folders of
-            images beside train/ and val/.
+        DataError: When there is no such folder, no class folder has an image, or other folders of
+            images stand beside train/ and val/.
     """
     if not root.is_dir():
         what = "is a file, expected a folder" if root.exists() else "no such folder"
-        raise DataError(f"{root}: {what} with one subfolder of images a class")
+        raise DataError(f"{root}: {what} with one subfolder of images per class")
     left_out: list[LeftOut] = []
     folders = _class_folders(root, left_out)
-    # The root and all classes count as entered from the start: a link to one of them would give
-    # its images a second label.
+    # The root and all class folders count as entered from the start: a link to one of them would
+    # give its images a second label.
     entered = {os.path.realpath(path) for path in (root, *(folder for _, folder in folders))}
     rows: list[tuple[str, str, str]] = []
     seen: set[str] = set()
@@ -169,7 +170,7 @@ def _rows_of_class(
 
 
 def _class_folders(root: Path, left_out: list[LeftOut]) -> list[tuple[str, Path]]:
-    """(split, folder) of every class; the split is empty where the folders name none."""
+    """Return (split, folder) of every class; the split is empty if folders do not name it."""
     folders = _subfolders(root, root, left_out)
     splits = {folder.name: SPLIT_FOLDERS.get(folder.name.lower(), "") for folder in folders}
     if not _is_split(root, set(splits.values())):
@@ -178,13 +179,13 @@ def _class_folders(root: Path, left_out: list[LeftOut]) -> list[tuple[str, Path]
     if with_images := [f.name for f in others if any(not x.reason for x in walk_images(f, set()))]:
         raise DataError(
             f"{root}: has {name_some(with_images)} with images beside train/; expected only "
-            f"{', '.join(SPLIT_FOLDERS)} there, or one folder a class; move the others away"
+            f"{', '.join(SPLIT_FOLDERS)} there, or one folder per class; move the others away"
         )
     left_out += [LeftOut(folder.name, "no images in it") for folder in others]
     named = [folder for folder in folders if splits[folder.name]]
     if len({splits[folder.name] for folder in named}) < len(named):
         names = ", ".join(folder.name for folder in named)
-        raise DataError(f"{root}: names a split twice ({names}); expected one folder for each")
+        raise DataError(f"{root}: names a split twice ({names}); expected one folder per split")
     return [
         (splits[parent.name], folder)
         for parent in named
@@ -193,8 +194,8 @@ def _class_folders(root: Path, left_out: list[LeftOut]) -> list[tuple[str, Path]
 
 
 def _is_split(root: Path, splits: set[str]) -> bool:
-    # A class that happens to be called "train" holds images itself; the folder of a split holds
-    # folders of them.
+    # A class that happens to be called "train" contains images; the folder of a split contains
+    # folders of images.
     if "train" not in splits or (len(splits) > 1 and not splits & {"val", "test"}):
         return False
     train = next(folder for folder in root.iterdir() if folder.name.lower() == "train")
@@ -204,13 +205,13 @@ def _is_split(root: Path, splits: set[str]) -> bool:
 
 
 def _subfolders(root: Path, parent: Path, left_out: list[LeftOut]) -> list[Path]:
-    """The folders in `parent` that are not hidden; all else there is left out and named."""
+    """Return the visible folders in `parent`; record everything else there as left out."""
     try:
         entries = sorted(parent.iterdir())
     except OSError as error:
         raise DataError(
             f"{parent}: cannot be read ({(error.strerror or str(error)).lower()}); "
-            "mend that, or leave the folder out"
+            "fix that, or leave the folder out"
         ) from error
     folders = [e for e in entries if e.is_dir() and not e.name.startswith(".")]
     left_out += [LeftOut(_relative(root, e), _why_no_class(e)) for e in entries if e not in folders]
@@ -232,9 +233,9 @@ def _nothing_found(root: Path) -> str:
     if loose:
         return (
             f"{root}: its images ({name_some(loose, 3)}) are not in class folders; "
-            f"make one subfolder a class, {root.name}/<class>/<image>"
+            f"make one subfolder per class, {root.name}/<class>/<image>"
         )
     return (
-        f"{root}: no images in it; expected one subfolder a class, {root.name}/<class>/<image>, "
+        f"{root}: no images in it; expected one subfolder per class, {root.name}/<class>/<image>, "
         f"with files ending in {', '.join(sorted(SUFFIXES))}"
     )

@@ -1,8 +1,8 @@
-"""Files to batches of pixels, decoded ahead by threads.
+"""Load images as batches of pixels, decoded ahead by threads.
 
-Pillow releases the interpreter lock while it decodes and resizes, so threads do the work of
-worker processes without their start-up and copying. What comes out depends on the order and the
-seed alone, never on how many threads there are.
+Pillow releases the interpreter lock while it decodes and resizes, so threads replace worker
+processes without their start-up time and copying. The result depends on the order and the seed
+only, never on the number of threads.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transferkit.data.images import ImageError, Picture, read_image
+from transferkit.data.images import ImageError, ImageSource, read_image
 from transferkit.data.parallel import map_in_order
 from transferkit.data.pixels import PixelStore
 from transferkit.data.transforms import Transform
@@ -26,12 +26,12 @@ Seeds = Callable[[int], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some pictures, in the order asked for.
+    """A batch of images, in the requested order.
 
     Attributes:
-        rows: (B,) int64 positions in the list of files, of the pictures in `pixels`.
+        rows: (B,) int64 positions in the list of images, one per image in `pixels`.
         pixels: (B, 3, H, W) uint8, channels last in memory.
-        failures: (row, reason) of the files of this batch that could not be read.
+        failures: (position, reason) of the images of this batch that could not be read.
     """
 
     rows: NDArray[np.int64]
@@ -40,7 +40,7 @@ class Batch:
 
 
 def iterate_batches(
-    pictures: Sequence[Picture],
+    images: Sequence[ImageSource],
     transform: Transform,
     *,
     batch_size: int,
@@ -50,24 +50,23 @@ def iterate_batches(
     seeds: Seeds = lambda row: (row,),
     store: PixelStore | None = None,
 ) -> Iterator[Batch]:
-    """Yield every one of `pictures` once, in batches.
+    """Yield each of `images` once, in batches.
 
     Args:
-        pictures: N files or pictures.
-        transform: Applied to each picture, with a generator of its own.
-        batch_size: Pictures a batch; the last batch has what is left.
-        workers: Threads that decode.
-        allow_truncated: Whether JPEGs are read whose end is missing.
-        order: Positions in `pictures` to yield, in this order; default all, first to last.
-        seeds: A picture's position to what its generator is seeded with: same seed, same pixels.
-        store: Where prepared pixels are kept from one call to the next with the same pictures and
-            transform.
+        images: N files or images.
+        transform: Applied to each image, with a random generator of its own.
+        batch_size: Images per batch; the last batch may have fewer.
+        workers: Number of threads that decode images.
+        allow_truncated: Whether to read JPEGs whose end is missing.
+        order: Positions in `images` to yield, in this order; None for all, first to last.
+        seeds: `seeds(position)` returns the seed of an image's generator: the same seed gives the
+            same pixels.
+        store: Keeps prepared pixels between calls with the same images and transform.
     """
-    rows = list(range(len(pictures)) if order is None else map(int, order))
+    rows = list(range(len(images)) if order is None else map(int, order))
 
     def prepare(row: int) -> NDArray[np.uint8]:
-        picture = pictures[row]
-        image = read_image(picture, transform.needed, allow_truncated=allow_truncated)
+        image = read_image(images[row], transform.needed, allow_truncated=allow_truncated)
         return transform.prepare(image)
 
     def load(row: int) -> tuple[int, NDArray[np.uint8] | str]:
@@ -88,6 +87,6 @@ def _collate(chunk: Sequence[tuple[int, NDArray[np.uint8] | str]]) -> Batch:
     failures = tuple((row, reason) for row, reason in chunk if isinstance(reason, str))
     stacked = torch.empty((0, 3, 0, 0), dtype=torch.uint8)
     if loaded:
-        # By numpy: torch would start its own threads for it, beside ours.
+        # Stacked by numpy, because torch would start threads of its own besides ours.
         stacked = torch.from_numpy(np.stack([pixels for _, pixels in loaded])).permute(0, 3, 1, 2)
     return Batch(np.array([row for row, _ in loaded], dtype=np.int64), stacked, failures)

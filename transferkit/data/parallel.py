@@ -1,4 +1,4 @@
-"""Run a function over many items in threads, with results in the items' order."""
+"""Apply a function to many items in threads, with results in the items' order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -16,10 +16,10 @@ def map_in_order(
     """Yield `function(item)` for every item, in order, computed by `workers` threads.
 
     Args:
-        function: Called in the threads. An error in it is raised where its result would stand.
-        items: Taken as they are needed.
-        workers: How many threads.
-        ahead: How many items are begun before the first result is asked for: bounds memory.
+        function: Called in the threads. An error is raised in place of its result.
+        items: Items, consumed as needed.
+        workers: Number of threads.
+        ahead: Number of items in progress at once, which bounds memory.
 
     >>> list(map_in_order(abs, [-2, 1, -3], workers=2, ahead=2))
     [2, 1, 3]
@@ -34,6 +34,6 @@ def map_in_order(
                 begun.extend(pool.submit(function, item) for item in islice(waiting, 1))
                 yield result
         finally:
-            # Also reached by Ctrl-C and by a consumer that stops early: what nobody has begun
-            # with must not be waited for.
+            # Ctrl-C and a consumer that stops early end here too: do not wait for items that no
+            # thread has started.
             pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Pixels that are decoded once: kept in memory, or in a file that goes with the run."""
+"""A store of pixels, so that each image is decoded once: in memory, or in a temporary file."""
 
 import weakref
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 
 class PixelStore:
-    """Prepared pixels by the position of their picture, up to a number of bytes.
+    """Prepared pixels by position of the image, up to a number of bytes; safe to use from threads.
 
-    What no longer has room is prepared anew each time. Threads may use it together.
+    Pixels beyond the limit are prepared again each time.
 
     Args:
-        limit: Bytes it may hold.
-        folder: Where a file without a name holds them; None keeps them in memory.
+        limit: Bytes that the store may hold.
+        folder: Folder for a nameless temporary file with the pixels; None keeps them in memory.
     """
 
     def __init__(self, limit: int, folder: Path | None = None) -> None:
@@ -29,14 +29,14 @@ class PixelStore:
         self._lock = Lock()
 
     def get(self, row: int, prepare: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """The pixels of a picture, (H, W, 3) uint8; `prepare` makes them the first time."""
+        """Return an image's pixels, (H, W, 3) uint8, calling `prepare` if they are not stored."""
         known = self._kept.get(row)
         if isinstance(known, _Place):
             assert self._file
             return self._file.read(known)
         if known is not None:
             return known
-        pixels = np.ascontiguousarray(prepare())  # a view would hold on to all that it is cut from
+        pixels = np.ascontiguousarray(prepare())  # a view would keep its whole base alive
         with self._lock:
             if row not in self._kept and self.used + pixels.nbytes <= self._limit:
                 self._keep(row, pixels)
@@ -46,7 +46,7 @@ class PixelStore:
         try:
             self._kept[row] = self._file.append(pixels) if self._file else pixels
         except OSError:
-            self._limit = 0  # a full device: what is there stays, the rest is prepared each time
+            self._limit = 0  # the device is full: keep what is stored, add nothing more
         else:
             self.used += pixels.nbytes
 
@@ -59,8 +59,8 @@ class _Place:
 
 class _PixelFile:
     def __init__(self, folder: Path) -> None:
-        # Not buffered, so that a full device is told by the write that it fails. Without a name:
-        # the system frees it when the process ends, however that is.
+        # Unbuffered, so that a full device fails the very write. Without a name, so that the system
+        # frees the file whichever way the process ends.
         self._file = TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._lock = Lock()
         self._end = 0

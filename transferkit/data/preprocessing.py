@@ -1,6 +1,6 @@
-"""The record of what a backbone expects of its pixels.
+"""The record of the preprocessing that a backbone expects.
 
-It travels with the weights: training, feature extraction and prediction read the same record.
+It is saved with the weights, so that training, feature extraction and prediction use the same one.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class Resize(StrEnum):
-    """How a picture of any shape becomes one of the backbone's.
+    """How an image of any shape is fitted to the backbone's input.
 
-    `crop` scales the short side and cuts the middle out, `pad` shows the whole picture on a plain
-    ground, `squash` ignores the aspect.
+    `crop` scales the short side and crops the centre, `pad` keeps the whole image and fills the
+    rest with a plain colour, `squash` ignores the aspect ratio.
     """
 
     CROP = "crop"
@@ -21,21 +21,21 @@ class Resize(StrEnum):
     SQUASH = "squash"
 
 
-# timm's word for each.
 _CROP_MODES = {Resize.CROP: "center", Resize.PAD: "border", Resize.SQUASH: "squash"}
+"""timm's name of each."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a backbone expects, in the keys of timm's pretrained configuration.
+    """The preprocessing of a backbone, named as in timm's pretrained configuration.
 
     Attributes:
         input_size: (channels, height, width) in pixels.
         interpolation: bilinear, bicubic, ...
-        crop_pct: The cropped part of the scaled picture, 0 < crop_pct <= 1.
+        crop_pct: Share of the scaled image's side that is cropped, 0 < crop_pct <= 1.
         crop_mode: center, border or squash.
-        mean: Per channel, of pixels in 0..1.
-        std: Per channel, of pixels in 0..1.
+        mean: Mean per channel, for pixels in 0..1.
+        std: Standard deviation per channel, for pixels in 0..1.
     """
 
     input_size: tuple[int, int, int] = (3, 224, 224)
@@ -47,10 +47,10 @@ class Preprocessing:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Preprocessing":
-        """Read the record from a pretrained configuration; other keys are passed over.
+        """Read the record from a pretrained configuration, ignoring other keys.
 
         Raises:
-            ValueError: When a value is not of its form.
+            ValueError: When a value is malformed.
         """
         known = {key: config[key] for key in asdict(cls()) if config.get(key) is not None}
         for key in ("input_size", "mean", "std"):
@@ -61,11 +61,11 @@ class Preprocessing:
         return cls(**known)
 
     def to_config(self) -> dict[str, Any]:
-        """The record as JSON values, for a pretrained configuration."""
+        """Return the record as JSON values for a pretrained configuration."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def changed(self, *, image_size: int | None, resize: Resize | None) -> "Preprocessing":
-        """The record with another image size (pixels) or way of resizing, where given."""
+        """Return the record with another image size (pixels) or way of resizing, if given."""
         record = self
         if image_size is not None:
             record = replace(record, input_size=(self.input_size[0], image_size, image_size))
@@ -75,11 +75,11 @@ class Preprocessing:
 
     @property
     def resize(self) -> Resize | None:
-        """The way of resizing, by the command line's name; None where it has none."""
+        """The way of resizing as the command line names it; None if it has no name for it."""
         return next((ours for ours, timms in _CROP_MODES.items() if timms == self.crop_mode), None)
 
     def describe(self) -> str:
-        """The record in a line."""
+        """Return a description of the record in one line."""
         _, height, width = self.input_size
         return (
             f"{height} x {width} px, {self.crop_mode} crop {self.crop_pct:g} of a "

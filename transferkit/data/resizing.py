@@ -1,7 +1,7 @@
-"""Scale a part of a picture: by torch's vectorised filters where it has them, else by pillow.
+"""Crop and resize pixels, with torch's vectorised filters where it has them and pillow otherwise.
 
-The two differ by a rounding (by 2 of 255 in the pictures that the tests use); torch takes about a
-third of the time.
+The two round differently (by up to 2 of 255 on the images of the tests). Torch takes about a third
+of pillow's time.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,14 @@ _OF_PILLOW = {
 _OF_TORCH = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 
 Resizer = Callable[[Pixels, Box, tuple[int, int]], Pixels]
-"""Pixels, the part of them that is wanted, and its (height, width) to be, to pixels."""
+"""`resize(pixels, box, (height, width))` crops a box from the pixels and resizes it."""
 
 
 def resizer(interpolation: str) -> Resizer:
-    """What scales with the filter of that name, antialiased.
+    """Return a function that crops and resizes with a named, antialiased filter.
 
-    An unknown name is taken for bicubic, as timm does.
+    Args:
+        interpolation: Name of the filter. An unknown name means bicubic, as in timm.
     """
     if interpolation not in _OF_PILLOW:
         interpolation = "bicubic"
@@ -42,7 +43,7 @@ def resizer(interpolation: str) -> Resizer:
 
     def by_torch(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
         left, top, right, bottom = box
-        # A copy, since torch takes no pixels that may not be written.
+        # Copied, because torch does not accept read-only arrays.
         part = torch.from_numpy(np.array(pixels[top:bottom, left:right], order="C"))
         scaled = resize(part.permute(2, 0, 1), list(size), interpolation=mode, antialias=True)
         return np.ascontiguousarray(scaled.numpy().transpose(1, 2, 0))

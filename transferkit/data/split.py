@@ -1,4 +1,4 @@
-"""Divide an index into train, val and test."""
+"""Divide the images of an index into train, val and test."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
@@ -22,29 +22,29 @@ def assign_splits(
     seed: int,
     known: Mapping[int, Split] | None = None,
 ) -> tuple[Split, ...]:
-    """Give each image of `index` its split.
+    """Assign each image of an index to a split.
 
-    Where the folders name the splits they are kept; a dataset with train/ and test/ only has its
-    validation part taken from train/. Otherwise every class is divided by itself, in an order that
-    follows from what is in the files and the seed: neither names nor their order count. Copies of
-    one picture are never divided: all go to one side.
+    Splits that folders name are kept; a dataset with only train/ and test/ has its validation
+    images taken from train/. Otherwise each class is divided separately, in an order that depends
+    on the content of the files and the seed, not on names. All copies of one image go to the same
+    split.
 
-    No rule without a memory keeps both the share of every class and the side of each image when
-    images are added: a side that never changes can depend on the image alone, and the shares are
-    then those of chance. Here the shares hold; `known` is the memory.
+    When images are added, no rule without memory can keep both the share of every class and the
+    split of each image: a split that never changes may depend on that image alone, and then chance
+    decides the shares. This rule keeps the shares; `known` is the memory.
 
     Args:
         index: The images.
         digests: N digests of the files.
-        copies: (N,) the same number for copies of one picture.
+        copies: (N,) numbers, equal for copies of one image.
         val_fraction: Share of each class that goes to validation, 0 < val_fraction < 1. Every
-            class has at least one picture in validation and one in training.
-        seed: Same content and seed, same split.
-        known: Position -> split of images that have one, which they and their copies keep.
+            class has at least one image in validation and one in training.
+        seed: The same content and seed give the same split.
+        known: Position -> split of images that have one already; they and their copies keep it.
 
     Raises:
-        DataError: When there are fewer than two classes, a class has too few different images to
-            divide, or is in validation or test but not in training.
+        DataError: When there are fewer than two classes, or a class has too few different images
+            to divide, or is in validation or test but not in training.
     """
     divided = "val" in index.splits
     splits: list[str] = [name if divided or name == "test" else "" for name in index.splits]
@@ -63,13 +63,13 @@ def assign_splits(
 
 
 class _Group:
-    """All copies of one picture.
+    """All copies of one image.
 
     Attributes:
-        rows: Where they are.
-        label: Their class; of a picture that stands in two, that of its first file by content.
-        split: Where one of them is known to be, else empty.
-        rank: Where it stands in the order in which its class is divided.
+        rows: Their positions in the index.
+        label: Their class; for copies in several classes, that of the first file by content.
+        split: The split that one of them already has; empty if none has one.
+        rank: Sort key for the order in which the class is divided.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class _Group:
         first = min(rows, key=lambda row: (digests[row], index.class_names[index.labels[row]]))
         self.rows = rows
         self.label = int(index.labels[first])
-        # Copies that were divided once already stay so, and draw a new one to training.
+        # Copies that are already in different splits stay there; a new copy goes to training.
         self.split = max((splits[row] for row in rows), key=("", "val", "train").index)
         self.rank = sha256(f"{seed}:{digests[first]}".encode()).hexdigest()
 
 
 def _together(rows: Iterable[int], copies: NDArray[np.int64]) -> list[list[int]]:
-    """Rows of one picture together."""
+    """Group rows by image."""
     groups: dict[int, list[int]] = {}
     for row in rows:
         groups.setdefault(int(copies[row]), []).append(row)
@@ -97,7 +97,7 @@ def _together(rows: Iterable[int], copies: NDArray[np.int64]) -> list[list[int]]
 
 
 def _held_out(groups: Sequence[_Group], val_fraction: float) -> list[_Group]:
-    """The groups for validation, of each class as near to its share as whole groups allow."""
+    """Return the groups for validation, as close to each class's share as whole groups allow."""
     of_class: dict[int, list[_Group]] = {}
     for group in sorted(groups, key=lambda group: group.rank):
         of_class.setdefault(group.label, []).append(group)
@@ -109,7 +109,7 @@ def _held_out_of(groups: Sequence[_Group], val_fraction: float) -> list[_Group]:
     taken = [group for group in groups if group.split == "val"]
     room = max(1, round(val_fraction * total)) - sum(len(group.rows) for group in taken)
     free = [group for group in groups if not group.split]
-    # One picture stays for training where none is there yet.
+    # One image is left for training if none is there yet.
     may_take = len(free) - (not any(group.split == "train" for group in groups))
     for group in free:
         if may_take > 0 and (len(group.rows) <= room or not taken):
@@ -148,5 +148,5 @@ def _check(index: ImageIndex, splits: Sequence[str]) -> None:
 def _one_class(index: ImageIndex, names: Iterable[str]) -> str:
     return (
         f"{index.root}: got one class ({', '.join(names)}), expected two or more to tell apart; "
-        "make one subfolder a class"
+        "make one subfolder per class"
     )

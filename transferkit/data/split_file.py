@@ -1,4 +1,4 @@
-"""The file that says which image is in which split: written by every run, replayed by `--split`."""
+"""The file that records the split of each image: written by every run, reused by `--split`."""
 
 import csv
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ NAME = "split.csv"
 
 
 def write_split(folder: Path, dataset: Dataset) -> None:
-    """Write split.csv, as `--split` replays it.
+    """Write split.csv, which `--split` can reuse.
 
     Raises:
         OutputError: When it cannot be written.
@@ -28,7 +28,7 @@ def write_split(folder: Path, dataset: Dataset) -> None:
 
 
 def recorded_splits(file: Path, index: ImageIndex, digests: Sequence[str]) -> dict[int, Split]:
-    """What a split file says of the images of an index.
+    """Read the splits of an index's images from a split file.
 
     Args:
         file: A split file, or the folder of a run that has one.
@@ -39,8 +39,7 @@ def recorded_splits(file: Path, index: ImageIndex, digests: Sequence[str]) -> di
         Position in the index -> split.
 
     Raises:
-        DataError: When the file cannot be read, or names an image that is missing here or whose
-            content is another.
+        DataError: When the file cannot be read, or names an image that is missing or has changed.
     """
     file = file / NAME if file.is_dir() else file
     position = {path: row for row, path in enumerate(index.paths)}
@@ -61,13 +60,13 @@ def recorded_splits(file: Path, index: ImageIndex, digests: Sequence[str]) -> di
             raise DataError(
                 f"{file}: {len(paths)} of its images are {what} in {index.root}: "
                 f"{name_some(paths)}; expected the files that were split then; put them back, or "
-                "split anew without --split"
+                "make a new split without --split"
             )
     return splits
 
 
 def recorded_digests(file: Path) -> dict[str, str]:
-    """Path -> SHA-256 of every image that a split file names.
+    """Return path -> SHA-256 of every image in a split file.
 
     Raises:
         DataError: When the file cannot be read.
@@ -76,7 +75,7 @@ def recorded_digests(file: Path) -> dict[str, str]:
 
 
 def trained_digests(file: Path) -> frozenset[str]:
-    """SHA-256 of every image that a split file has in training.
+    """Return the SHA-256 of every training image in a split file.
 
     Raises:
         DataError: When the file cannot be read.

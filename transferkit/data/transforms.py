@@ -1,7 +1,7 @@
-"""The callables built from a `Preprocessing` record: picture in, pixels out.
+"""Transforms built from a `Preprocessing` record: image in, pixels out.
 
-All end in uint8; `normalize` turns a batch into what the network reads, once for all its pictures.
-Randomness comes from the generator that is handed in, so it does not depend on threads.
+All of them return uint8; `normalize` then converts a whole batch to the network's input. Random
+numbers come from the generator passed in, so they do not depend on threads.
 """
 
 import math
@@ -21,18 +21,18 @@ from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.resizing import Pixels, resizer
 
 _ROOM = 1.5
-"""Short side of a picture that is going to be varied, as a multiple of the network's."""
+"""Short side of an image before augmentation, as a multiple of the network's input side."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """RGB picture and randomness to (3, H, W) uint8, in two steps.
+    """A fixed and a random step that turn an RGB image into (3, H, W) uint8.
 
     Attributes:
-        needed: How many pixels the shorter side of a picture is scaled to; more may be left out
-            where it is decoded.
-        prepare: Picture to (H, W, 3) uint8, always the same: this step can be kept.
-        vary: This and randomness to (H, W, 3) uint8 of the network's size.
+        needed: Length in pixels that the shorter side is scaled to; decoding may drop detail beyond
+            it.
+        prepare: Fixed step from an image to (H, W, 3) uint8, whose result can be cached.
+        vary: Random step from that result to (H, W, 3) uint8 of the network's input size.
     """
 
     needed: int
@@ -40,12 +40,12 @@ class Transform:
     vary: Callable[[Pixels, Generator], Pixels]
 
     def __call__(self, image: Image.Image, random: Generator) -> NDArray[np.uint8]:
-        """Both steps, to (3, H, W)."""
+        """Apply both steps and return (3, H, W) uint8."""
         return self.vary(self.prepare(image), random).transpose(2, 0, 1)
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """The fixed transform of validation, extraction and prediction: what timm's own does."""
+    """Return the fixed transform for validation, extraction and prediction, equal to timm's."""
     _, height, width = preprocessing.input_size
     needed = math.ceil(max(height, width) / preprocessing.crop_pct)
     central = preprocessing.crop_mode == "center" and height == width
@@ -61,7 +61,7 @@ def _central_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Pixel
     def apply(image: Image.Image) -> Pixels:
         width, height = _with_short_side(image.size, short)
         pixels = resize(np.asarray(image), (0, 0, *image.size), (height, width))
-        # Rounded as torchvision's CenterCrop does.
+        # Rounds like torchvision's CenterCrop.
         top, left = round((height - side) / 2), round((width - side) / 2)
         return pixels[top : top + side, left : left + side]
 
@@ -72,14 +72,14 @@ def _timms_own(preprocessing: Preprocessing) -> Callable[[Image.Image], Pixels]:
     transform = create_transform(
         **preprocessing.to_config(),
         is_training=False,
-        use_prefetcher=True,  # timm's word for: leave uint8, normalisation comes per batch
+        use_prefetcher=True,  # timm's name for: keep uint8, normalise per batch
     )
-    # A tensor or an array, by timm's version.
+    # The result is a tensor or an array, depending on timm's version.
     return lambda image: np.asarray(transform(image)).transpose(1, 2, 0)
 
 
 def train_transform(preprocessing: Preprocessing, augment: Augment) -> Transform:
-    """The transform of training pictures, random unless `augment` is none."""
+    """Return the transform for training images, random unless `augment` is none."""
     if augment is Augment.NONE:
         return eval_transform(preprocessing)
     _, height, width = preprocessing.input_size
@@ -111,7 +111,7 @@ def train_transform(preprocessing: Preprocessing, augment: Augment) -> Transform
 
 
 def _with_short_side(size: tuple[int, int], short: int) -> tuple[int, int]:
-    """(width, height) in the same proportion, rounded as torchvision's Resize does."""
+    """Return (width, height) scaled to a short side, rounded like torchvision's Resize."""
     width, height = size
     if width <= height:
         return short, int(short * height / width)
@@ -119,10 +119,10 @@ def _with_short_side(size: tuple[int, int], short: int) -> tuple[int, int]:
 
 
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Turn (B, 3, H, W) uint8 into the float32 that the network was trained on.
+    """Normalise a batch of pixels (B, 3, H, W) uint8 for the network.
 
     Returns:
-        (B, 3, H, W) float32 on the device of `pixels`: (pixels / 255 - mean) / std.
+        (pixels / 255 - mean) / std as (B, 3, H, W) float32, on the device of `pixels`.
     """
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, -1, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(1, -1, 1, 1)

@@ -1,4 +1,4 @@
-"""Views of a dataset's pictures: the plain one, numbered random ones, or new ones each time."""
+"""Views of a dataset's images: the plain view, numbered random views, and views of one epoch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import Transform, eval_transform, train_transform
 
 PLAIN = 0
-"""The number of the view that validation and prediction see."""
+"""The number of the view that validation and prediction use."""
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Pictures and how they are varied.
+    """Images and their augmentation.
 
     Attributes:
         files: N files.
-        names: N digests of their content: what numbered views are seeded with, so that they belong
-            to a picture and not to its place in a dataset.
-        preprocessing: What the network expects.
-        augment: How strongly views but the plain one are varied.
-        seed: Of all chance.
-        batch_size: Pictures a batch.
-        workers: Threads that decode.
-        allow_truncated: Whether JPEGs are read whose end is missing.
-        plain_store: Keeps the pixels of plain views.
-        varied_store: Keeps what other views are made of.
+        names: N digests of the files. Numbered views are seeded with them, so that a view depends
+            on the image and not on its position in the dataset.
+        preprocessing: Preprocessing that the network expects.
+        augment: Augmentation of all views except the plain one.
+        seed: Seed of all random views.
+        batch_size: Images per batch.
+        workers: Number of threads that decode images.
+        allow_truncated: Whether to read JPEGs whose end is missing.
+        plain_store: Keeps the pixels of the plain view.
+        varied_store: Keeps the prepared pixels that random views are made from.
     """
 
     files: Sequence[Path]
@@ -47,14 +47,14 @@ class Views:
     varied_store: PixelStore | None = None
 
     def numbered(self, view: int, order: NDArray[np.int64]) -> Iterator[Batch]:
-        """A view by its number, always the same, of the pictures at some positions."""
+        """Yield batches of a numbered view, always the same, of the images at some positions."""
         if view == PLAIN:
             transform = eval_transform(self.preprocessing)
             return self._batches(transform, order, lambda row: (row,), self.plain_store)
         return self._varied(order, lambda row: (self.seed, view, int(self.names[row][:15], 16)))
 
     def fresh(self, epoch: int, order: NDArray[np.int64]) -> Iterator[Batch]:
-        """The view that an epoch has for itself."""
+        """Yield batches of a view drawn for one epoch only, of the images at some positions."""
         return self._varied(order, lambda row: (self.seed, epoch, row))
 
     def _varied(self, order: NDArray[np.int64], seeds: Seeds) -> Iterator[Batch]:

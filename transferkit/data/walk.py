@@ -1,4 +1,4 @@
-"""Walk a folder for images, following links without ever entering a folder twice."""
+"""Find the images below a folder, following links without entering any folder twice."""
 
 import os
 from collections.abc import Iterator
@@ -33,19 +33,19 @@ SUFFIXES = frozenset(
         ".heif",
     ]
 )
-"""Lower-case suffixes that mark a file as an image."""
+"""Suffixes, in lower case, of files that count as images."""
 
 ALREADY_READ = "a link to a folder already read"
 
 
 @dataclass(frozen=True)
 class Found:
-    """Something in a folder.
+    """A file or folder that was found.
 
     Attributes:
-        path: Where it is.
-        reason: Why it is no image to use; empty for an image.
-        unreadable: Whether it is a folder that may not be read.
+        path: Its path.
+        reason: Why it is not used as an image; empty for an image.
+        unreadable: Whether it is a folder that cannot be read.
     """
 
     path: Path
@@ -54,11 +54,11 @@ class Found:
 
 
 def walk_images(folder: Path, entered: set[str]) -> Iterator[Found]:
-    """Yield everything below `folder`: images, and what is none with its reason.
+    """Yield every image below `folder`, and everything else there with the reason to skip it.
 
     Args:
-        folder: Where to begin.
-        entered: Real paths of folders that are not to be entered; those entered are added.
+        folder: Folder to start from.
+        entered: Real paths of folders to skip; every folder that is entered is added.
     """
     entered.add(os.path.realpath(folder))
     try:
@@ -85,4 +85,4 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        return False  # a link that leads to itself, for one; reading it will say why it is no image
+        return False  # for example a link to itself; reading it will give the reason

@@ -1,13 +1,13 @@
-"""Backbones, their stages, their weights, and what of them is trainable."""
+"""Backbones, their stages and weights, and which of their parameters are trained."""
 
 PRETRAINED = "pretrained"
-"""What `--weights` takes for the published weights of a backbone."""
+"""Value of `--weights` for the published weights of a backbone."""
 
 EDGES8 = "edges8"
-"""The hand-made backbone that needs no download."""
+"""Name of the backbone whose weights are computed by formula; it needs no download."""
 
 NANO = "nano"
-"""The small pretrained backbone that comes with the package."""
+"""Name of the small pretrained backbone that comes with the package."""
 
 NO_WEIGHTS = "none"
-"""What `--weights` takes for random weights."""
+"""Value of `--weights` for random weights."""

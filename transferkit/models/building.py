@@ -1,4 +1,4 @@
-"""Build a network whose weights are going to be loaded: without drawing random ones first."""
+"""Build a network without drawing random weights, for weights that are loaded afterwards."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-_DRAWING = frozenset((
-    torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_,
-))  # fmt: skip
+_DRAWING = frozenset((torch.Tensor.uniform_, torch.Tensor.normal_))
 
 
 class _Undrawn(TorchFunctionMode):
@@ -20,13 +18,16 @@ class _Undrawn(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        return args[0] if func in _DRAWING else func(*args, **(kwargs or {}))
+        # Zeros and not whatever memory held: torch draws truncated normals until all numbers are
+        # within the bounds, which may then never end.
+        return args[0].zero_() if func in _DRAWING else func(*args, **(kwargs or {}))
 
 
 def without_drawing() -> AbstractContextManager[object]:
-    """Leave weights as memory happens to be, instead of drawing them.
+    """Return a context in which weights become zero instead of being drawn.
 
-    Unlike on the meta device, what a network computes when it is built (tables of positions that
-    no weights file holds) is there. VGG-19 draws 143 million numbers, which takes a second.
+    Unlike on the meta device, everything else that a network computes when it is built is there,
+    such as tables of positions that no weights file contains. VGG-19 would draw 143 million
+    numbers, which takes a second.
     """
     return _Undrawn()

@@ -1,22 +1,22 @@
-"""Depthwise convolutions, where a CPU trains them faster in full precision than in bf16."""
+"""Full precision for depthwise convolutions that a CPU trains faster in fp32 than in bf16."""
 
 import torch
 from torch import Tensor, nn
 
 
 def train_depthwise_in_full_precision(module: nn.Module) -> None:
-    """Let depthwise convolutions compute in fp32 also under bf16 autocast, on a CPU.
+    """Make depthwise convolutions compute in fp32 even under bf16 autocast, for a CPU.
 
-    oneDNN has a fast backward pass in bf16 for 3 x 3 at stride 1 alone. Of others the fp32 one was
-    two to four times as fast on a CPU with AMX (7 x 7: 94 ms in place of 199 for 32 maps of
-    96 x 56 x 56), while their forward pass takes as long.
+    oneDNN's bf16 backward pass is fast only for 3 x 3 at stride 1. For other depthwise convolutions
+    the fp32 backward pass was two to four times as fast on a CPU with AMX (7 x 7: 94 ms instead of
+    199 for 32 maps of 96 x 56 x 56); the forward pass takes the same time in both.
 
     Args:
-        module: Changed in place; its state stays as it is.
+        module: Changed in place; its state does not change.
     """
     for child in module.modules():
         if type(child) is nn.Conv2d and _is_slow(child):
-            # Not a hook: autocast must come back also when the convolution fails.
+            # Not hooks: autocast must be restored even when the convolution fails.
             child.__class__ = _InFullPrecision
 
 

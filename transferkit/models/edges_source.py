@@ -1,8 +1,9 @@
-"""edges8, a hand-made feature extractor: no weights to download, the baseline of deep features.
+"""edges8, a hand-made feature extractor: a baseline for deep features without any weights.
 
-Eight derivatives of the brightness, one a direction, lose their negative part and are summed over
-a grid of patches. A derivative in any direction is a sum of two, by the cosine and the sine:
-Freeman and Adelson, The design and use of steerable filters, IEEE PAMI 1991.
+It computes the derivative of the brightness in eight directions, drops negative values and sums the
+rest over a grid of patches. A derivative in any direction is the sum of two fixed ones, weighted by
+the cosine and the sine of the angle: Freeman and Adelson, The design and use of steerable filters,
+IEEE PAMI 1991.
 """
 
 import math
@@ -26,11 +27,11 @@ _SIZE = 128
 
 
 class DirectionalEdges(nn.Module):
-    """Pictures to sums of their edges by direction and patch.
+    """Network whose features are the sums of an image's edges by direction and patch.
 
     Attributes:
-        kernels: The convolution with the eight directional derivatives.
-        head: Sums to logits.
+        kernels: Convolution with the eight directional derivatives.
+        head: Maps the sums to logits.
     """
 
     def __init__(self, num_classes: int, patches: int = DEFAULT_PATCHES) -> None:
@@ -41,7 +42,7 @@ class DirectionalEdges(nn.Module):
         self.head = _head(_DIRECTIONS * patches * patches, num_classes)
 
     def edges(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 to (B, 8 * patches * patches), direction by direction."""
+        """Map images (B, 3, H, W) in 0..1 to (B, 8 * patches * patches), directions outermost."""
         strengths = self.kernels(images).relu()
         area = strengths[0, 0].numel() / self.patches**2
         means = functional.adaptive_avg_pool2d(strengths, self.patches)
@@ -49,7 +50,7 @@ class DirectionalEdges(nn.Module):
         return sums.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 to logits (B, num_classes)."""
+        """Map images (B, 3, H, W) in 0..1 to logits (B, num_classes)."""
         logits: Tensor = self.head(self.edges(images))
         return logits
 
@@ -59,7 +60,7 @@ def _head(features: int, num_classes: int) -> nn.Module:
 
 
 def _directional_derivatives() -> Tensor:
-    """(8, 3, 3, 3): Sobel's kernels, steered to every eighth of a turn, of the luma."""
+    """Return Sobel's kernels on the luma in eight directions, (8, 3, 3, 3)."""
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
     angles = [2 * math.pi * k / _DIRECTIONS for k in range(_DIRECTIONS)]
     kernels = torch.stack([math.cos(a) * across + math.sin(a) * across.T for a in angles])
@@ -67,7 +68,7 @@ def _directional_derivatives() -> Tensor:
 
 
 def edges_config() -> dict[str, Any]:
-    """What it expects of its pictures, in timm's keys."""
+    """Return the configuration of edges8, in timm's keys."""
     preprocessing = Preprocessing(
         input_size=(3, _SIZE, _SIZE),
         crop_pct=1.0,

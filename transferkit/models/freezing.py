@@ -1,7 +1,8 @@
-"""Apply what is trainable to a network, and name all that must then stay as it is.
+"""Freeze the parameters of a network that are not trained, and name all that must not change.
 
-A frozen stage gets no gradient, no optimizer state and no weight decay, and stays in eval mode, so
-that its BatchNorm statistics and dropout stand still. Needs no torch to be imported.
+A frozen stage gets no gradient, no optimizer state and no weight decay. It stays in eval mode, so
+its BatchNorm statistics do not change and its dropout is off. Importing this module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class BatchNorm(StrEnum):
-    """What normalises in the trainable stages.
+    """Which statistics BatchNorm uses in the trainable stages.
 
-    `train`: each batch's own statistics, from which the running ones are updated. `eval`: the
-    pretrained running statistics, which stand still; scale and shift are trained all the same.
-    `auto`: `eval` where the weights are pretrained, `train` where they are random.
+    `train`: those of each batch, from which the running statistics are updated. `eval`: the
+    pretrained running statistics, which do not change; scale and shift are still trained. `auto`:
+    `eval` where the weights are pretrained, `train` where they are random.
     """
 
     AUTO = "auto"
@@ -34,14 +35,14 @@ def freeze(module: nn.Module, trainable: Collection[str]) -> None:
 
 
 def train_mode(module: nn.Module, batch_norm: BatchNorm = BatchNorm.TRAIN) -> None:
-    """Put the trainable parts in train mode and leave all else in eval mode.
+    """Put the trainable modules in train mode and all others in eval mode.
 
-    A module trains when it holds parameters and all of them are trainable: so a frozen stage's
-    BatchNorm uses its stored statistics and its dropout does nothing, whatever lies around it.
+    A module is trainable when it has parameters and all of them require gradients. A frozen stage's
+    BatchNorm therefore uses its stored statistics and its dropout is off, whatever contains it.
 
     Args:
-        module: The network's module, its frozen parameters without gradient.
-        batch_norm: With `eval`, whatever keeps running statistics stays in eval mode everywhere.
+        module: The network's module, after `freeze`.
+        batch_norm: With `eval`, every layer that keeps running statistics stays in eval mode.
     """
     module.eval()
     for child in module.modules():
@@ -50,7 +51,7 @@ def train_mode(module: nn.Module, batch_norm: BatchNorm = BatchNorm.TRAIN) -> No
             child.train()
     if batch_norm is BatchNorm.EVAL:
         for child in filter(_keeps_statistics, module.modules()):
-            # Not eval(), which would reach the dropout that timm's norms may hold.
+            # Not eval(), which would also turn off the dropout that timm's norms may contain.
             child.training = False
 
 
@@ -61,24 +62,25 @@ def _keeps_statistics(module: nn.Module) -> bool:
 def frozen_names(
     module: nn.Module, trainable: Collection[str], batch_norm: BatchNorm
 ) -> tuple[str, ...]:
-    """Names of everything in the module's state that training must leave as it is.
+    """Return the names of everything in the module's state that training must not change.
 
-    They follow from the plan alone, not from the modes and flags that are set to carry it out.
+    They follow from the arguments alone, not from the modes and flags that `freeze` and
+    `train_mode` set.
 
     Args:
         module: The network's module.
         trainable: Names of the parameters that receive updates.
-        batch_norm: What normalises in the trainable stages.
+        batch_norm: Which statistics BatchNorm uses in the trainable stages.
 
     Returns:
-        The other parameters, and the buffers (BatchNorm's statistics among them) of all modules
-        but those whose parameters are trainable; with `eval` all running statistics.
+        The other parameters, and the buffers (including BatchNorm's statistics) of all modules but
+        those whose parameters are trainable; with `eval` also all running statistics.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     frozen, trained = set(names.values()) - set(trainable), set()
     for owner, child in module.named_modules():
         inside = {names[id(parameter)] for parameter in child.parameters()}
-        # Layers without parameters, such as dropout, go with what they are in.
+        # Layers without parameters, such as dropout, count as part of the module they are in.
         if inside <= set(trainable) if inside else owner.rpartition(".")[0] in trained:
             trained.add(owner)
         held = batch_norm is BatchNorm.EVAL and _keeps_statistics(child)

@@ -1,4 +1,4 @@
-"""A copy of a module that computes the same, faster: for passes without gradient."""
+"""A faster copy of a module for inference, which computes the same outputs."""
 
 from collections import OrderedDict
 from collections.abc import Collection
@@ -13,36 +13,36 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 
 class Tracer(fx.Tracer):
-    """Traces a module down to torch's own layers and to those that timm says cannot be traced."""
+    """A tracer down to torch's own layers and to those that timm marks as untraceable."""
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
         self._whole = tuple(get_notrace_modules())
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module is called as it is."""
+        """Return whether a module is called whole instead of traced."""
         return isinstance(m, self._whole) or super().is_leaf_module(m, module_qualified_name)
 
 
-def defaults(module: nn.Module) -> dict[str, Any]:
-    """The arguments of a module's forward pass that a caller may leave out, for a trace."""
+def default_arguments(module: nn.Module) -> dict[str, Any]:
+    """Return the optional arguments of a module's forward pass, for `fx.Tracer.trace`."""
     parameters = signature(module.forward).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def inference_copy(module: nn.Module, dtype: torch.dtype, keep: Collection[str] = ()) -> nn.Module:
-    """The module in eval mode, with its BatchNorms taken into the convolutions before them.
+    """Return a copy in eval mode whose BatchNorms are fused into the convolutions before them.
 
-    The copy's modules keep their names, but a fused convolution puts out what its BatchNorm did. A
-    module that cannot be traced is only cast.
+    The copy's modules keep their names, but the output of a fused convolution is that of its
+    BatchNorm. A module that cannot be traced is cast and not fused.
 
     Args:
-        module: In eval mode; stays as it is.
-        dtype: Of the copy's weights and of the pictures it takes.
-        keep: Names of modules whose own output or input is wanted.
+        module: In eval mode; it is not changed.
+        dtype: Type of the copy's weights and of the images it takes.
+        keep: Names of modules that are not fused, because their own output or input is needed.
     """
     copy = deepcopy(module).eval().requires_grad_(False)
-    for conv, norm in _pairs(copy):
+    for conv, norm in _fusable_pairs(copy):
         if conv not in keep and norm not in keep:
             _fuse(copy, conv, norm)
     return copy.to(dtype)
@@ -53,18 +53,18 @@ def _fuse(module: nn.Module, conv_name: str, norm_name: str) -> None:
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     _replace(module, conv_name, fuse_conv_bn_eval(conv, norm))
-    # timm's BatchNormAct2d also holds what follows the norm.
+    # timm's BatchNormAct2d also contains the activation and dropout that follow the norm.
     rest = {"drop": norm.drop, "act": norm.act} if isinstance(norm, BatchNormAct2d) else {}
     _replace(module, norm_name, nn.Sequential(OrderedDict(rest)))
 
 
-def _pairs(module: nn.Module) -> list[tuple[str, str]]:
-    """Names of the convolutions whose only reader is a BatchNorm, each with that norm's."""
+def _fusable_pairs(module: nn.Module) -> list[tuple[str, str]]:
+    """Return the names (convolution, BatchNorm) where only that BatchNorm reads the convolution."""
     try:
-        graph = Tracer().trace(module, concrete_args=defaults(module))
+        graph = Tracer().trace(module, concrete_args=default_arguments(module))
     except Exception:
-        # Control flow that depends on the data fails in as many ways as there are models; the
-        # module then stays as it is.
+        # Control flow that depends on the data fails in as many ways as there are models. Such a
+        # module is not fused.
         return []
     modules, calls = dict(module.named_modules()), [n.target for n in graph.nodes]
     pairs = []
@@ -75,7 +75,7 @@ def _pairs(module: nn.Module) -> list[tuple[str, str]]:
         is_pair = type(modules[str(conv.target)]) is nn.Conv2d and _is_plain_norm(
             modules[str(node.target)]
         )
-        # What is called twice serves two places, of which only one may be such a pair.
+        # A module that is called twice may be part of such a pair in only one of the two places.
         if is_pair and calls.count(conv.target) == calls.count(node.target) == 1:
             pairs.append((str(conv.target), str(node.target)))
     return pairs

@@ -1,4 +1,4 @@
-"""What layers put out, seen as maps: tokens become a grid, channels stand before positions."""
+"""Layer outputs as feature maps: tokens laid out in a grid, channels before positions."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from transferkit.models.network import Layout
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a layer's values lie in the picture.
+    """Layout of a layer's values over the image.
 
     Attributes:
         height: Rows of positions.
-        width: Positions a row.
-        prefix: How many tokens before those of the positions; None where the values are a map.
+        width: Positions per row.
+        prefix: Number of tokens before those of the positions; None where the values are a map.
         channels_last: Whether a map is (B, H, W, C).
     """
 
@@ -25,14 +25,14 @@ class Grid:
     channels_last: bool = False
 
     def to_map(self, values: Tensor) -> Tensor:
-        """The layer's values as (B, C, height, width), without the tokens of no position."""
+        """Return the layer's values as (B, C, height, width), without prefix tokens."""
         if self.prefix is not None:
             positions = values[:, self.prefix :].transpose(1, 2)
             return positions.reshape(*positions.shape[:2], self.height, self.width)
         return values.permute(0, 3, 1, 2) if self.channels_last else values
 
     def with_map(self, values: Tensor, maps: Tensor) -> Tensor:
-        """The layer's values with (B, C, height, width) in place of what `to_map` gives of them."""
+        """Return the layer's values with another (B, C, height, width) map; inverts `to_map`."""
         if self.prefix is not None:
             positions = maps.flatten(2).transpose(1, 2)
             return torch.cat([values[:, : self.prefix], positions], dim=1)
@@ -40,17 +40,17 @@ class Grid:
 
 
 def find_grid(values: Tensor, layout: Layout, size: tuple[int, int]) -> Grid | None:
-    """How a layer's values lie on a grid; None where they have no positions.
+    """Return the grid of a layer's values; None where they have no positions.
 
     Args:
-        values: What it puts out, or what enters it, with the batch.
-        layout: The network's.
-        size: (height, width) of the picture that went in; tokens are a grid of its proportion.
+        values: Output or input of the layer, (B, ...).
+        layout: Layout of the network's maps and tokens.
+        size: (height, width) of the input image; a grid of tokens has its proportions.
     """
     if values.ndim == 3:
-        # Before class tokens are put in front, and behind where they are taken off, there are none.
-        found = (_token_grid(values.shape[1], n, size) for n in (layout.prefix_tokens, 0))
-        return next((grid for grid in found if grid), None)
+        # There are no prefix tokens before they are prepended, nor after they are removed.
+        grids = (_token_grid(values.shape[1], n, size) for n in (layout.prefix_tokens, 0))
+        return next((grid for grid in grids if grid), None)
     if values.ndim != 4:
         return None
     last = channels_are_last(values, layout)
@@ -59,8 +59,8 @@ def find_grid(values: Tensor, layout: Layout, size: tuple[int, int]) -> Grid | N
 
 
 def channels_are_last(values: Tensor, layout: Layout) -> bool:
-    """Whether a map is (B, H, W, C)."""
-    # Maps are square, so that two equal sizes are height and width; else the network's habit.
+    """Return whether a map is (B, H, W, C)."""
+    # Maps are square, so two equal sizes are height and width; otherwise the layout decides.
     _, a, b, c = values.shape
     return a == b != c or (a == b and layout.channels_last)
 

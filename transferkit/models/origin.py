@@ -194,14 +194,14 @@ def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
     if unsafe := sorted(_REFUSED_ARGUMENTS & model_args.keys()):
         raise ValueError(f"model_args must not name {', '.join(unsafe)}")
     if not isinstance(config.setdefault("num_classes", 1000), int):
-        raise ValueError("num_classes must be an integer")
+        raise ValueError("num_classes must be a whole number")
     labels = config.get("label_names")
     if labels is not None and (
         not isinstance(labels, list)
         or not all(isinstance(label, str) for label in labels)
         or len(set(labels)) < len(labels)
     ):
-        raise ValueError("label_names must be a list of distinct strings")
+        raise ValueError("label_names must be a list of distinct names")
     Preprocessing.from_config(config)
     config.pop("architecture", None)
     return name, config, model_args

@@ -2,8 +2,8 @@
 
 `Unfreeze` chooses a set of parameters, a `Strategy` arranges such sets over the epochs, and a
 `Phase` is the result: consecutive epochs that train the same parameters. The phase of an epoch
-follows from its number alone, so a resumed run cannot freeze again what had thawed. Needs no torch
-to be imported.
+follows from its number alone, so a resumed run cannot freeze again what had thawed. Importing this
+module does not import torch.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class _Form:
     Attributes:
         pattern: A regular expression for the value.
         help: How --help describes it.
-        choose: What follows the colon, the backbone's stages and the network's module to the
-            stages that are trained, each narrowed to its trained parameters.
+        choose: `choose(value, backbone, module)` returns the stages that are trained, each narrowed
+            to its trained parameters; `value` is the text after the colon.
     """
 
     pattern: str
@@ -129,10 +129,10 @@ class Unfreeze:
     """Which parameters of the backbone are trained; the head always is.
 
     Attributes:
-        value: As `--unfreeze` takes it.
+        value: The text that `--unfreeze` takes.
 
     Raises:
-        OptionError: When it has none of the known forms.
+        OptionError: When the value has none of the known forms.
     """
 
     value: str
@@ -145,7 +145,7 @@ class Unfreeze:
             re.compile(pattern if form == "re" else "")
         except re.error as error:
             raise OptionError(
-                f"--unfreeze: got {self.value!r}, which is no regular expression ({error})"
+                f"--unfreeze: got {self.value!r}, which is not a regular expression ({error})"
             ) from error
 
     def __str__(self) -> str:
@@ -155,7 +155,7 @@ class Unfreeze:
         """Return the trained stages in the network's order, each with its trained parameters.
 
         Raises:
-            OptionError: When it matches nothing in this network.
+            OptionError: When the value matches nothing in this network.
         """
         form, _, value = self.value.partition(":")
         *backbone, head = network.stages
@@ -202,7 +202,7 @@ class Phase:
         """Return the phase that trains what `unfreeze` chooses.
 
         Raises:
-            OptionError: When that is nothing in this network.
+            OptionError: When `unfreeze` matches nothing in this network.
         """
         trainable = unfreeze.stages(network)
         trained = {name for stage in trainable for name in stage.parameters}
@@ -219,19 +219,19 @@ def plan_phases(
     freeze_epochs: int,
     thaw_every: int,
 ) -> tuple[Phase, ...]:
-    """Return the phases of a run; what a phase trains, all later ones train too.
+    """Return the phases of a run; each phase also trains what earlier phases trained.
 
     Args:
-        network: What is trained.
+        network: The network that is trained.
         strategy: What is trained after the head-only epochs.
         unfreeze: For partial, what is trained besides the head.
-        epochs: Length of the whole run. Phases that would begin later are left out.
-        freeze_epochs: How many epochs train the head alone at first.
+        epochs: Length of the whole run; phases that would begin later are left out.
+        freeze_epochs: Number of epochs at the start that train the head alone.
         thaw_every: For gradual, how many epochs each thawed stage has before the next one thaws;
             0 thaws all at once.
 
     Raises:
-        OptionError: When `unfreeze` chooses nothing in this network.
+        OptionError: When `unfreeze` matches nothing in this network.
     """
     starts = _starts(len(network.stages) - 1, strategy, unfreeze, freeze_epochs, thaw_every)
     begun = [(first, chosen) for first, chosen in starts if first <= epochs]
@@ -249,7 +249,7 @@ def _starts(
     freeze_epochs: int,
     thaw_every: int,
 ) -> Iterator[tuple[int, Unfreeze]]:
-    """Yield the first epoch of every phase, and what the phase trains."""
+    """Yield the first epoch of each phase, and what the phase trains."""
     if freeze_epochs:
         yield 1, HEAD_ALONE
     match strategy:
@@ -270,7 +270,7 @@ def _starts(
 
 
 def _narrowed(backbone: Sequence[Stage], is_trained: Callable[[str], bool]) -> list[Stage]:
-    """Return the stages narrowed to the parameters whose names pass; empty ones left out."""
+    """Return the stages narrowed to the parameters that are trained, without empty stages."""
     narrowed = (
         replace(stage, parameters=tuple(filter(is_trained, stage.parameters))) for stage in backbone
     )

@@ -1,4 +1,4 @@
-"""From the name that a user types to a network that is ready."""
+"""Build a network from its name: look it up, build it, load its weights."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _OF_PUBLISHED_WEIGHTS = (
     *("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
     *("label_names", "label_descriptions", "transferkit"),
 )
-"""What a configuration says of its published weights, and of no others."""
+"""Keys of a configuration that describe the published weights only."""
 
 
 def create_network(
@@ -34,18 +34,18 @@ def create_network(
     image_size: int | None = None,
     model_args: Mapping[str, Any] | None = None,
 ) -> Network:
-    """Build a backbone with its weights, and a new head or its own.
+    """Build a backbone with its weights and with its own or a new head.
 
     Args:
-        name: As the user types it.
+        name: Name as the command line takes it.
         weights: `pretrained`, `none`, or the path of a weights file.
-        num_classes: Width of a new, untrained head; None keeps the pretrained one.
-        image_size: Side in pixels for networks that are built for one size; None for their own.
-        model_args: More arguments that build it.
+        num_classes: Width of a new, untrained head; None keeps the pretrained head.
+        image_size: Side of the input in pixels; None for the backbone's default.
+        model_args: Further arguments that build it.
 
     Raises:
         UnknownNameError: When there is no such backbone.
-        WeightsError: When the weights cannot be had or do not fit.
+        WeightsError: When the weights cannot be fetched or do not fit.
         OptionError: When the network cannot be built for that image size.
     """
     origin = find_backbone(name)
@@ -67,11 +67,11 @@ def create_network(
 
 
 def _weights_file(origin: Origin, weights: str | Path) -> Path | None:
-    """The file to load; None where the network keeps what it was built with."""
+    """Return the weights file to load; None if the network keeps the weights it is built with."""
     if origin.source.by_formula and not (origin.folder or origin.repository):
         if str(weights) != PRETRAINED:
             raise OptionError(
-                f"--weights: {origin.architecture} is made by formula and takes none; leave the "
+                f"--weights: {origin.name} is computed by formula and takes no weights; leave the "
                 "option out"
             )
         return None
@@ -94,20 +94,21 @@ def _build(origin: Origin, image_size: int | None) -> Network:
             raise
         if image_size is None:
             raise WeightsError(
-                f"{origin.architecture} cannot be built with model_args "
-                f"{json.dumps(dict(origin.model_args))} {reason}; mend config.json"
+                f"{origin.name} cannot be built with model_args "
+                f"{json.dumps(dict(origin.model_args))} {reason}; fix them in config.json"
             ) from error
         raise OptionError(
-            f"--image-size: {origin.architecture} cannot be built for {image_size} px {reason}; "
+            f"--image-size: {origin.name} cannot be built for {image_size} px {reason}; "
             "leave the option out or try another size"
         ) from error
+    network = replace(network, embedded_name=origin.embedded_name)
     if image_size is not None:
         network.check_input_size()
-    return replace(network, embedded_name=origin.embedded_name)
+    return network
 
 
 def _timm_translation(network: Network, path: Path) -> State | None:
-    """The file's weights as timm's own filter for this architecture reads them."""
+    """Return the file's weights as timm's own filter for this architecture reads them."""
     if network.source is not TIMM:
         return None
     try:
@@ -119,13 +120,13 @@ def _timm_translation(network: Network, path: Path) -> State | None:
             **network.model_args,
         )
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError):
-        # Not a layout that timm knows for this architecture: the next translation may.
+        # timm does not know this layout for this architecture; the next translation may.
         return None
     return dict(module.state_dict())
 
 
 def _other_library_translation(network: Network, state: State) -> State | None:
-    """The weights translated from the other library's build of the same architecture."""
+    """Return the weights translated from another library's build of the same architecture."""
     for source in SOURCES:
         if source is not network.source and network.architecture in source.names():
             config = {**network.config, "num_classes": network.num_classes}
@@ -137,13 +138,13 @@ def _other_library_translation(network: Network, state: State) -> State | None:
 
 
 def categories(network: Network) -> tuple[str, ...]:
-    """The names of a pretrained network's own categories, in order of its outputs.
+    """Return the names of a pretrained network's categories, in the order of its outputs.
 
-    ImageNet's thousand carry torchvision's names, which are distinct; larger ImageNets carry
-    timm's descriptions.
+    The thousand categories of ImageNet have torchvision's names, which are distinct; those of
+    larger ImageNets have timm's descriptions.
 
     Raises:
-        UnknownNameError: When nothing says what the outputs mean.
+        UnknownNameError: When the meaning of the outputs is not known.
     """
     if not network.heads or not network.num_classes:
         raise UnknownNameError(

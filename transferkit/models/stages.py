@@ -1,7 +1,7 @@
 """One vocabulary for every architecture: a backbone is an ordered list of stages, stem to last.
 
-Stages are named `stem`, `stage1`, `stage2` ...; the head stands apart. Every parameter of the
-backbone is in exactly one stage.
+Stages are named `stem`, `stage1`, `stage2` ...; the head is separate. Every parameter of the
+backbone belongs to exactly one stage.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ class Stage:
     Attributes:
         name: `stem`, `stage1` ... or `head`.
         parameters: Full names of its parameters.
-        modules: The shortest module names that together hold these parameters and no others.
+        modules: The shortest module names that together contain these parameters and no others.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Stage:
 
 
 def timm_stages(module: nn.Module, heads: Sequence[str]) -> tuple[Stage, ...]:
-    """The stages of a timm model, from its own `group_matcher` and `feature_info`.
+    """Return the stages of a timm model, from its own `group_matcher` and `feature_info`.
 
-    `group_matcher(coarse=True)` orders the parameters from stem to head; where its groups are
-    finer than blocks (VGG has one a convolution) those up to each entry of `feature_info` are
-    joined. Pretrained fully connected layers before the head (VGG's pair) are their own stage.
+    `group_matcher(coarse=True)` orders the parameters from stem to head. Where its groups are finer
+    than blocks (VGG has one per convolution), the groups up to each entry of `feature_info` are
+    joined. Pretrained fully connected layers before the head (VGG's pair) are a stage of their own.
     """
     grouped = group_parameters(module, module.group_matcher(coarse=True))  # type: ignore[operator]
     groups = [_without_head(grouped[i], heads) for i in sorted(grouped)]
@@ -50,22 +50,23 @@ def timm_stages(module: nn.Module, heads: Sequence[str]) -> tuple[Stage, ...]:
         if i in ends:
             stages.append([])
     stages[-1] += beyond
-    return _named(module, stages, heads)
+    return _create_stages(module, stages, heads)
 
 
 def traced_stages(
     module: nn.Module, heads: Sequence[str], input_size: tuple[int, int, int]
 ) -> tuple[Stage, ...]:
-    """The stages of a network without timm's contract, from what its blocks put out.
+    """Return the stages of a network without timm's contract, from the outputs of its blocks.
 
-    Neighbouring blocks with feature maps of one size form a stage. Where the size never changes
-    (transformers) each repeated block is a stage. Single layers before the first block are the
-    stem; those between blocks (a norm and a strided convolution) go with the size they lead to.
+    Neighbouring blocks whose feature maps have the same size form a stage. Where the size never
+    changes (transformers), each repeated block is a stage. Single layers before the first block are
+    the stem. Single layers between blocks (a norm and a strided convolution) belong to the stage
+    that they lead to.
 
     Args:
-        module: The network, in eval mode; one forward pass of a blank image runs through it.
+        module: The network, in eval mode; a blank image is passed through it once.
         heads: Names of its head's modules.
-        input_size: (channels, height, width) it reads.
+        input_size: (channels, height, width) of its input.
     """
     units = list(_units(module))
     keys = _stage_keys(units, _output_sizes(module, dict(units), input_size))
@@ -79,17 +80,17 @@ def traced_stages(
             stages.append([])
         stages[-1] += own
         previous = key
-    return _named(module, stages, heads)
+    return _create_stages(module, stages, heads)
 
 
 def _stage_keys(units: Units, sizes: Mapping[str, tuple[int, ...]]) -> list[object]:
-    """For each unit what it shares with its neighbours of the same stage."""
+    """Return a key for each unit; neighbouring units with equal keys form a stage."""
     kinds = Counter(type(unit) for _, unit in units)
     repeated = max(kinds.values())
     constant = len({size for size in sizes.values() if len(size) > 1}) < 3 and repeated > 2
     blocks = [i for i, (_, unit) in enumerate(units) if next(unit.children(), None) is not None]
     keys: list[object] = []
-    following: object = None  # of the single layer with parameters after this one in its run
+    following: object = None  # key of the last single layer with parameters in the current run
     for i, (name, unit) in reversed(list(enumerate(units))):
         key: object = name if constant and kinds[type(unit)] == repeated else sizes.get(name)
         if i in blocks:
@@ -102,16 +103,16 @@ def _stage_keys(units: Units, sizes: Mapping[str, tuple[int, ...]]) -> list[obje
 
 
 def _feature_ends(module: nn.Module, groups: Sequence[Sequence[str]]) -> Iterable[int]:
-    """The group that each entry of `feature_info` ends."""
+    """Yield the index of the last group of each entry of `feature_info`."""
     group_of = {name: i for i, group in enumerate(groups) for name in group}
     infos = getattr(module, "feature_info", None) or []
     wanted = {info["module"] for info in infos if "module" in info}
     if not wanted or not wanted <= dict(module.named_modules()).keys():
-        # Some models tell of no features, or of modules that they do not have.
+        # Some models list no features, or modules that they do not have.
         yield from range(len(groups))
         return
     reached = 0
-    # A feature may be a layer without parameters (VGG's are pooling layers): it ends the group of
+    # A feature may be a layer without parameters (VGG's are pooling layers). It ends the group of
     # the last parameter before it, in order of registration, which is timm's order of execution.
     for name, child in module.named_modules():
         own = [group_of.get(f"{name}.{p}" if name else p) for p, _ in child.named_parameters()]
@@ -125,6 +126,7 @@ def _feature_ends(module: nn.Module, groups: Sequence[Sequence[str]]) -> Iterabl
 def _units(
     module: nn.Module, prefix: str = "", total: int | None = None
 ) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the blocks and single layers; a child with most of the parameters is opened."""
     total = sum(p.numel() for p in module.parameters()) if total is None else total
     for name, child in module.named_children():
         full = f"{prefix}{name}"
@@ -161,13 +163,13 @@ def _parameters_outside(module: nn.Module, units: Sequence[str]) -> list[str]:
     return [name for name, _ in module.named_parameters() if not name.startswith(inside)]
 
 
-def _named(
+def _create_stages(
     module: nn.Module, stages: Sequence[Sequence[str]], heads: Sequence[str]
 ) -> tuple[Stage, ...]:
     tensors = dict(module.named_parameters())
     kept: list[list[str]] = []
     for names in stages:
-        # A trailing norm is no stage: it goes with the blocks whose output it scales.
+        # A trailing norm is no stage: it belongs to the blocks whose output it scales.
         if any(tensors[name].ndim > 1 for name in names) or (names and not kept):
             kept.append(list(names))
         elif names:

@@ -1,4 +1,4 @@
-"""Backbones of timm, through the contract that all its models keep."""
+"""Backbones of timm, through the interface that all its models share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -49,7 +49,7 @@ def _find_stages(
     try:
         return timm_stages(module, heads)
     except (AttributeError, AssertionError, TypeError):
-        # A few models have no group_matcher, or one that cannot tell coarse groups.
+        # A few models have no group_matcher, or one without coarse groups.
         return traced_stages(module, heads, input_size)
 
 

@@ -1,4 +1,4 @@
-"""Backbones of torchvision, which share no contract: head and stages are found by looking."""
+"""Backbones of torchvision, which share no interface: head and stages are found by inspection."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from transferkit.models.network import Layout, Network, Source
 from transferkit.models.stages import traced_stages
 
 _ANY = 1000
-"""The width of a head that is taken off at once."""
+"""Width of a head that is removed right after the network is built."""
 
 
 def weights_entry(architecture: str) -> WeightsEnum:
-    """Torchvision's best published weights of an architecture: address, transforms, categories."""
+    """Return torchvision's default weights of an architecture: URL, transforms, categories."""
     return get_model_weights(architecture).DEFAULT
 
 
 def weights_config(architecture: str) -> dict[str, Any]:
-    """The configuration of these weights, in timm's keys."""
+    """Return the configuration of an architecture's default weights, in timm's keys."""
     entry = weights_entry(architecture)
     preset = entry.transforms()
     (crop,), (resize,) = preset.crop_size, preset.resize_size
@@ -76,8 +76,8 @@ def _extra_arguments(architecture: str, preprocessing: Preprocessing) -> dict[st
         return {"image_size": preprocessing.input_size[-1]}
     if architecture not in ("googlenet", "inception_v3"):
         return {}
-    # Their published weights expect the input transform, and come with side heads that only help
-    # training from scratch.
+    # Their published weights expect the input transform. Auxiliary heads only help training from
+    # scratch.
     return {"aux_logits": False, "transform_input": True, "init_weights": False}
 
 
@@ -112,7 +112,7 @@ def _replace_head(module: nn.Module, name: str, head: nn.Module) -> None:
 
 
 def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object, Tensor]:
-    # Torchvision's forward() has no parts, so the whole of it runs and is looked into.
+    # Torchvision's forward() cannot run in parts, so hooks observe a whole pass.
     (name,) = network.heads
     maps: list[Tensor] = []
     entering: list[Tensor] = []
@@ -136,7 +136,7 @@ def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object
         for handle in handles:
             handle.remove()
     (prelogits,) = entering
-    # SqueezeNet's head is a convolution: its input still has a height and a width.
+    # SqueezeNet's head is a convolution, so its input still has a height and a width.
     pooled = torch.flatten(prelogits, 2).mean(dim=2) if prelogits.ndim > 2 else prelogits
     return maps[0], pooled
 

@@ -1,4 +1,4 @@
-"""Pretrained weights: fetch them, read them without executing anything, fit them to a network."""
+"""Pretrained weights: fetch them, read them without running code, fit them to a network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +24,10 @@ _WRAPPED_PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def read_weights(path: Path) -> State:
-    """Read a .safetensors or PyTorch file as named tensors; no pickled code is run.
+    """Read named tensors from a .safetensors or PyTorch file; no pickled code is run.
 
     Raises:
-        WeightsError: When there is no such file, or it holds anything but tensors.
+        WeightsError: When there is no such file, or it contains anything but tensors.
     """
     if not path.is_file():
         raise WeightsError(
@@ -39,8 +39,8 @@ def read_weights(path: Path) -> State:
             return safetensors.torch.load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # A damaged file fails in as many ways as there are formats; a pickle that would run code
-        # fails here as well, and both are this file's fault.
+        # Damaged files raise many kinds of errors, depending on the format. So does a pickle that
+        # would run code. The cause is this file in any case.
         reason = str(error).split("\n")[0][:200]
         raise WeightsError(
             f"{path}: cannot be read as weights ({type(error).__name__}: {reason}); expected "
@@ -71,18 +71,18 @@ def fit_weights(
     keep_head: bool,
     layouts: Sequence[Callable[[State], State | None]] = (),
 ) -> None:
-    """Load the weights of `path` into `network`, every tensor of the backbone or nothing.
+    """Load a weights file into a network: every tensor of the backbone, or none.
 
     Args:
-        network: Changed in place.
+        network: Network to load into, in place.
         path: A .safetensors or .pth file.
-        keep_head: Whether the file's head must fit too; otherwise it may be of another width, and
-            is dropped.
-        layouts: Ways to translate the file's names, tried in turn when they are not the network's.
+        keep_head: Whether the file's head must fit as well; if not, it is dropped and may have
+            another width.
+        layouts: Translations of the file's tensors, tried in turn if its names do not fit.
 
     Raises:
-        WeightsError: When the file cannot be read, or is of another architecture; every name that
-            does not fit is told.
+        WeightsError: When the file cannot be read or is for another architecture; names every
+            tensor that does not fit.
     """
     state = _without_auxiliary_heads(read_weights(path))
     misfits = _misfits(network, state, keep_head=keep_head)
@@ -106,8 +106,8 @@ def fit_weights(
 def copy_tensors(state: Mapping[str, Tensor], module: nn.Module) -> None:
     """Copy values into the module's tensors of the same names and shapes.
 
-    Unlike `load_state_dict` it asks for nothing that plain tensors do not carry, such as the
-    version marks of torchvision's MNASNet.
+    Unlike `load_state_dict`, this needs nothing besides the tensors, such as the version number
+    that torchvision's MNASNet stores in its state.
     """
     own = module.state_dict()
     for name, tensor in state.items():
@@ -117,7 +117,7 @@ def copy_tensors(state: Mapping[str, Tensor], module: nn.Module) -> None:
 def _misfits(network: Network, state: State, *, keep_head: bool) -> list[str]:
     expected = network.module.state_dict()
     skipped = () if keep_head else _head_prefixes(network)
-    # Old files lack the counter of batches, which only matters to a momentum that nobody uses.
+    # Old files lack the batch counter, which only matters for cumulative averages (momentum=None).
     missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in expected]
     shapes = [
@@ -125,23 +125,28 @@ def _misfits(network: Network, state: State, *, keep_head: bool) -> list[str]:
         for k in expected
         if k in state and state[k].shape != expected[k].shape
     ]
-    told = {"missing": missing, "not in the network": unexpected, "of another shape": shapes}
+    misfits = {"missing": missing, "not in the network": unexpected, "of another shape": shapes}
     kept = {
         kind: [name for name in names if not (skipped and name.startswith(skipped))]
-        for kind, names in told.items()
+        for kind, names in misfits.items()
     }
     return [f"{len(n)} {kind}: {', '.join(n)}" for kind, n in kept.items() if n]
 
 
 def translate_layout(state: State, other: Network, network: Network) -> State | None:
-    """Translate weights from `other`'s names to `network`'s, two builds of one architecture.
+    """Translate weights between two builds of one architecture.
 
-    The tensors are matched in order. That proves nothing by itself, so the translation is believed
-    only after both networks, with these weights, gave the same features for one random picture:
-    both carry them afterwards, whatever the answer.
+    Tensors are matched by their order. Because that proves nothing by itself, the translation is
+    accepted only if both networks compute the same features of a random image with these weights.
+    Both networks contain the weights afterwards, whatever the result.
+
+    Args:
+        state: Weights named as in `other`.
+        other: Build whose names the weights have.
+        network: Build whose names the result has.
 
     Returns:
-        The translated state, or None when `state` is not `other`'s or the features differ.
+        The translated state; None if `state` does not fit `other` or the features differ.
     """
     theirs, ours = other.module.state_dict(), network.module.state_dict()
     same_size = len(theirs) == len(ours) and all(
@@ -168,8 +173,8 @@ def translate_layout(state: State, other: Network, network: Network) -> State | 
 @torch.no_grad()
 def _same_features(other: Network, network: Network) -> bool:
     shape = network.blank_image().shape
-    picture = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    return torch.allclose(other.features(picture), network.features(picture), rtol=1e-3, atol=1e-4)
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return torch.allclose(other.features(image), network.features(image), rtol=1e-3, atol=1e-4)
 
 
 def _head_prefixes(network: Network) -> tuple[str, ...]:
@@ -185,15 +190,15 @@ def _without_auxiliary_heads(state: State) -> State:
 
 
 def hub_file(repository: str, filenames: Sequence[str], *, advice: str) -> Path:
-    """A file of a model repository on the Hugging Face hub, fetched unless it is here already.
+    """Return a file of a model repository on the Hugging Face hub, downloaded if necessary.
 
     Args:
         repository: `owner/name`, or `owner/name@revision`.
-        filenames: The first of these that the repository has.
-        advice: What to do when the hub cannot be reached, for the message.
+        filenames: Names to look for; the first that the repository has is returned.
+        advice: What to do if the hub cannot be reached, for the message.
 
     Raises:
-        WeightsError: When the hub cannot be reached, has no such file, or sent a damaged one.
+        WeightsError: When the hub cannot be reached, has no such file, or sends a damaged one.
     """
     name, _, revision = repository.partition("@")
     place: dict[str, Any] = {"repo_id": name, "revision": revision or None}
@@ -213,7 +218,7 @@ def hub_file(repository: str, filenames: Sequence[str], *, advice: str) -> Path:
         except WeightsError:
             raise
         except Exception as error:
-            # The client's errors come from several libraries, which change with its version.
+            # The client raises errors of several libraries, and which ones depends on its version.
             raise WeightsError(
                 f"cannot download {filename} of {name} from {constants.ENDPOINT}: "
                 f"{_one_line(error)}; {advice}"
@@ -222,7 +227,7 @@ def hub_file(repository: str, filenames: Sequence[str], *, advice: str) -> Path:
 
 
 def _require_hub(name: str, advice: str) -> None:
-    # The client itself tries for half a minute before it gives up; one question is enough.
+    # The client retries for half a minute before it gives up; one request is enough.
     try:
         huggingface_hub.get_session().head(constants.ENDPOINT, timeout=10)
     except Exception as error:
@@ -233,25 +238,25 @@ def _require_hub(name: str, advice: str) -> None:
 
 
 def _verified(path: Path) -> Path:
-    # The hub's cache names each large file by the SHA-256 that the hub announced for it.
+    # The hub's cache names each large file after the SHA-256 that the hub announced for it.
     blob = path.resolve()
     if len(blob.name) == 64 and file_digest(blob) != blob.name:
         blob.unlink()
         path.unlink(missing_ok=True)
         raise WeightsError(
             f"{path.name}: the downloaded file is damaged, its SHA-256 is not the announced "
-            f"{blob.name}; it was removed, run again to download it anew"
+            f"{blob.name}; it was removed, run again to download it"
         )
     return path
 
 
 def url_file(url: str, *, advice: str) -> Path:
-    """A weights file at an address, fetched unless torch's cache has it.
+    """Return the weights file at a URL, downloaded unless torch's cache has it.
 
-    The digest in names such as resnet18-f37072fd.pth is checked on arrival.
+    A digest in the file's name, as in resnet18-f37072fd.pth, is checked after the download.
 
     Raises:
-        WeightsError: When it cannot be fetched, or arrived damaged.
+        WeightsError: When the file cannot be downloaded or is damaged.
     """
     name = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir(), "checkpoints", name)

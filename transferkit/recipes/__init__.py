@@ -1,1 +1,1 @@
-"""One straight-line function a command, and the options of each."""
+"""One function per command, written as a straight line of steps."""

@@ -1,4 +1,4 @@
-"""What is cached on disk: list it, clear it."""
+"""List and clear the caches on disk."""
 
 from transferkit.errors import UnknownNameError
 from transferkit.options.commands import CacheOptions
@@ -6,7 +6,7 @@ from transferkit.row_cache import EntrySummary, list_entries, remove_entries
 
 
 def cache(options: CacheOptions) -> list[EntrySummary]:
-    """The entries that the options name, all without a name; with `clear` they are removed.
+    """Return the named cache entries, or all if none is named; `clear` also removes them.
 
     Raises:
         UnknownNameError: When there is no such entry.

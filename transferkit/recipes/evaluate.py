@@ -1,4 +1,4 @@
-"""Measure a trained model on a labelled folder."""
+"""Evaluate a trained model on a labelled folder."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,17 +23,18 @@ from transferkit.run.folder import MODEL, SPLIT
 
 
 def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Metrics of a model on the readable images of a folder.
+    """Return the metrics of a model on the readable images of a folder.
 
-    Of a dataset with train/, val/ and test/ only the test part is measured, or without one the
-    validation part. Images that the run was trained on are measured too, and counted in a notice.
+    In a dataset with train/, val/ and test/, only the test part is evaluated, or the validation
+    part where there is no test part. Images that the model was trained on are evaluated too, and
+    counted in a notice.
 
     Returns:
-        What `metrics.summarize` gives, and "left_out": path and reason of all that was not used.
+        The metrics of `metrics.summarize`, and "left_out": path and reason of all unused files.
 
     Raises:
-        DataError: When the folder has classes that the model does not know, or nothing readable,
-            or the split of the model's run is damaged.
+        DataError: When the folder has classes that the model does not know, or no readable image,
+            or when the split of the model's run is damaged.
         BundleError: When the model cannot be loaded.
         OutputError: When the output cannot be written.
     """
@@ -53,56 +54,56 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     reporter.left_out(readable.left_out)
     if options.output:
         write_json(options.output, metrics)
-    _tell_of_trained(readable, trained, reporter)
+    _report_training_images(readable, trained, reporter)
     return metrics
 
 
 def _held_out(index: ImageIndex, reporter: Reporter) -> ImageIndex:
     for split in ("test", "val"):
         if split in index.splits:
-            reporter.notice(f"measuring the {split} part of {index.root}")
+            reporter.notice(f"evaluating the {split} part of {index.root}")
             return index.only(split)
     return index
 
 
 def _trained_digests(model: str) -> frozenset[str]:
-    """Of what the model was trained on; none for one without its run, which does not say."""
+    """Return the digests of the training images; none for a model outside its run."""
     run = Path(model)
     split = (run.parent if run.name == MODEL else run) / SPLIT
     return trained_digests(split) if split.is_file() else frozenset()
 
 
-def _tell_of_trained(index: ImageIndex, trained: frozenset[str], reporter: Reporter) -> None:
-    """Count the images of which the model has seen these files, whose figures flatter."""
+def _report_training_images(index: ImageIndex, trained: frozenset[str], reporter: Reporter) -> None:
+    """Count evaluated images that were also trained on; they inflate the metrics."""
     if not trained:
         return
-    with reporter.progress("comparing with what it was trained on", len(index)) as progress:
-        shared, gone = 0, []
+    with reporter.progress("comparing with the training images", len(index)) as progress:
+        shared, unreadable = 0, []
         for path, file in zip(index.paths, index.files, strict=True):
             try:
                 shared += file_digest(file) in trained
-            except OSError:  # It is measured already; that is not to be lost.
-                gone.append(path)
+            except OSError:  # the metrics are computed already and must not be lost
+                unreadable.append(path)
             progress.advance(1)
-    if gone:
+    if unreadable:
         reporter.notice(
-            f"{len(gone)} images were measured and cannot be read any more, to see whether the "
-            f"model was trained on them: {name_some(gone)}"
+            f"{len(unreadable)} images were evaluated but can no longer be read to check whether "
+            f"the model was trained on them: {name_some(unreadable)}"
         )
     if shared:
         reporter.notice(
-            f"{shared} of {len(index)} images are among those that the model was trained on, so "
-            "that these figures flatter"
+            f"{shared} of {len(index)} images were also used to train the model; they inflate the "
+            "metrics"
         )
 
 
 def _model_labels(index: ImageIndex, class_names: Sequence[str]) -> NDArray[np.int64]:
-    """The index's labels as positions in the model's classes."""
-    strange = [name for name in index.class_names if name not in class_names]
-    if strange:
+    """Return the labels of the index as class indices of the model."""
+    unknown = [name for name in index.class_names if name not in class_names]
+    if unknown:
         raise DataError(
-            f"{index.root}: has {len(strange)} classes that the model does not know "
-            f"({name_some(strange)}); expected folders named as its classes: "
+            f"{index.root}: has {len(unknown)} classes that the model does not know "
+            f"({name_some(unknown)}); expected folders named after its classes: "
             f"{name_some(class_names, 20)}"
         )
     position = {name: i for i, name in enumerate(class_names)}

@@ -1,4 +1,4 @@
-"""Show where in pictures a model sees its classes: one drawing an input, in their order."""
+"""Draw what a model's predictions rest on: one drawing per input, in the order of the inputs."""
 
 import os
 from collections import Counter
@@ -28,22 +28,22 @@ from transferkit.report.panels import Panel, draw_panels, enlarged
 from transferkit.reporting import SILENT, Reporter
 
 _LONGEST_STEM = 200
-"""Bytes of a name that are kept; systems take 255, its ending included."""
+"""Bytes of an input's name that are kept; file systems allow 255, the ending included."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was drawn of one input.
+    """The explanation of one input.
 
     Attributes:
         path: The input, as it was given.
-        picture: The PNG file; None for an error.
-        classes: (label, probability) of the classes explained, in the order of the panels.
-        error: Why the input could not be read; None where it could.
+        drawing: The PNG file; None if the input could not be read.
+        classes: (label, probability) of the explained classes, in the order of the panels.
+        error: Why the input could not be read; None if it could.
     """
 
     path: str
-    picture: Path | None
+    drawing: Path | None
     classes: tuple[tuple[str, float], ...]
     error: str | None = None
 
@@ -51,46 +51,46 @@ class Explanation:
 def explain(
     options: ExplainOptions, reporter: Reporter = SILENT, *, listed: Iterable[str] = ()
 ) -> Iterator[Explanation]:
-    """Yield an explanation for every input, as they are drawn.
+    """Yield an explanation for every input as soon as it is drawn.
 
     Args:
-        options: What to explain with what, and where to draw it.
-        reporter: Told of the progress.
-        listed: The paths that stand for the input `-`.
+        options: The model, the inputs, the method and the output folder.
+        reporter: Receives notices and progress.
+        listed: The paths that replace the input `-`.
 
     Raises:
-        DataError: When the inputs name no file at all.
+        DataError: When the inputs name no files.
         BundleError: When the model cannot be loaded.
-        WeightsError: When the backbone's weights cannot be had.
+        WeightsError: When the backbone's weights are not available.
         UnknownNameError: When the model has no such class or layer.
         OptionError: When the method cannot explain this model or layer.
         OutputError: When a drawing cannot be written.
     """
     paths = expand_inputs(options.inputs, listed)
-    drawings = _drawings(paths, options.output, options.method)
+    drawings = _drawing_paths(paths, options.output, options.method)
     require_place(options.output / "place")
     bundle = load_model(options)
-    chosen = _positions(options.classes, bundle.class_names)
+    chosen = _class_indices(options.classes, bundle.class_names)
     compute = replace(resolve_compute(options, bundle.network, reporter), precision=Precision.FP32)
     explainer = Explainer(bundle, options.method, options.layer)
     with reporter.progress("explaining", len(paths)) as progress:
-        for row, seen in _seen(paths, explainer, compute):
-            if isinstance(seen, str):
-                yield Explanation(paths[row], None, (), seen)
+        for row, predicted in _predicted_images(paths, explainer, compute):
+            if isinstance(predicted, str):
+                yield Explanation(paths[row], None, (), predicted)
             else:
-                classes = chosen or _most_probable(seen.probabilities, options.top_k)
+                classes = chosen or _most_probable(predicted.probabilities, options.top_k)
                 named = tuple(
-                    (bundle.class_names[c], float(seen.probabilities[c])) for c in classes
+                    (bundle.class_names[c], float(predicted.probabilities[c])) for c in classes
                 )
-                panels = _panels(paths[row], seen, classes, named, explainer)
+                panels = _panels(paths[row], predicted, classes, named, explainer)
                 draw_panels(panels, drawings[row])
                 yield Explanation(paths[row], drawings[row], named)
             progress.advance(1)
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """What the network saw of a picture, and what it said.
+class _PredictedImage:
+    """An image as the network sees it, and the probabilities that it predicts.
 
     Attributes:
         pixels: (H, W, 3) uint8.
@@ -103,10 +103,10 @@ class _Seen:
     probabilities: NDArray[np.floating[Any]]
 
 
-def _seen(
+def _predicted_images(
     paths: Sequence[str], explainer: Explainer, compute: ComputeSettings
-) -> Iterator[tuple[int, _Seen | str]]:
-    """Every picture in order, or why it cannot be read."""
+) -> Iterator[tuple[int, _PredictedImage | str]]:
+    """Yield the position of every image in order, with its prediction or why it is unreadable."""
     preprocessing = explainer.bundle.network.preprocessing
     for batch in iterate_batches(
         paths,
@@ -115,41 +115,42 @@ def _seen(
         workers=compute.workers,
         allow_truncated=compute.allow_truncated,
     ):
-        found: dict[int, _Seen | str] = dict(batch.failures)
+        results: dict[int, _PredictedImage | str] = dict(batch.failures)
         if len(batch.rows):
             images = normalize(batch.pixels.to(compute.device), preprocessing)
-            said = compute.micro_batches.compute(explainer.probabilities, images).cpu().numpy()
+            probabilities = compute.micro_batches.compute(explainer.probabilities, images)
+            values = probabilities.cpu().numpy()
             for i, row in enumerate(batch.rows.tolist()):
                 pixels = batch.pixels[i].permute(1, 2, 0).numpy()
-                found[row] = _Seen(pixels, images[i], said[i])
-        yield from sorted(found.items(), key=lambda item: item[0])
+                results[row] = _PredictedImage(pixels, images[i], values[i])
+        yield from sorted(results.items(), key=lambda item: item[0])
 
 
 def _panels(
     path: str,
-    seen: _Seen,
+    predicted: _PredictedImage,
     classes: Sequence[int],
     named: Sequence[tuple[str, float]],
     explainer: Explainer,
 ) -> list[Panel]:
-    """A picture, and its heat for each class."""
-    images = seen.image.expand(len(classes), *seen.image.shape)
+    """Return the panels of a drawing: the image, and its heat map for each class."""
+    images = predicted.image.expand(len(classes), *predicted.image.shape)
     heats = explainer.maps(images, torch.tensor(classes))
-    picture = enlarged(seen.pixels)
-    panels = [Panel(picture, Path(path).name, "as the network sees it")]
+    pixels = enlarged(predicted.pixels)
+    panels = [Panel(pixels, Path(path).name, "as the network sees it")]
     for (name, probability), heat in zip(named, heats, strict=True):
         note = f"{probability:.3f}" if heat.any() else f"{probability:.3f}, no heat anywhere"
-        panels.append(Panel(overlay(picture, heat), name, note))
+        panels.append(Panel(overlay(pixels, heat), name, note))
     return panels
 
 
 def _most_probable(probabilities: NDArray[np.floating[Any]], count: int) -> list[int]:
-    found: list[int] = np.argsort(-probabilities, kind="stable")[:count].tolist()
-    return found
+    classes: list[int] = np.argsort(-probabilities, kind="stable")[:count].tolist()
+    return classes
 
 
-def _positions(wanted: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """Of the classes asked for, each once.
+def _class_indices(wanted: Sequence[str], class_names: Sequence[str]) -> list[int]:
+    """Return the indices of the wanted classes, each once.
 
     Raises:
         UnknownNameError: When the model has no such class.
@@ -162,27 +163,28 @@ def _positions(wanted: Sequence[str], class_names: Sequence[str]) -> list[int]:
     return [class_names.index(name) for name in dict.fromkeys(wanted)]
 
 
-def _drawings(paths: Sequence[str], folder: Path, method: Method) -> list[Path]:
-    """A file for each input: its name, the method, and a number where that name is taken.
+def _drawing_paths(paths: Sequence[str], folder: Path, method: Method) -> list[Path]:
+    """Return a path for each drawing: the input's name, the method, and a number if needed.
 
-    Taken by another input's drawing, that is, or by an input itself, which is never replaced.
+    The number avoids the drawings of other inputs, and the inputs themselves, which are never
+    overwritten.
     """
-    taken = {_place(path) for path in paths}
+    taken = {_file_key(path) for path in paths}
     numbers: Counter[str] = Counter()
     drawings = []
     for path in paths:
         stem = os.fsdecode(os.fsencode(Path(path).stem)[:_LONGEST_STEM])
         drawing = folder / f"{stem}.{method}.png"
-        while _place(drawing) in taken:
-            # Counted by name, so that a thousand of one name are not tried a thousand times each.
+        while _file_key(drawing) in taken:
+            # One counter per name, so that a thousand equal names need a thousand attempts in all.
             numbers[stem] += 1
             drawing = folder / f"{stem}-{numbers[stem] + 1}.{method}.png"
-        taken.add(_place(drawing))
+        taken.add(_file_key(drawing))
         drawings.append(drawing)
     return drawings
 
 
-def _place(path: str | Path) -> str:
-    """Where a file is, the same for names that some systems take for one."""
-    # No file has a null byte in its name, but an input may.
+def _file_key(path: str | Path) -> str:
+    """Return a key for a file, equal for paths that may name the same file on some systems."""
+    # A file name cannot contain a null byte, but an input may.
     return os.path.realpath(str(path).replace("\0", "")).casefold()

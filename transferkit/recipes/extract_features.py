@@ -1,4 +1,4 @@
-"""Turn a dataset of images into a table of features."""
+"""Compute the features of a dataset's images and write them as a table."""
 
 import hashlib
 from dataclasses import dataclass, fields
@@ -25,19 +25,19 @@ from transferkit.tables.feature_table import FeatureFormat, FeatureTable, write_
 from transferkit.tables.spool import Spool
 
 PARTIAL = ".partial"
-"""What is added to a file's name for the folder of an unfinished extraction."""
+"""Suffix of the folder, next to the output file, of an unfinished extraction."""
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was written.
+    """The result of an extraction.
 
     Attributes:
-        output: The file.
-        shape: (N, D) of the features; (N, ...) of maps.
-        backbone: What made them.
-        layer: Where in it; several with commas between.
-        left_out: What the dataset holds and the file does not.
+        output: The file that was written.
+        shape: (N, D) for features; (N, ...) for maps.
+        backbone: Name of the backbone.
+        layer: Name of the layer; several names are separated by commas.
+        left_out: Files of the dataset that are not in the table, with their reasons.
     """
 
     output: Path
@@ -48,54 +48,43 @@ class Extraction:
 
 
 def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILENT) -> Extraction:
-    """Compute features of every image of a dataset, and write them in the order of the index.
+    """Compute the features of every image of a dataset and write them in the order of the index.
 
-    They go to disk as they come, so memory does not grow with their number; an interrupted
-    extraction keeps them in a folder beside the output.
+    Features are written to disk as they are computed, so memory use does not grow with their
+    number. An interrupted extraction keeps them in a folder next to the output.
 
     Raises:
         DataError: When there are no images, or none can be read.
         UnknownNameError: When there is no such backbone or layer.
-        WeightsError: When the backbone's weights cannot be had.
+        WeightsError: When the backbone's weights are not available.
         OptionError: When an option cannot work with this backbone or format.
-        OutputError: When the file is there already or cannot be written.
+        OutputError: When the file exists or cannot be written.
     """
     kind: FeatureFormat = format_of(options.output, FeatureFormat, "--output")
-    _require_free(options)
+    _require_new_output(options)
     index = scan(options.data)
     extractor = _extractor(options)
     if len(extractor.shape) > 1 and not kind.holds_maps:
         raise OptionError(
-            f"--pool none: a .{kind} file holds no maps of {extractor.shape}; write .npz or "
-            ".safetensors, or --pool flatten"
+            f"--pool none: a .{kind} file cannot hold maps, got the shape {extractor.shape}; write "
+            ".npz or .safetensors, or use --pool flatten"
         )
-    spool = _compute(options, index, extractor, reporter)
+    spool = _compute_features(options, index, extractor, reporter)
     try:
         readable = readable_part(index, spool.reasons, options.on_bad_image)
     except DataError:
         spool.remove()
         raise
-    network = extractor.network
-    table = FeatureTable(
-        features=spool.rows,
-        labels=readable.labels,
-        label_names=readable.class_names,
-        paths=readable.paths,
-        columns=extractor.columns,
-        backbone=network.name,
-        layer=",".join(extractor.layers),
-        pool=str(extractor.pool),
-        preprocessing=network.preprocessing.to_config(),
-    )
+    table = _feature_table(spool, readable, extractor)
     write_features(table, options.output, kind)
     shape = spool.rows.shape
     spool.remove()
     reporter.left_out(readable.left_out)
-    return Extraction(options.output, shape, network.name, table.layer, readable.left_out)
+    return Extraction(options.output, shape, table.backbone, table.layer, readable.left_out)
 
 
-def to_finetune(options: ExtractFeaturesOptions) -> FinetuneOptions:
-    """The same as options of `finetune`: with a classifier both commands do one thing.
+def to_finetune_options(options: ExtractFeaturesOptions) -> FinetuneOptions:
+    """Return the options of `finetune` that do the same, for an extraction with a classifier.
 
     Raises:
         BundleError: When the options name a model that cannot be loaded.
@@ -119,6 +108,21 @@ def to_finetune(options: ExtractFeaturesOptions) -> FinetuneOptions:
     )
 
 
+def _feature_table(spool: Spool, readable: ImageIndex, extractor: FeatureExtractor) -> FeatureTable:
+    network = extractor.network
+    return FeatureTable(
+        features=spool.rows,
+        labels=readable.labels,
+        label_names=readable.class_names,
+        paths=readable.paths,
+        columns=extractor.columns,
+        backbone=network.name,
+        layer=",".join(extractor.layers),
+        pool=str(extractor.pool),
+        preprocessing=network.preprocessing.to_config(),
+    )
+
+
 def _extractor(options: ExtractFeaturesOptions) -> FeatureExtractor:
     if not options.model:
         backbone = options.backbone or DEFAULT_BACKBONE
@@ -129,16 +133,16 @@ def _extractor(options: ExtractFeaturesOptions) -> FeatureExtractor:
     return extractor_of(bundle.network, options, layers=bundle.head.layers, pool=bundle.head.pool)
 
 
-def _require_free(options: ExtractFeaturesOptions) -> None:
+def _require_new_output(options: ExtractFeaturesOptions) -> None:
     require_place(options.output)
     if options.output.exists() and not options.overwrite:
         raise OutputError(
-            f"{options.output}: is there already; name another file, or replace it with --overwrite"
+            f"{options.output}: already exists; name another file, or replace it with --overwrite"
         )
     if _partial(options).exists() and not (options.resume or options.overwrite):
         raise OutputError(
-            f"{_partial(options)}: holds an unfinished extraction; go on with --resume, or begin "
-            "anew with --overwrite"
+            f"{_partial(options)}: holds an unfinished extraction; continue it with --resume, or "
+            "start over with --overwrite"
         )
 
 
@@ -146,13 +150,13 @@ def _partial(options: ExtractFeaturesOptions) -> Path:
     return options.output.with_name(options.output.name + PARTIAL)
 
 
-def _compute(
+def _compute_features(
     options: ExtractFeaturesOptions,
     index: ImageIndex,
     extractor: FeatureExtractor,
     reporter: Reporter,
 ) -> Spool:
-    """The features of all files, on disk; those of an earlier run are kept with --resume."""
+    """Compute the features of all files on disk; `resume` keeps those of an earlier extraction."""
     compute = resolve_compute(options, extractor.network, reporter)
     identity = _identity(index, extractor) | {"precision": compute.precision}
     spool = Spool.open(_partial(options), identity, extractor.shape, resume=options.resume)
@@ -164,20 +168,20 @@ def _compute(
                 spool.add(part.values, {start + row: why for row, why in part.failures})
                 progress.advance(len(part.rows) + len(part.failures))
     except KeyboardInterrupt:
-        reporter.notice(f"{spool.done} of {len(index)} images are kept; go on with --resume")
+        reporter.notice(f"{spool.done} of {len(index)} images are done; continue with --resume")
         raise
     return spool
 
 
 def _identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
-    """What the rows depend on."""
+    """Return everything that the rows depend on."""
     files = hashlib.sha256()
     for name, path in zip(index.paths, index.files, strict=True):
-        files.update(f"{name}\t{_state(path)}\n".encode("utf-8", "surrogateescape"))
+        files.update(f"{name}\t{_size_and_time(path)}\n".encode("utf-8", "surrogateescape"))
     network = extractor.network
     return {
         "files": files.hexdigest(),
-        "backbone": network.name,
+        "backbone": network.library_name,
         "model_args": network.model_args,
         "weights": tensors_digest(network.module.state_dict()),
         "layers": extractor.layers,
@@ -187,10 +191,10 @@ def _identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
     }
 
 
-def _state(path: Path) -> str:
-    """What tells a changed file from an unchanged one without reading it."""
+def _size_and_time(path: Path) -> str:
+    """Return a file's size and modification time, which change when the file does."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
-        return "cannot be looked at"  # it becomes a row's reason when it is read
-    return f"{found.st_size}\t{found.st_mtime_ns}"
+        return "cannot be looked at"  # reading it gives the reason
+    return f"{status.st_size}\t{status.st_mtime_ns}"

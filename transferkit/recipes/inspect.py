@@ -1,4 +1,4 @@
-"""Look inside a backbone: its layers as a table, its kernels and feature maps as pictures."""
+"""Look inside a backbone: its layers as a table, its kernels and feature maps as drawings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -25,12 +25,12 @@ from transferkit.options.commands import InspectOptions
 from transferkit.report.exhibits import draw_kernels, draw_maps
 
 _LONGEST_STEM = 40
-"""Letters of a picture's name that a drawing's begins with."""
+"""Characters of an image's name that the name of a drawing begins with."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture that was drawn.
+    """A drawing that was written.
 
     Attributes:
         path: The PNG file.
@@ -43,13 +43,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a backbone.
+    """The layers of a backbone, and the drawings that were asked for.
 
     Attributes:
-        backbone: Its name, or that of the run.
-        input_size: (channels, height, width) of its pictures.
+        backbone: Name of the backbone, or of the run.
+        input_size: (channels, height, width) of its input.
         layers: `pooled`, `prelogits` and the stages, then every module in order of execution.
-        drawings: What was drawn.
+        drawings: The drawings that were written.
     """
 
     backbone: str
@@ -59,29 +59,29 @@ class Inspection:
 
     @property
     def counted(self) -> list[LayerRow]:
-        """The rows that together hold every parameter once."""
+        """The rows that together contain every parameter once."""
         return [row for row in self.layers if row.role in (Role.LAYER, Role.PARAMETER)]
 
     @property
     def weights(self) -> int:
-        """How many numbers its weights hold."""
+        """Number of elements of all weights."""
         return sum(row.weights for row in self.counted)
 
     @property
     def biases(self) -> int:
-        """How many its biases hold."""
+        """Number of elements of all biases."""
         return sum(row.biases for row in self.counted)
 
 
 def inspect(options: InspectOptions) -> Inspection:
-    """The layers of a backbone, measured and by formula, and what the options ask to draw.
+    """Return the layers of a backbone, and write the drawings that the options ask for.
 
     Raises:
         UnknownNameError: When there is no such backbone or layer.
-        OptionError: When it cannot read pictures of the size asked for, or a layer has no map.
+        OptionError: When the backbone cannot take that image size, or a layer has no map.
         BundleError: When there is no such run.
-        WeightsError: When the weights for a drawing cannot be had.
-        DataError: When the picture cannot be read.
+        WeightsError: When the weights for a drawing are not available.
+        DataError: When the image cannot be read.
         OutputError: When a drawing cannot be written.
     """
     name = str(options.model or options.backbone).rstrip("/").rsplit("/", 1)[-1]
@@ -98,9 +98,9 @@ def inspect(options: InspectOptions) -> Inspection:
 
 
 def _create_network(options: InspectOptions) -> Network:
-    """The backbone, with whatever weights where only its table is wanted."""
+    """Create the backbone; a table alone needs no weights, so none are loaded or drawn."""
     name = model_name(options.model) if options.model else str(options.backbone)
-    # The weights of edges8 are a formula, and nothing else can be had for it.
+    # The weights of edges8 are computed by formula; it takes no others.
     weights = options.weights if options.draws or name == EDGES8 else NO_WEIGHTS
     with nullcontext() if options.draws else without_drawing():
         return create_network(name, weights=weights, image_size=options.image_size)
@@ -129,9 +129,9 @@ def _draw_activations(
     title: str,
     folder: Path,
 ) -> Iterator[Drawing]:
-    """Draw maps of the picture, a file for each layer."""
-    picture = Path(str(options.activations))
-    pixels = _read(picture, network)
+    """Draw the feature maps of an image, one file per layer."""
+    image = Path(str(options.activations))
+    pixels = _read_pixels(image, network)
     stages = {row.name for row in layers if row.role is Role.STAGE} - {POOLED, PRELOGITS, HEAD}
     names = options.layer or tuple(stage.name for stage in network.stages if stage.name in stages)
     images = normalize(torch.from_numpy(pixels)[None], network.preprocessing)
@@ -141,31 +141,35 @@ def _draw_activations(
     for name, (values,) in maps.items():
         channels, height, width = values.shape
         shown = min(options.channels, channels)
-        path = folder / f"{picture.stem[:_LONGEST_STEM]}-{name}.png"
-        told = f"{shown} of {channels} channels {height} x {width} of {name}"
-        told_above = f"{title}\n{told}, those that vary most"
-        draw_maps(values.numpy(), pixels.transpose(1, 2, 0), path, count=shown, title=told_above)
-        yield Drawing(path, told)
+        path = folder / f"{image.stem[:_LONGEST_STEM]}-{name}.png"
+        shows = f"{shown} of {channels} channels {height} x {width} of {name}"
+        heading = f"{title}\n{shows}, those that vary most"
+        draw_maps(values.numpy(), pixels.transpose(1, 2, 0), path, count=shown, title=heading)
+        yield Drawing(path, shows)
 
 
-def _read(picture: Path, network: Network) -> NDArray[np.uint8]:
-    """(3, H, W) as the network sees it."""
+def _read_pixels(image: Path, network: Network) -> NDArray[np.uint8]:
+    """Return an image as the network sees it, (3, H, W)."""
     transform = eval_transform(network.preprocessing)
     try:
-        return transform(read_image(picture, transform.needed), np.random.default_rng(0))
+        return transform(read_image(image, transform.needed), np.random.default_rng(0))
     except ImageError as error:
-        raise DataError(f"{picture}: {error}; name another picture") from error
+        raise DataError(f"{image}: {error}; name another image") from error
 
 
 def _with_positions(
     maps: Mapping[str, Tensor], network: Network, *, named: bool
 ) -> dict[str, Tensor]:
-    """The maps of more than one position; where layers are `named` all must have them."""
+    """Return the maps with more than one position.
+
+    Raises:
+        OptionError: When there are none, or when the layers are `named` and one is missing.
+    """
     drawable = {name: values for name, values in maps.items() if values[0, 0].numel() > 1}
     missing = [name for name in maps if name not in drawable]
     if missing and (named or not drawable):
         raise OptionError(
-            f"--layer: {missing[0]} of {network.name} has one position and no map to draw; name a "
-            "layer before it, or take a larger --image-size"
+            f"--layer: {missing[0]} of {network.name} has one position, so it is no map; name "
+            "an earlier layer, or use a larger --image-size"
         )
     return drawable

@@ -1,4 +1,4 @@
-"""Say what is in pictures: one record an input, in the order of the inputs."""
+"""Predict the classes of images: one record per input, in the order of the inputs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -16,17 +16,17 @@ from transferkit.tables.predictions import Prediction
 def predict(
     options: PredictOptions, reporter: Reporter = SILENT, *, listed: Iterable[str] = ()
 ) -> Iterator[Prediction]:
-    """Yield a prediction for every input, as they are computed.
+    """Yield a prediction for every input as soon as it is computed.
 
     Args:
-        options: What to predict with what; writing is the caller's.
-        reporter: Told of the progress.
-        listed: The paths that stand for the input `-`.
+        options: The model and the inputs; the caller writes the output.
+        reporter: Receives notices and progress.
+        listed: The paths that replace the input `-`.
 
     Raises:
-        DataError: When the inputs name no file at all.
+        DataError: When the inputs name no files.
         BundleError: When the model cannot be loaded.
-        WeightsError: When the backbone's weights cannot be had.
+        WeightsError: When the backbone's weights are not available.
     """
     paths = expand_inputs(options.inputs, listed)
     bundle = load_model(options)
@@ -34,15 +34,15 @@ def predict(
     with reporter.progress("predicting", len(paths)) as progress:
         for part in bundle.probabilities(paths, compute):
             failed = dict(part.failures)
-            found = (
+            predicted = (
                 dict(zip(part.rows.tolist(), part.values, strict=True)) if len(part.rows) else {}
             )
-            for row in sorted([*failed, *found]):
+            for row in sorted([*failed, *predicted]):
                 if row in failed:
                     yield Prediction(paths[row], None, None, (), failed[row])
                 else:
-                    yield _prediction(paths[row], found[row], bundle.class_names, options)
-            progress.advance(len(failed) + len(found))
+                    yield _prediction(paths[row], predicted[row], bundle.class_names, options)
+            progress.advance(len(failed) + len(predicted))
 
 
 def _prediction(

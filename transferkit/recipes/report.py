@@ -1,4 +1,4 @@
-"""The page of a run: gathered from its folder, its model and its pictures."""
+"""Write the page of a finished run, from its folder, its model and its images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +7,14 @@ from transferkit.bundle import ModelBundle
 from transferkit.files import require_place
 from transferkit.options.commands import ReportOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.report.run_contents import write_report
+from transferkit.report.run_contents import ReportSources, write_report
 from transferkit.reporting import SILENT, Reporter
 from transferkit.run.folder import REPORT_PAGE
 from transferkit.run.record import read_run
 
 
 @dataclass(frozen=True)
-class Drawn:
+class WrittenPage:
     """A page that was written.
 
     Attributes:
@@ -26,11 +26,11 @@ class Drawn:
     notes: tuple[str, ...]
 
 
-def report(options: ReportOptions, reporter: Reporter = SILENT) -> Drawn:
-    """Draw the page of a finished run again.
+def report(options: ReportOptions, reporter: Reporter = SILENT) -> WrittenPage:
+    """Write the page of a finished run again.
 
     Raises:
-        BundleError: When it is no finished run, or its model cannot be loaded.
+        BundleError: When the run is not finished, or its model cannot be loaded.
         OptionError: When this machine has no such device.
         OutputError: When the page cannot be written.
     """
@@ -40,5 +40,5 @@ def report(options: ReportOptions, reporter: Reporter = SILENT) -> Drawn:
     bundle = ModelBundle.load(options.run)
     compute = resolve_compute(options, bundle.network, reporter)
     root = options.data or Path(record.options["data"])
-    notes = write_report(record, bundle, compute, root=root, output=output, reporter=reporter)
-    return Drawn(output, notes)
+    notes = write_report(ReportSources(record, bundle, compute, root), output, reporter)
+    return WrittenPage(output, notes)

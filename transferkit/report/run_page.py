@@ -1,4 +1,4 @@
-"""The page of a run, from plain data: nothing is read or computed by a network here."""
+"""The page of a run, rendered from plain data: reads no files and runs no network."""
 
 import math
 import shlex
@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.metrics import confusion, reliability
-from transferkit.report.charts import COLOURS, Chart, Series, line_chart, reliability_chart
+from transferkit.report.charts import (
+    COLOURS,
+    Axis,
+    Chart,
+    Scale,
+    Series,
+    line_chart,
+    reliability_chart,
+)
 from transferkit.report.feature_map import (
     HEIGHT,
     OTHER,
@@ -22,12 +30,14 @@ from transferkit.report.feature_map import (
 from transferkit.report.mistakes import describe_confusion
 from transferkit.report.page import render
 from transferkit.reporting import EpochRow, Plan
+from transferkit.tables.probabilities import ProbabilityTable
 
 _TRAIN, _VAL, _BASELINE = COLOURS[0], COLOURS[1], "--s8"
 _SHOWN_CLASSES = 30
-"""So many classes are listed at once; of more the weakest, and the rest where it is asked for."""
+"""With more classes than this, the page lists the weakest and folds the rest away."""
 
 _SHOWN_LEFT_OUT, _SHOWN_SETTINGS = 20, 8
+_EPOCHS = Axis("epoch", Scale.INTEGER)
 
 
 @dataclass(frozen=True)
@@ -35,13 +45,13 @@ class ShownImage:
     """A validation image on the page.
 
     Attributes:
-        path: Relative to the dataset.
+        path: Path relative to the dataset.
         label: Its class in the dataset.
-        suggested: The class that the model has for it.
-        confidence: That class's probability.
-        label_probability: Its label's probability.
-        picture: A `data:` address; None where it cannot be shown.
-        evidence: Likewise, where the evidence for `suggested` lies.
+        suggested: The class that the model suggests.
+        confidence: Probability of the suggested class.
+        label_probability: Probability of the label.
+        image: `data:` address of the image; None if it cannot be shown.
+        evidence: `data:` address of the evidence for `suggested`; None if it cannot be shown.
     """
 
     path: str
@@ -49,31 +59,28 @@ class ShownImage:
     suggested: str
     confidence: float
     label_probability: float
-    picture: str | None = None
+    image: str | None = None
     evidence: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RunReport:
-    """What the page of a run shows.
+    """Everything that the page of a run shows.
 
     Attributes:
-        run: Its folder, as it was given.
+        run: The run's folder, as it was given.
         data: The dataset's folder, as it was given.
         options: The content of options.json.
         metrics: The content of metrics.json.
-        plan: What was decided before training.
-        history: One row an epoch; none where a classifier was fitted.
-        names: C classes.
-        paths: N validation images.
-        labels: (N,) int64.
-        probabilities: (N, C) float32.
-        mistakes: The most confident ones, the most confident first.
-        mistaken: How many there are.
-        suspects: Likely label errors, the most likely first.
-        suspected: How many there are.
-        feature_map: Some of the images on a plane.
-        notes: Why something is missing: `pictures`, `evidence`, `map`.
+        plan: The plan made before training.
+        history: One row per epoch; empty where a classifier was fitted.
+        predictions: The model's probabilities for the validation images.
+        mistakes: The most confident mistakes, most confident first.
+        mistaken: Number of all mistakes.
+        suspects: The most likely label errors, most likely first.
+        suspected: Number of all likely label errors.
+        feature_map: Some of the images on a plane; None if there are too few.
+        notes: Reasons why something is missing, by `images`, `evidence` or `map`.
     """
 
     run: str
@@ -82,10 +89,7 @@ class RunReport:
     metrics: Mapping[str, Any]
     plan: Plan
     history: Sequence[EpochRow]
-    names: Sequence[str]
-    paths: Sequence[str]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    predictions: ProbabilityTable
     mistakes: Sequence[ShownImage]
     mistaken: int
     suspects: Sequence[ShownImage]
@@ -95,11 +99,13 @@ class RunReport:
 
 
 def run_page(report: RunReport) -> str:
-    """The HTML of a run's page: one file that loads nothing and runs nothing."""
-    counts = confusion(report.labels, report.probabilities)
+    """Return the HTML of a run's page, self-contained and without scripts."""
+    names = report.predictions.label_names
+    counts = confusion(report.predictions.labels, report.predictions.probabilities)
     return render(
         "run.html",
         report=report,
+        names=names,
         val=report.metrics["val"],
         explained=any(one.evidence for one in report.mistakes),
         settings=dict(report.plan.settings),
@@ -108,7 +114,7 @@ def run_page(report: RunReport) -> str:
         classes=_class_rows(report),
         shown_classes=_SHOWN_CLASSES,
         weakest=_weakest(report),
-        confusion=describe_confusion(counts, report.names),
+        confusion=describe_confusion(counts, names),
         curves=_curves(report),
         calibration=_calibration(report),
         map=_map(report, counts),
@@ -122,7 +128,7 @@ def run_page(report: RunReport) -> str:
 
 
 def _majority(plan: Plan) -> str:
-    """The class with the most training images, of equals the first."""
+    """Return the class with the most training images; ties go to the first."""
     return max(plan.classes, key=lambda name: plan.classes[name][0])
 
 
@@ -135,61 +141,59 @@ def _class_rows(report: RunReport) -> list[dict[str, Any]]:
 
 
 def _weakest(report: RunReport) -> list[dict[str, Any]]:
-    """The classes with the lowest f1, where there are too many to list."""
+    """Return the classes with the lowest F1; none if there are few enough to list all."""
     rows = [row for row in _class_rows(report) if row["n"]]
-    if len(report.names) <= _SHOWN_CLASSES:
+    if len(report.predictions.label_names) <= _SHOWN_CLASSES:
         return []
     return sorted(rows, key=lambda row: (row["f1"], row["name"]))[: _SHOWN_CLASSES // 2]
 
 
 def _curves(report: RunReport) -> list[tuple[str, Chart]]:
-    """Loss, accuracy and rates by epoch; none where no epoch was trained."""
+    """Return charts of loss, accuracy and learning rates by epoch; none without epochs."""
     rows = report.history
     if not rows:
         return []
-    epochs = [row.epoch for row in rows]
-    common: dict[str, Any] = {"x_label": "epoch", "whole_x": True, "spans": _phases(rows)}
-
-    def values(name: str) -> list[float]:
-        return [getattr(row, name) for row in rows]
-
-    loss = line_chart(
-        [
-            Series("training", epochs, values("train_loss"), _TRAIN),
-            Series("validation", epochs, values("val_loss"), _VAL),
-        ],
-        y_label="loss (nats)",
-        alt="Training and validation loss by epoch",
-        **common,
-    )
     baseline = report.metrics["majority_baseline"]
-    accuracy = line_chart(
-        [
-            Series("training", epochs, values("train_accuracy"), _TRAIN),
-            Series("validation", epochs, values("val_accuracy"), _VAL),
-            Series("most frequent class", epochs, [baseline] * len(rows), _BASELINE, "dashed"),
-        ],
-        y_label="accuracy",
-        alt="Training and validation accuracy by epoch",
-        share=True,
-        **common,
-    )
-    rates = [Series("head", epochs, values("lr_head"), COLOURS[2])]
-    backbone = [rate or math.nan for rate in values("lr_backbone")]
+    return [
+        ("Loss", _loss_chart(rows)),
+        ("Accuracy", _accuracy_chart(rows, baseline)),
+        ("Learning rates", _rate_chart(rows)),
+    ]
+
+
+def _loss_chart(rows: Sequence[EpochRow]) -> Chart:
+    epochs = [row.epoch for row in rows]
+    series = [
+        Series("training", epochs, [row.train_loss for row in rows], _TRAIN),
+        Series("validation", epochs, [row.val_loss for row in rows], _VAL),
+    ]
+    alt = "Training and validation loss by epoch"
+    return line_chart(series, x=_EPOCHS, y=Axis("loss (nats)"), alt=alt, spans=_phases(rows))
+
+
+def _accuracy_chart(rows: Sequence[EpochRow], baseline: float) -> Chart:
+    epochs = [row.epoch for row in rows]
+    series = [
+        Series("training", epochs, [row.train_accuracy for row in rows], _TRAIN),
+        Series("validation", epochs, [row.val_accuracy for row in rows], _VAL),
+        Series("most frequent class", epochs, [baseline] * len(rows), _BASELINE, "dashed"),
+    ]
+    alt, y = "Training and validation accuracy by epoch", Axis("accuracy", Scale.PERCENT)
+    return line_chart(series, x=_EPOCHS, y=y, alt=alt, spans=_phases(rows))
+
+
+def _rate_chart(rows: Sequence[EpochRow]) -> Chart:
+    epochs = [row.epoch for row in rows]
+    series = [Series("head", epochs, [row.lr_head for row in rows], COLOURS[2])]
+    backbone = [row.lr_backbone or math.nan for row in rows]  # frozen: a gap in the line
     if any(rate > 0 for rate in backbone):
-        rates.append(Series("last backbone stage", epochs, backbone, COLOURS[3]))
-    rate = line_chart(
-        rates,
-        y_label="learning rate",
-        alt="Learning rates at the end of each epoch",
-        log_y=True,
-        **common,
-    )
-    return [("Loss", loss), ("Accuracy", accuracy), ("Learning rates", rate)]
+        series.append(Series("last backbone stage", epochs, backbone, COLOURS[3]))
+    alt, y = "Learning rates at the end of each epoch", Axis("learning rate", Scale.LOG)
+    return line_chart(series, x=_EPOCHS, y=y, alt=alt, spans=_phases(rows))
 
 
 def _phases(rows: Sequence[EpochRow]) -> list[tuple[float, float, str]]:
-    """(first, last, name) of each phase, half an epoch around its epochs."""
+    """Return (start, end, name) of each phase, from half an epoch before to half an epoch after."""
     spans: list[tuple[float, float, str]] = []
     for row in rows:
         if spans and spans[-1][2] == row.phase:
@@ -200,33 +204,31 @@ def _phases(rows: Sequence[EpochRow]) -> list[tuple[float, float, str]]:
 
 
 def _calibration(report: RunReport) -> Chart:
-    bins = reliability(report.labels, report.probabilities)
+    bins = reliability(report.predictions.labels, report.predictions.probabilities)
     return reliability_chart(bins, alt="Accuracy against confidence in 15 bins")
 
 
 def _map(report: RunReport, counts: NDArray[np.int64]) -> dict[str, Any] | None:
-    drawn = report.feature_map
-    if drawn is None:
+    if report.feature_map is None:
         return None
+    names = report.predictions.label_names
     wrong = counts.sum(axis=1) + counts.sum(axis=0) - 2 * counts.diagonal()
-    marks = class_marks(report.names, wrong)
-    predicted = report.probabilities.argmax(axis=1)
-    points = place_points(drawn, marks, report.labels, predicted, report.names, report.paths)
+    marks = class_marks(names, wrong)
     return {
         "width": WIDTH,
         "height": HEIGHT,
-        "points": points,
-        "marks": [*marks.values(), *([OTHER] if len(marks) < len(report.names) else [])],
-        "explained": sum(drawn.explained),
+        "points": place_points(report.feature_map, marks, report.predictions),
+        "marks": [*marks.values(), *([OTHER] if len(marks) < len(names) else [])],
+        "explained": sum(report.feature_map.explained),
     }
 
 
 def _fitted(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The settings that a classifier was chosen from, the best first."""
+    """Return the classifier's metrics with a row per setting tried, best first."""
     if "classifier" not in metrics:
         return None
-    told = metrics["classifier"]
-    tried = sorted(told["cross_validation"]["tried"], key=lambda one: -one["accuracy"])
+    classifier = metrics["classifier"]
+    tried = sorted(classifier["cross_validation"]["tried"], key=lambda one: -one["accuracy"])
     rows = [
         {
             "settings": ", ".join(
@@ -235,16 +237,17 @@ def _fitted(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
                 if key != "accuracy"
             ),
             "accuracy": one["accuracy"],
-            "chosen": {k: v for k, v in one.items() if k != "accuracy"} == told["settings"],
+            "chosen": {k: v for k, v in one.items() if k != "accuracy"} == classifier["settings"],
         }
         for one in tried
     ]
     rows.sort(key=lambda row: not row["chosen"])
-    return {**told, "rows": rows[:_SHOWN_SETTINGS], "more": max(len(rows) - _SHOWN_SETTINGS, 0)}
+    more = max(len(rows) - _SHOWN_SETTINGS, 0)
+    return {**classifier, "rows": rows[:_SHOWN_SETTINGS], "more": more}
 
 
 def _times(metrics: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    """(what, seconds, share), the longest first; the page itself is not among them."""
+    """Return (part, seconds, share), longest first, without the time of the page itself."""
     parts = {k: v for k, v in metrics["time"].items() if k != "report" and v >= 0.05}
     total = sum(parts.values()) or 1.0
     ordered = sorted(parts.items(), key=lambda part: -part[1])

@@ -41,8 +41,8 @@ class Contents:
 RUN = Contents(OPTIONS, _ALL)
 
 
-class OutputOptions(Protocol):
-    """The options of a command that writes a folder."""
+class Destination(Protocol):
+    """Where a command writes its folder, and what may happen to a folder that exists."""
 
     @property
     def output(self) -> Path | None:
@@ -57,7 +57,7 @@ class OutputOptions(Protocol):
         """Whether to resume the run in the folder."""
 
 
-def choose_folder(options: OutputOptions, stem: str, contents: Contents = RUN) -> Path:
+def choose_folder(options: Destination, stem: str, contents: Contents = RUN) -> Path:
     """Return the folder to write: the output option, or an unused name that begins runs/`stem`.
 
     Raises:
@@ -72,7 +72,7 @@ def choose_folder(options: OutputOptions, stem: str, contents: Contents = RUN) -
 
 
 @contextmanager
-def claimed(run: Path, options: OutputOptions, contents: Contents = RUN) -> Iterator[None]:
+def claimed(run: Path, options: Destination, contents: Contents = RUN) -> Iterator[None]:
     """Create the run's folder and keep other processes out until the end of the block.
 
     Removes the files of an earlier run, unless that run is resumed. Other files stay.
@@ -91,7 +91,7 @@ def claimed(run: Path, options: OutputOptions, contents: Contents = RUN) -> Iter
         yield
 
 
-def _require_free(run: Path, options: OutputOptions, contents: Contents) -> None:
+def _require_free(run: Path, options: Destination, contents: Contents) -> None:
     if run.exists() and not run.is_dir():
         raise OutputError(f"{run}: is a file, expected a folder for the run; name another --output")
     if options.resume or not run.is_dir():

@@ -1,4 +1,4 @@
-"""Tables that leave the program, in every format; and what their formats share."""
+"""Tables that transferkit writes, in every format, and helpers that the formats share."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -11,10 +11,10 @@ from transferkit.files import whole_file
 
 
 def format_of(path: Path, formats: type[StrEnum], option: str) -> Any:
-    """The format that a file's suffix names.
+    """Return the format that a file's suffix names.
 
     Raises:
-        OptionError: When it names none of `formats`.
+        OptionError: When the suffix names none of `formats`.
     """
     try:
         return formats(path.suffix.lower().removeprefix("."))
@@ -24,10 +24,10 @@ def format_of(path: Path, formats: type[StrEnum], option: str) -> Any:
 
 
 def csv_writer(file: TextIO) -> Any:
-    r"""A writer of CSV whose lines end in a line feed, to a file opened with `newline=""`.
+    r"""Return a CSV writer whose lines end in a line feed, for a file opened with `newline=""`.
 
-    Python's own leaves a carriage return unquoted where lines do not end in one, and readers then
-    take it for the end of a line.
+    Python's own writer quotes a carriage return only if lines end in one; without quotes, readers
+    would take it for the end of a line.
     """
     return csv.writer(_Lines(file), lineterminator="\r\n")
 
@@ -41,7 +41,7 @@ class _Lines:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, whole.
+    """Write a CSV file, atomically.
 
     Raises:
         OutputError: When the file cannot be written.

@@ -1,6 +1,7 @@
-"""The table of features, written piece by piece so that it may be larger than memory.
+"""The table of features, written in pieces so that it may be larger than memory.
 
-A format is one enum member and one writer below. Needs neither numpy nor pyarrow to be imported.
+A format is one enum member and one writer below. Importing this module imports neither numpy nor
+pyarrow.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PIECE = 8_000_000
-"""Bytes of features that are held in memory while a file is written."""
+"""Bytes of features that are in memory at once while a file is written."""
 
 
 class FeatureFormat(StrEnum):
-    """How features are written; the file's suffix says which."""
+    """Format of a file of features, named by the file's suffix."""
 
     NPZ = "npz"
     PARQUET = "parquet"
@@ -34,37 +35,37 @@ class FeatureFormat(StrEnum):
 
     @property
     def holds_maps(self) -> bool:
-        """Whether a row may be more than a vector."""
+        """Whether a row may be a map instead of a vector."""
         return self in (FeatureFormat.NPZ, FeatureFormat.SAFETENSORS)
 
 
 class Rows(Protocol):
-    """An array of float32, in memory or on disk, that is read a slice of rows at a time."""
+    """An array of float32, in memory or on disk, that is read in slices of rows."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, D), or (N, ...) of maps."""
+        """(N, D) for vectors, (N, ...) for maps."""
         ...
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
-        """Some rows."""
+        """Return a slice of rows."""
         ...
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of a dataset, a row an image in the order of the index.
+    """Features of a dataset, one row per image in the order of the index.
 
     Attributes:
-        features: (N, D) float32; (N, ...) of maps that are not pooled.
+        features: (N, D) float32 for vectors, (N, ...) for maps that are not pooled.
         labels: (N,) int64, positions in `label_names`.
         label_names: Names of the classes.
-        paths: N paths relative to the dataset.
-        columns: Names of the D features; of a map's numbers in order.
-        backbone: What made the features.
-        layer: Where in it they were taken; several with commas between.
-        pool: How maps became vectors.
-        preprocessing: What the pictures went through, JSON values.
+        paths: N paths relative to the dataset's folder.
+        columns: D names of the features; for a map, of its numbers in order.
+        backbone: Name of the backbone.
+        layer: Layers whose outputs the features are, separated by commas.
+        pool: Pooling of feature maps to vectors.
+        preprocessing: Preprocessing of the images, as JSON values.
     """
 
     features: Rows
@@ -78,7 +79,7 @@ class FeatureTable:
     preprocessing: Mapping[str, Any]
 
     def pieces(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """The features a few rows at a time."""
+        """Yield the features in slices of a few rows."""
         count = self.features.shape[0]
         step = max(1, _PIECE // (4 * len(self.columns)))
         for start in range(0, count, step):
@@ -87,7 +88,7 @@ class FeatureTable:
 
 
 def write_features(table: FeatureTable, path: Path, kind: FeatureFormat) -> None:
-    """Write features to a file, whole.
+    """Write features to a file, atomically.
 
     Raises:
         OutputError: When the file cannot be written.
@@ -121,7 +122,7 @@ def _write_npz(table: FeatureTable, path: Path) -> None:
 
 
 def _described(table: FeatureTable, rows: slice) -> dict[str, list[object]]:
-    """The columns beside the features, of some rows."""
+    """Return the columns other than the features, for a slice of rows."""
     labels = [int(label) for label in table.labels[rows]]
     fixed = {
         "backbone": table.backbone,
@@ -144,7 +145,7 @@ def _write_parquet(table: FeatureTable, path: Path) -> None:
     def columns(rows: slice, piece: NDArray[np.float32]) -> dict[str, Any]:
         described: dict[str, Any] = _described(table, rows)
         for name in ("path", "label_name"):
-            # Parquet holds UTF-8 only; a file's or folder's name may be other bytes.
+            # Parquet holds UTF-8 only; the name of a file or folder may contain other bytes.
             described[name] = [utf8_text(text) for text in described[name]]
         return described | {name: piece[:, i] for i, name in enumerate(table.columns)}
 
@@ -161,7 +162,7 @@ def _write_parquet(table: FeatureTable, path: Path) -> None:
 
 def _write_csv(table: FeatureTable, path: Path) -> None:
     described = list(_described(table, slice(0, 0)))
-    # repr of a float32 is its shortest exact form; str of a numpy scalar is the same.
+    # The writer uses str(), which for a numpy float32 is its shortest exact form.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv_writer(file)
         writer.writerow([*described, *table.columns])
@@ -171,7 +172,7 @@ def _write_csv(table: FeatureTable, path: Path) -> None:
 
 
 def _write_safetensors(table: FeatureTable, path: Path) -> None:
-    """The library's own writer takes whole tensors only; the format is a header and raw numbers."""
+    """Write the format itself, a header and raw numbers: the library takes whole tensors only."""
     shape = table.features.shape
     labels = table.labels.astype("<i8").tobytes()
     size = 4 * shape[0] * len(table.columns)

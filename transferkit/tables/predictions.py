@@ -1,6 +1,7 @@
-"""The table of predictions, and its formats.
+"""The table of predictions and its formats.
 
-A format is one enum member and one case below. Needs neither numpy nor pyarrow to be imported.
+A format is one enum member and one case below. Importing this module imports neither numpy nor
+pyarrow.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from transferkit.tables import csv_writer
 
 
 class PredictionFormat(StrEnum):
-    """How predictions are written; `table` is for people to read in a terminal."""
+    """Format of predictions; `table` is for reading in a terminal."""
 
     TABLE = "table"
     JSON = "json"
@@ -29,14 +30,15 @@ class PredictionFormat(StrEnum):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one input.
+    """The prediction for one input.
 
     Attributes:
-        path: The input, as it was given.
-        label: The most probable class; None for an error or below the confidence asked for.
-        confidence: The highest probability; None for an error.
-        top: (label, probability) of the most probable classes, falling.
-        error: Why the input could not be read; None where it could.
+        path: The input as it was given.
+        label: The most probable class; None if the input could not be read or the confidence is
+            below the minimum.
+        confidence: The highest probability; None if the input could not be read.
+        top: (label, probability) of the most probable classes, the most probable first.
+        error: Why the input could not be read; None if it could.
     """
 
     path: str
@@ -46,7 +48,7 @@ class Prediction:
     error: str | None = None
 
     def to_record(self) -> dict[str, Any]:
-        """The prediction as JSON values."""
+        """Return the prediction as JSON values."""
         return {
             "path": self.path,
             "status": "error" if self.error is not None else "ok",
@@ -60,12 +62,12 @@ class Prediction:
 def format_predictions(
     predictions: Iterable[Prediction], kind: PredictionFormat, top_k: int
 ) -> Iterator[str]:
-    """The text of a table of predictions, piece by piece as they come.
+    """Yield the text of a table of predictions, in pieces as the predictions arrive.
 
     Args:
-        predictions: May be a generator that computes them.
-        kind: json, jsonl or csv; parquet is no text, see `write_predictions`.
-        top_k: How many classes a row of CSV has room for.
+        predictions: Predictions; a generator may compute them.
+        kind: json, jsonl or csv; for parquet, which is binary, see `write_predictions`.
+        top_k: Number of classes in a row of CSV.
     """
     match kind:
         case PredictionFormat.JSONL:
@@ -90,7 +92,7 @@ def format_predictions(
 def write_predictions(
     predictions: Iterable[Prediction], path: Path, kind: PredictionFormat, top_k: int
 ) -> None:
-    """Write predictions to a file, whole.
+    """Write predictions to a file, atomically.
 
     Raises:
         OutputError: When the file cannot be written.
@@ -137,7 +139,7 @@ def _write_parquet_predictions(predictions: Sequence[Prediction], path: Path) ->
 
 
 def _in_utf8(prediction: Prediction) -> Prediction:
-    # Parquet holds UTF-8 only; a file's or folder's name may be other bytes.
+    # Parquet holds UTF-8 only; the name of a file or folder may contain other bytes.
     return replace(
         prediction,
         path=utf8_text(prediction.path),

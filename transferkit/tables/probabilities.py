@@ -1,4 +1,4 @@
-"""What a model says of labelled images: kept whole, so that every metric can be had again."""
+"""Class probabilities of labelled images, saved so that every metric can be computed again."""
 
 import zipfile
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from transferkit.files import whole_file
 
 @dataclass(frozen=True, eq=False)
 class ProbabilityTable:
-    """Labelled images and what a model says of them.
+    """Labelled images with a model's class probabilities.
 
     Attributes:
-        paths: N paths, relative to the dataset.
+        paths: N paths, relative to the dataset's folder.
         labels: (N,) int64, positions in `label_names`.
         label_names: C names.
         probabilities: (N, C) float32.
@@ -30,10 +30,12 @@ class ProbabilityTable:
 
 
 def write_probabilities(table: ProbabilityTable, path: Path) -> None:
-    """Write a table as compressed .npz, whole: paths, labels, label_names, probabilities.
+    """Write a table as compressed .npz, atomically.
+
+    The arrays in it are paths, labels, label_names and probabilities.
 
     Raises:
-        OutputError: When it cannot be written.
+        OutputError: When the file cannot be written.
     """
     with whole_file(path, size=table.probabilities.nbytes) as temporary, temporary.open("wb") as to:
         np.savez_compressed(
@@ -46,13 +48,13 @@ def write_probabilities(table: ProbabilityTable, path: Path) -> None:
 
 
 def read_probabilities(path: Path) -> ProbabilityTable:
-    """Read such a table.
+    """Read a table that `write_probabilities` wrote.
 
     Raises:
-        DataError: When there is none, or it is damaged.
+        DataError: When there is no such file, or it is damaged.
     """
     try:
-        # Opened here: numpy leaves a damaged archive open.
+        # Opened here, because numpy does not close a damaged archive.
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             table = ProbabilityTable(
                 paths=tuple(file["paths"].tolist()),

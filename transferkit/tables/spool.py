@@ -1,7 +1,8 @@
-"""Features on disk as they are computed: memory stays small, an interruption costs little.
+"""Features written to disk while they are computed: little memory, and little lost if interrupted.
 
-The folder holds `identity.json` (what the rows are of), `rows.f32` (the numbers) and `log.jsonl`,
-a line a batch, written after its rows: what the log does not know of was not finished.
+The folder contains `identity.json` (what the rows depend on), `rows.f32` (the numbers) and
+`log.jsonl`, with one line per batch. The line is written after the batch's rows, so rows without a
+line are incomplete.
 """
 
 import json
@@ -23,10 +24,10 @@ _IDENTITY, _ROWS, _LOG = "identity.json", "rows.f32", "log.jsonl"
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows in a file, read a slice at a time.
+    """Rows in a file, read in slices.
 
     Attributes:
-        path: Raw float32 numbers.
+        path: File of raw float32 numbers.
         shape: (N, ...).
     """
 
@@ -34,7 +35,7 @@ class StoredRows:
     shape: tuple[int, ...]
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        """The rows from `rows.start` to `rows.stop`."""
+        """Return the rows from `rows.start` to `rows.stop`."""
         width = prod(self.shape[1:])
         count = (rows.stop - rows.start) * width
         read = np.fromfile(self.path, "<f4", count, offset=4 * rows.start * width)
@@ -43,13 +44,13 @@ class StoredRows:
 
 @dataclass
 class Spool:
-    """Rows of a list of files, in their order, of which some are done.
+    """Rows of the first images of a list, in order; more are added as they are computed.
 
     Attributes:
-        folder: Where they are.
-        shape: Of one row.
-        done: How many files are finished, the unreadable ones included.
-        reasons: Position of a file -> why it could not be read; such files have no row.
+        folder: Folder of the rows.
+        shape: Shape of one row.
+        done: Number of images that are finished, including the unreadable ones.
+        reasons: Position -> reason of each image that could not be read and has no row.
     """
 
     folder: Path
@@ -61,22 +62,22 @@ class Spool:
     def open(
         cls, folder: Path, identity: Mapping[str, Any], shape: tuple[int, ...], *, resume: bool
     ) -> "Spool":
-        """Begin, or go on with what an earlier run left in `folder`.
+        """Start a new spool, or resume the one that an earlier run left in `folder`.
 
         Args:
-            folder: Made where it is not there.
-            identity: What the rows depend on, JSON values.
-            shape: Of one row.
-            resume: Whether rows in `folder` are kept.
+            folder: Folder of the rows, created if necessary.
+            identity: Everything that the rows depend on, as JSON values.
+            shape: Shape of one row.
+            resume: Whether to keep the rows that are in `folder`.
 
         Raises:
-            OutputError: When rows are there and `resume` is false, or they are of something else,
-                or the folder cannot be written.
+            OutputError: When the rows to keep depend on something else or are damaged, the folder
+                contains anything but a spool, or it cannot be written.
         """
         spool = cls(folder, shape)
         with _explained(folder):
             if resume and (folder / _LOG).is_file():
-                spool._go_on(identity)
+                spool._resume(identity)
             else:
                 _clear(folder)
                 folder.mkdir(parents=True)
@@ -85,7 +86,7 @@ class Spool:
                 (folder / _LOG).touch()
         return spool
 
-    def _go_on(self, identity: Mapping[str, Any]) -> None:
+    def _resume(self, identity: Mapping[str, Any]) -> None:
         try:
             known = dict(json.loads((self.folder / _IDENTITY).read_text(encoding="utf-8")))
             self._read_log(known, json.loads(json.dumps(identity)))
@@ -101,7 +102,7 @@ class Spool:
                 "options on the same files, or start over with --overwrite"
             )
         log = (self.folder / _LOG).read_text(encoding="utf-8")
-        # The last line may have been cut off in the middle.
+        # The last line may be incomplete.
         lines = log[: log.rfind("\n") + 1].splitlines(keepends=True)
         size = (self.folder / _ROWS).stat().st_size
         kept = 0
@@ -117,18 +118,18 @@ class Spool:
 
     @property
     def rows(self) -> StoredRows:
-        """The rows of the finished files that could be read."""
+        """The rows of the finished images that could be read."""
         return StoredRows(self.folder / _ROWS, (self.done - len(self.reasons), *self.shape))
 
     def add(self, values: NDArray[np.float32], failures: Mapping[int, str]) -> None:
-        """Append the rows of the next files.
+        """Append the rows of the next images.
 
         Args:
-            values: (B, ...) of those that could be read, in their order.
-            failures: Position of a file -> why it could not be read.
+            values: (B, ...) rows of the images that could be read, in order.
+            failures: Position -> reason of each image that could not be read.
 
         Raises:
-            OutputError: When they cannot be written, a full device included.
+            OutputError: When they cannot be written, for example because the device is full.
         """
         done = self.done + len(values) + len(failures)
         with _explained(self.folder):
@@ -150,17 +151,17 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"cannot write {folder}: {error.strerror or error}; what is finished there stays, make "
-            "room and go on with --resume"
+            f"cannot write {folder}: {error.strerror or error}; the finished rows are kept there, "
+            "make room and continue with --resume"
         ) from error
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier extraction left.
+    """Remove the folder of an earlier extraction.
 
     Raises:
-        OutputError: When the folder holds something else.
+        OutputError: When the folder contains something else.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _IDENTITY).is_file():
-        raise OutputError(f"{folder}: is no unfinished extraction; move it away")
+        raise OutputError(f"{folder}: is not an unfinished extraction; move it away")
     shutil.rmtree(folder, ignore_errors=True)

@@ -73,7 +73,7 @@ def require_optimizer(name: str) -> None:
     except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise OptionError(
-            f"--optimizer: {name} cannot be used here ({reason}); adamw and sgd always can"
+            f"--optimizer: {name} cannot be used here ({reason}); adamw and sgd always work"
         ) from error
 
 

@@ -93,12 +93,12 @@ def judge(rates: list[float], losses: list[float]) -> RangeTest:
     start, low = smoothed[0], smoothed[lowest]
     if low > _FALLEN * start:
         suggestion = None
-        reason = f"no rate made the loss fall: it began at {start:.3f} and was at best {low:.3f}"
+        reason = f"no rate made the loss fall: it began at {start:.3f}, its minimum was {low:.3f}"
     else:
         suggestion = float(f"{rates[lowest] / 10:.1e}")
         reason = (
-            f"a tenth of {rates[lowest]:.1e}, where the smoothed loss was lowest: {low:.3f} after "
-            f"{start:.3f} at first"
+            f"a tenth of {rates[lowest]:.1e}, where the smoothed loss was lowest: {low:.3f}, down "
+            f"from {start:.3f}"
         )
     return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), suggestion, reason)
 

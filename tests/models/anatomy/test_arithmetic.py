@@ -1,4 +1,4 @@
-"""Sizes and parameters by formula: against torch's own layers, and as the lectures count them."""
+"""Sizes and parameters by formula: equal to those of torch's layers, and to a lecture's figures."""
 
 import math
 
@@ -14,14 +14,14 @@ from transferkit.models.anatomy.arithmetic import (
 )
 
 
-def test_convolution__alexnets_first_layer_as_the_lecture_counts_it():
+def test_convolution__alexnets_first_layer_has_the_parameters_of_the_lecture():
     first = nn.Conv2d(3, 96, 11, stride=4)
-    told = layer_arithmetic(first, (3, 227, 227))
+    formula = layer_arithmetic(first, (3, 227, 227))
 
     assert sum(convolution_parameters((11, 11), 3, 96)) == 34_944
-    assert (told.weights + told.biases, told.biases) == (34_944, 96)
-    assert told.output == (96, 55, 55)
-    assert (told.kernel, told.stride, told.padding) == ((11, 11), (4, 4), (0, 0))
+    assert (formula.weights + formula.biases, formula.biases) == (34_944, 96)
+    assert formula.output == (96, 55, 55)
+    assert (formula.kernel, formula.stride, formula.padding) == ((11, 11), (4, 4), (0, 0))
 
 
 LAYERS = [
@@ -49,35 +49,35 @@ LAYERS = [
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 @pytest.mark.parametrize("sides", [(13, 13), (14, 17), (8, 23)])
-def test_formulas__are_what_torch_does(layer, sides):
-    told = layer_arithmetic(layer, (6, *sides))
-    given = layer(torch.zeros(2, 6, *sides))
+def test_formulas__agree_with_torch(layer, sides):
+    formula = layer_arithmetic(layer, (6, *sides))
+    output = layer(torch.zeros(2, 6, *sides))
     counts = {name: p.numel() for name, p in layer.named_parameters()}
 
-    assert told.output == tuple(given.shape[1:])
-    assert (told.weights, told.biases) == (counts.get("weight", 0), counts.get("bias", 0))
+    assert formula.output == tuple(output.shape[1:])
+    assert (formula.weights, formula.biases) == (counts.get("weight", 0), counts.get("bias", 0))
 
 
 @pytest.mark.parametrize(
     "layer", [nn.Linear(6, 4), nn.Linear(6, 4, bias=False), nn.LayerNorm(6)], ids=str
 )
 def test_formulas__of_tokens(layer):
-    told = layer_arithmetic(layer, (10, 6))
+    formula = layer_arithmetic(layer, (10, 6))
 
-    assert told.output == tuple(layer(torch.zeros(1, 10, 6)).shape[1:])
-    assert told.weights + told.biases == sum(p.numel() for p in layer.parameters())
+    assert formula.output == tuple(layer(torch.zeros(1, 10, 6)).shape[1:])
+    assert formula.weights + formula.biases == sum(p.numel() for p in layer.parameters())
 
 
-def test_output_side__a_pool_in_ceil_mode_begins_no_window_in_the_padding():
+def test_output_side__in_ceil_mode_no_window_begins_in_the_padding():
     for side in range(3, 30):
         for kernel, stride, padding in ((3, 2, 1), (2, 3, 1), (3, 4, 1), (2, 2, 0)):
             pool = nn.MaxPool2d(kernel, stride, padding, ceil_mode=True)
-            told = output_side(side, kernel, stride, padding, overhang=True)
-            assert told == pool(torch.zeros(1, 1, side, side)).shape[2]
-    # Without it a window that does not fit is left out.
+            positions = output_side(side, kernel, stride, padding, ceil_mode=True)
+            assert positions == pool(torch.zeros(1, 1, side, side)).shape[2]
+    # Without ceil mode, a window that does not fit is left out.
     assert output_side(6, 3, 2) == math.floor((6 - 3) / 2) + 1 == 2
 
 
-def test_kinds_without_a_formula_have_none():
+def test_layer_arithmetic__returns_none_without_a_formula():
     assert layer_arithmetic(nn.MultiheadAttention(8, 2), (4, 8)) is None
-    assert layer_arithmetic(nn.Conv2d(3, 8, 3), (4, 8)) is None  # no map enters
+    assert layer_arithmetic(nn.Conv2d(3, 8, 3), (4, 8)) is None  # the input is not a map

@@ -1,4 +1,4 @@
-"""The layer table: everything in it is what torch does, of every family and at any size."""
+"""The layer table: it agrees with torch, for every family and any image size."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ FAMILIES = [
 
 
 NARROW = {"vgg19": {"mlp_ratio": 1 / 64}}
-"""Arguments that leave 100 million numbers of the layers before a head out."""
+"""Model arguments that remove 100 million parameters from the layers before the head."""
 
 
 def network_of(name: str, size: int | None = 64):
@@ -32,7 +32,7 @@ def rows_of(network) -> dict:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_list_layers__sizes_and_parameters_by_formula_are_those_of_a_real_pass(name):
+def test_list_layers__sizes_and_parameters_by_formula_agree_with_a_real_pass(name):
     network = network_of(name, 72)
     rows = list_layers(network)
     layers = [row for row in rows if row.role is Role.LAYER]
@@ -56,7 +56,7 @@ def test_list_layers__sizes_and_parameters_by_formula_are_those_of_a_real_pass(n
     assert is_without_repeats(rows)
 
 
-def test_list_layers__hold_each_parameter_of_a_transformer_once():
+def test_list_layers__contains_each_parameter_of_a_transformer_once():
     network = network_of("vit_tiny_patch16_224", 96)
 
     rows = list_layers(network)
@@ -67,7 +67,7 @@ def test_list_layers__hold_each_parameter_of_a_transformer_once():
 
 
 def sums(network, rows) -> tuple[list[int], list[int]]:
-    """Parameters in all layers and in all stages, and biases, as listed and as the network has."""
+    """Return parameters in layers, parameters in stages, and biases: as listed, and in reality."""
     own = {name: p.numel() for name, p in network.module.named_parameters()}
     counted = [row for row in rows if row.role in (Role.LAYER, Role.PARAMETER)]
     stages = [row for row in rows if row.role is Role.STAGE][2:]
@@ -83,7 +83,7 @@ def is_without_repeats(rows) -> bool:
 def test_list_layers__googlenets_pools_in_ceil_mode():
     rows = rows_of(network_of("torchvision:googlenet", None))
 
-    # 112 -> 56 and 28 -> 14 come out of windows that overhang; without them it were 55 and 13.
+    # 112 -> 56 and 28 -> 14 need ceil mode; without it they would be 55 and 13.
     assert [rows[f"maxpool{i}"].output[1] for i in (1, 2, 3, 4)] == [56, 28, 14, 7]
     assert all(rows[f"maxpool{i}"].agrees for i in (1, 2, 3, 4))
 
@@ -103,7 +103,7 @@ def test_list_layers__settings_shapes_and_strides_of_a_resnet():
     assert next(iter(rows)) == "fc"  # the last row
 
 
-def test_list_layers__a_wrong_size_or_count_is_told():
+def test_list_layers__a_wrong_size_or_count_does_not_agree():
     class Cropping(nn.Conv2d):
         def forward(self, x):
             return super().forward(x)[:, :, 1:]
@@ -119,7 +119,7 @@ def test_list_layers__a_wrong_size_or_count_is_told():
     assert [row.name for row in rows.values() if row.agrees is False] == ["conv1.0"]
 
 
-def test_list_layers__without_a_formula_is_listed_and_not_said_to_agree():
+def test_list_layers__a_layer_without_a_formula_neither_agrees_nor_differs():
     network = network_of("torchvision:vit_b_32", 64)
     listed_rows = list_layers(network)
     listed, actual = sums(network, listed_rows)
@@ -131,21 +131,21 @@ def test_list_layers__without_a_formula_is_listed_and_not_said_to_agree():
     assert (attention.role, attention.agrees) == (Role.LAYER, None)
     assert attention.output == (5, 768)
     assert attention.parameters == 4 * (768 * 768 + 768)
-    assert not attention.takable  # it gives a pair
+    assert not attention.extractable  # its output is a pair
     assert rows["class_token"].role is Role.PARAMETER
     assert rows["class_token"].output == (1, 1, 768)
 
 
-def test_list_layers__takable_is_what_layer_takes():
+def test_list_layers__extractable_rows_are_what_layer_takes():
     two_branches = rows_of(create_network("crossvit_9_240", weights="none"))
     shuffled = list_layers(network_of("torchvision:shufflenet_v2_x0_5"))
     network = network_of("test_resnet")
 
     assert "pooled" not in two_branches
-    names = [row.name for row in shuffled if row.takable and row.role is not Role.STAGE]
+    names = [row.name for row in shuffled if row.extractable and row.role is not Role.STAGE]
     assert "conv1.0" in names
     assert not {"stem", "stage1"} & set(names)
     for row in list_layers(network):
         taken = FeatureExtractor(network, (row.name,), Pool.NONE).shape
-        assert row.takable
+        assert row.extractable
         assert row.name == "pooled" or taken == row.output

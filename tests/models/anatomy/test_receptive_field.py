@@ -1,4 +1,4 @@
-"""Receptive fields: as the table lists them, and as gradients reach."""
+"""Receptive fields: the listed ones are those that gradients reach."""
 
 from contextlib import suppress
 
@@ -10,7 +10,7 @@ from untrained import create_undrawn
 from transferkit.models.anatomy.layer_table import list_layers
 
 NARROW = {"vgg19": {"mlp_ratio": 1 / 64}}
-"""Arguments that leave 100 million numbers of the layers before a head out."""
+"""Model arguments that remove 100 million parameters from the layers before the head."""
 
 
 def network_of(name: str, size: int | None = 64):
@@ -21,7 +21,7 @@ def rows_of(network) -> dict:
     return {row.name: row for row in reversed(list_layers(network))}
 
 
-def test_list_layers__attention_and_gates_see_the_whole_picture():
+def test_list_layers__attention_and_gates_see_the_whole_image():
     vit = rows_of(network_of("vit_tiny_patch16_224"))
     gated = rows_of(network_of("efficientnet_b0"))
     mixer = rows_of(network_of("mixer_s32_224", 224))
@@ -33,10 +33,10 @@ def test_list_layers__attention_and_gates_see_the_whole_picture():
 
 
 def prepare_for_gradients(module: nn.Module) -> None:
-    """Let every number that a layer looks at count, and nothing cancel or die; leave heads out."""
+    """Make every input of a layer contribute to its output, without cancelling; drop big heads."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.MaxPool2d):  # a maximum depends on one number only
+            if isinstance(child, nn.MaxPool2d):  # a maximum depends on one input only
                 window = (child.kernel_size, child.stride, child.padding, child.ceil_mode)
                 setattr(parent, name, nn.AvgPool2d(*window))
             if isinstance(child, nn.Conv2d | nn.Linear) and child.weight.numel() > 10_000_000:
@@ -46,19 +46,19 @@ def prepare_for_gradients(module: nn.Module) -> None:
                 nn.init.uniform_(child.weight, 0.5 / size, 1.5 / size)
     for name, parameter in module.named_parameters():
         if parameter.ndim == 1 and not name.endswith("bias"):
-            nn.init.ones_(parameter)  # scales, some of which begin at zero or nearly so
-    module.double()  # what the farthest pixels add is far below float32's least number
+            nn.init.ones_(parameter)  # scales, some of which are initialised to or near zero
+    module.double()  # the contribution of the farthest pixels underflows in float32
 
 
 def rows_reached(network, layers: list[str], height: int, width: int = 32) -> dict[str, int]:
-    """How many rows of a tall picture a row in the middle of each layer's map depends on."""
+    """Return how many rows of a tall image the middle row of each layer's map depends on."""
     taken = {}
     for layer in layers:
         network.module.get_submodule(layer).register_forward_hook(
             lambda _, __, out, n=layer: taken.__setitem__(n, out)
         )
     image = torch.rand(1, 3, height, width, dtype=torch.float64, requires_grad=True)
-    with suppress(RuntimeError):  # heads take no tall pictures
+    with suppress(RuntimeError):  # heads cannot take tall images
         network.module(image)
     found = {}
     for layer in layers:
@@ -89,28 +89,28 @@ DEEP = [
 ]
 
 
-def told_and_reached(name: str, layers: list[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """The receptive fields of layers, as listed and as gradients have them."""
+def listed_and_reached(name: str, layers: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the receptive fields of layers, as listed and as gradients reach."""
     network = network_of(name, 96)
     rows = rows_of(network)
     prepare_for_gradients(network.module)
-    told = {layer: rows[layer].receptive_field for layer in layers}
+    listed = {layer: rows[layer].receptive_field for layer in layers}
     strides = max(rows[layer].effective_stride for layer in layers)
-    height, width = max(told.values()) + 3 * strides, 80 if "alexnet" in name else 32
+    height, width = max(listed.values()) + 3 * strides, 80 if "alexnet" in name else 32
 
-    return told, rows_reached(network, layers, height, width)
+    return listed, rows_reached(network, layers, height, width)
 
 
 @pytest.mark.parametrize(("name", "layers"), QUICK, ids=[name for name, _ in QUICK])
 def test_receptive_field__is_what_gradients_reach(name, layers):
-    told, reached = told_and_reached(name, layers)
+    listed, reached = listed_and_reached(name, layers)
 
-    assert told == reached
+    assert listed == reached
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "layers"), DEEP, ids=[name for name, _ in DEEP])
 def test_receptive_field__is_what_gradients_reach_at_the_end_of_deep_networks(name, layers):
-    told, reached = told_and_reached(name, layers)
+    listed, reached = listed_and_reached(name, layers)
 
-    assert told == reached
+    assert listed == reached

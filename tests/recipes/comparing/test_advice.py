@@ -1,4 +1,4 @@
-"""The sentence a comparison ends with: each rule, from made-up figures."""
+"""The sentence that a comparison ends with: every rule, on invented figures."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from transferkit.recipes.comparing.rows import ComparisonRow
 
 
 def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonRow:
-    """A candidate whose interval reaches 0.02 to either side, `behind` the best if it is not it."""
+    """Return a candidate with intervals of +-0.02; `behind` is its distance from the best."""
     accuracy = None if value is None else Estimate(value, value - 0.02, value + 0.02)
     difference = None if behind is None else Estimate(-behind, -behind - 0.02, -behind + 0.02)
     return ComparisonRow(
@@ -60,11 +60,11 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
         ),
         (
             [row("svm", 0.92, seconds=12), row("linear", 0.91, 0.01, seconds=10)],
-            "Take svm on nano: it is the best, and what cannot be told apart from it takes about "
-            "as long.",
+            "Take svm on nano: it is the best, and those that cannot be told apart from it take "
+            "about as long.",
         ),
         (
-            # What is quick and weak is no reason to take it.
+            # A fast candidate that is clearly worse is not taken.
             [row("full", 0.92, seconds=90), row("svm", 0.91, 0.01, seconds=60),
              row("knn", 0.7, 0.22, seconds=1)],
             "Take svm on nano: the best, full on nano, is not better beyond chance "
@@ -73,11 +73,11 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
         (
             [row("full", 0.92), row("svm", 0.88, 0.04), row("partial", note="stopped")],
             "Take full on nano: it is better than the next, svm on nano "
-            "(+0.040, +0.020 to +0.060), and not slower (1 of 3 did not come to their end).",
+            "(+0.040, +0.020 to +0.060), and not slower (1 of 3 did not finish).",
         ),
         (
             [row("full", 0.92), row("svm", note="failed")],
-            "Take full on nano: it alone came to its end, and the other may be better.",
+            "Take full on nano: only it finished, and the other may be better.",
         ),
         (
             [row("full", 0.92)],
@@ -85,11 +85,11 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
         ),
         (
             [row("full", 0.51), row("svm", 0.4, 0.11)],
-            "Take none of them yet: full on nano, the best, cannot be told from always answering "
-            "the most frequent class (0.500); look at the labels, add images, or train for more "
-            "--epochs.",
+            "Take none of them yet: full on nano, the best, cannot be told apart from always "
+            "answering the most frequent class (0.500); check the labels, add images, or train for "
+            "more --epochs.",
         ),
-        ([row("full", note="failed")], "No advice: no candidate came to its end."),
+        ([row("full", note="failed")], "No advice: no candidate finished."),
     ],
 )  # fmt: skip
 def test_advise(rows, sentence):

@@ -1,4 +1,4 @@
-"""Which runs stop early: with runs that take made-up time, on a clock of their own."""
+"""Which runs stop early: with simulated runs, on a simulated clock."""
 
 import math
 from pathlib import Path
@@ -13,8 +13,8 @@ from transferkit.reporting import SILENT, EpochRow
 EPOCHS = 8
 
 
-class Imagined:
-    """Runs whose epochs take a second each and reach what is said; a classifier takes two."""
+class SimulatedRunner:
+    """Runs reach the given accuracies; an epoch takes one second, a classifier two."""
 
     def __init__(self, reached: dict[str, float], budget: float = math.inf) -> None:
         self.reporter, self.deadline, self.clock = SILENT, budget, 0.0
@@ -37,7 +37,7 @@ class Imagined:
             number = len(run.history) + 1
             run.history.append(EpochRow(number, "all", 1, 1, 1, accuracy, 1, 1, seconds=1.0))
             if number < EPOCHS and (number == until or self.seconds_left <= 0):
-                run.state, run.reason = RunState.STOPPED, "told to stop"
+                run.state, run.reason = RunState.STOPPED, "asked to stop"
                 return
         run.state, run.reason = RunState.FINISHED, ""
         run.metrics = {"val": {"accuracy": accuracy}, "seconds": float(len(run.history) or 2)}
@@ -60,8 +60,8 @@ def test_rungs(epochs, expected):
     assert rungs(epochs) == expected
 
 
-def test_without_a_budget__all_come_to_their_end_the_quick_ones_first():
-    runner, runs = Imagined({"full": 0.9, "svm": 0.8}), runs_of("full", "svm", seeds=2)
+def test_without_a_budget__all_runs_finish_the_fast_ones_first():
+    runner, runs = SimulatedRunner({"full": 0.9, "svm": 0.8}), runs_of("full", "svm", seeds=2)
     carry_out_all(runner, runs, EPOCHS)
 
     assert runner.order == [
@@ -73,20 +73,20 @@ def test_without_a_budget__all_come_to_their_end_the_quick_ones_first():
     assert all(run.state is RunState.FINISHED for run in runs)
 
 
-def test_budget__that_suffices_stops_nobody():
-    runner = Imagined({"full": 0.9, "partial": 0.1, "gradual": 0.2}, budget=100)
+def test_budget__that_suffices_stops_no_run():
+    runner = SimulatedRunner({"full": 0.9, "partial": 0.1, "gradual": 0.2}, budget=100)
     runs = runs_of("full", "partial", "gradual")
     carry_out_all(runner, runs, EPOCHS)
 
     assert all(run.state is RunState.FINISHED for run in runs)
 
 
-def test_budget__that_does_not_leaves_the_better_half_at_every_rung():
+def test_budget__that_is_short_keeps_the_better_half_at_every_rung():
     reached = {"partial": 0.5, "partial:last:1": 0.7, "full": 0.9, "gradual": 0.6}
-    runner, runs = Imagined(reached, budget=20), runs_of(*reached)
+    runner, runs = SimulatedRunner(reached, budget=20), runs_of(*reached)
     carry_out_all(runner, runs, EPOCHS)
 
-    # Two epochs each; then the better two go on to four; there is time for both of them.
+    # Two epochs each, then the better two continue to four. Both of them fit in the budget.
     assert epochs_done(runs) == {"partial": 2, "gradual": 2, "partial:last:1": 8, "full": 8}
     reasons = {run.candidate.strategy: run.reason for run in runs}
     assert (
@@ -97,48 +97,48 @@ def test_budget__that_does_not_leaves_the_better_half_at_every_rung():
     assert runner.clock == 20
 
 
-def test_budget__order_does_not_decide():
+def test_budget__does_not_depend_on_the_order():
     reached = {"partial": 0.5, "partial:last:1": 0.7, "full": 0.9, "gradual": 0.6}
     for names in (list(reached), list(reached)[::-1]):
         runs = runs_of(*names)
-        carry_out_all(Imagined(reached, budget=16), runs, EPOCHS)
+        carry_out_all(SimulatedRunner(reached, budget=16), runs, EPOCHS)
         assert epochs_done(runs) == {"partial": 2, "gradual": 2, "partial:last:1": 4, "full": 8}
 
 
-def test_budget__that_is_spent_begins_nothing_more_and_says_so():
+def test_budget__that_is_spent_starts_no_run_and_notes_why():
     reached = {"svm": 0.8, "full": 0.9, "gradual": 0.6}
-    runner, runs = Imagined(reached, budget=3.5), runs_of(*reached)
+    runner, runs = SimulatedRunner(reached, budget=3.5), runs_of(*reached)
     carry_out_all(runner, runs, EPOCHS)
 
     assert epochs_done(runs) == {"svm": 0, "full": 2, "gradual": 0}
     assert [run.state for run in runs] == [RunState.FINISHED, RunState.STOPPED, RunState.WAITING]
-    assert runs[2].reason == "the budget was spent before it could begin"
+    assert runs[2].reason == "the budget was spent before it could start"
 
 
-def test_budget__repeats_only_who_came_to_the_end_and_fits():
+def test_budget__repeats_only_finished_candidates_that_fit():
     reached = {"svm": 0.8, "full": 0.9}
-    runner, runs = Imagined(reached, budget=13.0), runs_of("svm", "full", seeds=2)
+    runner, runs = SimulatedRunner(reached, budget=13.0), runs_of("svm", "full", seeds=2)
     carry_out_all(runner, runs, EPOCHS)
 
     assert [run.state for run in runs] == [*[RunState.FINISHED] * 3, RunState.WAITING]
-    assert runs[3].reason == "it takes about 8 s, and 1 s of the budget were left"
+    assert runs[3].reason == "it takes about 8 s, and only 1 s of the budget were left"
 
 
-def test_failed__is_not_repeated_and_stops_nobody_else():
-    runner = Imagined({"full": math.nan, "gradual": 0.6})
+def test_failed__is_not_repeated_and_stops_no_other_run():
+    runner = SimulatedRunner({"full": math.nan, "gradual": 0.6})
     runs = runs_of("full", "gradual", seeds=2)
     carry_out_all(runner, runs, EPOCHS)
 
     states = [run.state for run in runs]
     assert states == [RunState.FAILED, RunState.FINISHED, RunState.WAITING, RunState.FINISHED]
-    assert runs[2].reason == "seed 0 did not come to its end"
+    assert runs[2].reason == "seed 0 did not finish"
 
 
-def test_resumed__goes_on_with_what_was_stopped():
+def test_resumed__continues_stopped_runs():
     reached = {"full": 0.9, "gradual": 0.6}
     runs = runs_of(*reached)
-    carry_out_all(Imagined(reached, budget=6), runs, EPOCHS)
+    carry_out_all(SimulatedRunner(reached, budget=6), runs, EPOCHS)
     assert not all(run.state is RunState.FINISHED for run in runs)
-    carry_out_all(Imagined(reached), runs, EPOCHS)
+    carry_out_all(SimulatedRunner(reached), runs, EPOCHS)
 
     assert all(run.state is RunState.FINISHED for run in runs)

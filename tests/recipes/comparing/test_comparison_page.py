@@ -1,4 +1,4 @@
-"""The page of a comparison: made-up rows, names that mean harm, a real browser."""
+"""The page of a comparison: invented rows, malicious names, a real browser."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def row(strategy: str, accuracy: float | None, behind: float | None = None) -> C
 
 def found(folder: Path) -> Comparison:
     rows = (row("full", 0.93), row("svm", 0.92, 0.01), row("knn", 0.8, 0.13), row("partial", None))
-    return Comparison(folder, rows, "Take svm.", (1272, 324), 0.1, (), f"go on with: {SCRIPT}")
+    return Comparison(folder, rows, "Take svm.", (1272, 324), 0.1, (), f"resume with: {SCRIPT}")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_page__names_are_escaped(page):
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 5
 
 
-def test_page__says_what_the_table_says(page):
+def test_page__has_the_figures_of_the_table(page):
     html = " ".join(page.read_text("utf-8").split())
 
     assert "Take svm." in html
@@ -66,7 +66,7 @@ def test_page__says_what_the_table_says(page):
     assert html.count("<figure>") == 2
 
 
-def test_page__without_a_finished_candidate_has_no_scale_to_draw(tmp_path):
+def test_page__without_a_finished_candidate_draws_no_intervals(tmp_path):
     nothing = replace(found(tmp_path), rows=(row("svm", None),), advice="No advice.")
     write_comparison_page(nothing, "data", seeds=1)
 
@@ -77,13 +77,13 @@ def test_page__without_a_finished_candidate_has_no_scale_to_draw(tmp_path):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page__opens_in_a_browser(page, browser, width, scheme):
     tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    told, asked = [], []
-    tab.on("console", lambda message: told.append(message.text))
-    tab.on("pageerror", lambda error: told.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url))
+    messages, requested = [], []
+    tab.on("console", lambda message: messages.append(message.text))
+    tab.on("pageerror", lambda error: messages.append(str(error)))
+    tab.on("request", lambda request: requested.append(request.url))
     tab.goto(page.as_uri())
 
-    assert told == []
-    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+    assert messages == []
+    assert [url for url in requested if not url.startswith("data:")] == [page.as_uri()]
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     tab.close()

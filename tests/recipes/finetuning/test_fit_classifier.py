@@ -55,23 +55,23 @@ def test_features__leaves_a_run_with_a_classifier_and_no_head(run):
 
 
 @pytest.mark.parametrize("kind", Classifier)
-def test_predict__is_scikit_learns_own_on_the_extracted_rows(image_folder, tmp_path, kind):
-    transferkit.finetune(image_folder, tmp_path / "run", classifier=kind, **TAUGHT)
-    transferkit.extract_features(image_folder, tmp_path / "f.npz", model=str(tmp_path / "run"))
+def test_predict__is_scikit_learns_own_on_the_extracted_rows(few_images, tmp_path, kind):
+    transferkit.finetune(few_images, tmp_path / "run", classifier=kind, **TAUGHT)
+    transferkit.extract_features(few_images, tmp_path / "f.npz", model=str(tmp_path / "run"))
     with np.load(tmp_path / "f.npz") as file:
         rows, paths = file["features"], file["paths"].tolist()
     trusted = skops.io.get_untrusted_types(file=tmp_path / "run" / "model" / "classifier.skops")
     own = skops.io.load(tmp_path / "run" / "model" / "classifier.skops", trusted=trusted)
 
     predictions = transferkit.predict(
-        [str(image_folder / path) for path in paths], model=str(tmp_path / "run"), top_k=3
+        [str(few_images / path) for path in paths], model=str(tmp_path / "run"), top_k=3
     )
 
     names = ["blue", "green", "red"]
     predicted = [[dict(p.top)[name] for name in names] for p in predictions]
     assert np.array_equal(np.array(predicted), own.predict_proba(rows))
     bundle = transferkit.ModelBundle.load(tmp_path / "run")
-    asked = bundle.predict_proba([image_folder / path for path in paths])
+    asked = bundle.predict_proba([few_images / path for path in paths])
     assert np.array_equal(asked, np.float32(predicted))
 
 

@@ -192,17 +192,10 @@ def test_finetune__leaves_the_callers_generators_alone(image_folder, tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.fixture
-def fewer_steps(monkeypatch):
-    """Range tests of 30 steps; the learning rate then grows faster from one to the next."""
-    for module in ("training.range_test", "recipes.finetuning.train_network"):
-        monkeypatch.setattr(f"transferkit.{module}.STEPS", 30)
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_lr_auto__trains_as_with_the_rate_it_found(fewer_steps, image_folder, tmp_path, precision):
     """So the test left weights and buffers as they were."""
-    settings = FULL | {"precision": precision, "epochs": 2, "seed": 5}
+    settings = FULL | {"precision": precision, "epochs": 1, "seed": 5}
     found = transferkit.finetune(image_folder, tmp_path / "auto", learning_rate="auto", **settings)
     rate = found.range_test.suggestion
     given = transferkit.finetune(image_folder, tmp_path / "given", learning_rate=rate, **settings)
@@ -238,7 +231,7 @@ def test_lr_auto__keeps_the_run_that_it_cannot_replace(image_folder, tmp_path, m
     assert {p.name for p in tmp_path.iterdir()} == files
 
 
-def test_find_lr__leaves_curve_and_plot_and_no_model(image_folder, tmp_path):
+def test_find_lr__leaves_curve_and_plot_and_no_model(fewer_steps, image_folder, tmp_path):
     result = transferkit.finetune(image_folder, tmp_path / "r", find_lr=True, **FULL)
 
     files = sorted(p.name for p in (tmp_path / "r").iterdir())

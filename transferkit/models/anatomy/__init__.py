@@ -1,1 +1,1 @@
-"""What a network consists of, layer by layer; only `inspect` uses it."""
+"""The anatomy of a network, layer by layer; only the command `inspect` uses it."""

@@ -1,9 +1,10 @@
-"""How far every number that a network computes looks back into the picture.
+"""Receptive fields: which part of the image each element of a feature map depends on.
 
-A blank image runs through, and every operation on the way says what a number of its output sees.
-The recurrence is that of Araujo, Norris and Sim, Computing Receptive Fields of Convolutional Neural
-Networks, Distill 2019: a window of k pixels and step s, over numbers that see `size` pixels and lie
-`stride` pixels apart, sees size + (k - 1) * stride and lies stride * s apart.
+They are tracked through every operation while a blank image passes through the network. The
+recurrence is that of Araujo, Norris and Sim, Computing Receptive Fields of Convolutional Neural
+Networks, Distill 2019. Let the elements of a map see `size` pixels and lie `stride` pixels apart. A
+window of k elements and step s over that map sees size + (k - 1) * stride pixels, and neighbouring
+windows lie stride * s pixels apart.
 """
 
 from collections.abc import Iterator
@@ -17,20 +18,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @contextmanager
-def receptive_fields(image: Tensor) -> Iterator[None]:
-    """Within the block, what is computed from a picture of (1, 3, H, W) knows its `seen_by`."""
+def track_receptive_fields(image: Tensor) -> Iterator[None]:
+    """Track the receptive fields of all tensors that the block computes from an image.
+
+    Args:
+        image: (1, 3, H, W).
+    """
     _set_window(image, Window((1, 1), (1, 1), image[0, 0].numel()))
-    # Not in inference mode, where composite operations would arrive whole.
+    # Not in inference mode, where composite operations are dispatched without being decomposed.
     with torch.no_grad(), _Tracer():  # type: ignore[no-untyped-call]
         yield
 
 
-def seen_by(tensor: Tensor) -> tuple[int | None, int | None]:
-    """Effective stride and receptive field of what was computed in `receptive_fields`.
+def stride_and_field(tensor: Tensor) -> tuple[int | None, int | None]:
+    """Return the effective stride and the receptive field of a tensor that was tracked.
 
     Returns:
-        Pixels between neighbours, or None where there is no regular map of several positions; and
-        the side in pixels of what one number sees, or None where that is the whole picture.
+        Pixels between neighbours, or None unless the tensor is a regular map of several positions;
+        and the side in pixels of what one element sees, or None where that is the whole image.
     """
     window = _window(tensor)
     if not isinstance(window, Window) or window.positions < 2:
@@ -40,20 +45,20 @@ def seen_by(tensor: Tensor) -> tuple[int | None, int | None]:
 
 @dataclass(frozen=True)
 class Window:
-    """What the numbers of a map see, each pair for height and width.
+    """What the elements of a map see of the image; pairs are (height, width).
 
     Attributes:
         stride: Pixels between two neighbours.
-        size: Pixels that one of them sees; None for the whole picture.
-        positions: How many there are.
+        size: Pixels that one element sees; None for the whole image.
+        positions: Number of positions of the map.
     """
 
     stride: tuple[int, int]
     size: tuple[int, int] | None
     positions: int
 
-    def slid(self, kernel: Any, step: Any, dilation: Any, positions: int) -> "Window":
-        """The window behind a convolution or pooling."""
+    def after(self, kernel: Any, step: Any, dilation: Any, positions: int) -> "Window":
+        """Return the window after a convolution or pooling."""
         kernel, step, dilation = (_pair(value) for value in (kernel, step, dilation))
         stride = (self.stride[0] * step[0], self.stride[1] * step[1])
         if self.size is None:
@@ -64,39 +69,39 @@ class Window:
         return Window(stride, (height, width), positions)
 
 
-_NO_PICTURE = object()
-"""The window of what does not depend on the picture, such as weights."""
+_NO_IMAGE = object()
+"""The window of tensors that do not depend on the image, such as weights."""
 
 
 def _window(tensor: Tensor) -> object:
-    return getattr(tensor, "_receptive_window", _NO_PICTURE)
+    return getattr(tensor, "_receptive_window", _NO_IMAGE)
 
 
 def _set_window(tensor: Tensor, window: object) -> None:
-    # A tensor keeps its attributes for as long as anything of the pass still refers to it.
+    # A tensor keeps its attributes as long as anything in the pass refers to it.
     tensor._receptive_window = window  # type: ignore[attr-defined]
 
 
 class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Hands windows on from the inputs of every operation to its outputs."""
+    """Sets the windows of every operation's outputs from those of its inputs."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        windows = [w for t in _tensors([*args, kwargs]) if (w := _window(t)) is not _NO_PICTURE]
+        windows = [w for t in _tensors([*args, kwargs]) if (w := _window(t)) is not _NO_IMAGE]
         if windows:
             outputs = list(_tensors([output]))
-            window = _joined(windows)
+            window = _combined(windows)
             if window is not None and outputs:
-                window = _behind(func.overloadpacket.__name__, window, args, outputs[0])
+                window = _output_window(func.overloadpacket.__name__, window, args, outputs[0])
             for tensor in outputs:
                 _set_window(tensor, window)
         return output
 
 
-def _joined(windows: list[object]) -> Window | None:
-    """What sees all that these see; None where one of them is no regular map."""
+def _combined(windows: list[object]) -> Window | None:
+    """Return the window that covers all of these; None where one of them is no regular map."""
     known = [window for window in windows if isinstance(window, Window)]
     if len(known) < len(windows):
         return None
@@ -108,7 +113,7 @@ def _joined(windows: list[object]) -> Window | None:
 
 
 _KEEP_POSITIONS = frozenset((
-    # by element
+    # elementwise
     *("add", "add_", "sub", "mul", "mul_", "div", "div_", "pow", "exp", "erf", "neg", "clamp"),
     *("clamp_", "clamp_min", "relu", "relu_", "relu6", "hardtanh", "hardtanh_", "leaky_relu"),
     *("leaky_relu_", "elu", "gelu", "silu", "silu_", "mish", "sigmoid", "sigmoid_", "tanh"),
@@ -123,29 +128,31 @@ _KEEP_POSITIONS = frozenset((
 ))  # fmt: skip
 
 
-def _behind(name: str, window: Window, args: tuple[Any, ...], output: Tensor) -> Window | None:
-    """The window of an operation's output; None where that is no regular map any more.
+def _output_window(
+    name: str, window: Window, args: tuple[Any, ...], output: Tensor
+) -> Window | None:
+    """Return the window of an operation's output; None where that is no longer a regular map.
 
     Args:
-        name: The operation, as torch's dispatcher calls it.
-        window: What its inputs see together.
-        args: What it was called with.
-        output: What it gave.
+        name: The operation's name in torch's dispatcher.
+        window: The combined window of its inputs.
+        args: Its arguments.
+        output: Its output.
     """
     positions = output[0, 0].numel() if output.ndim == 4 else 1
     match name:
         case "convolution" if not args[6] and output.ndim == 4:
-            return window.slid(args[1].shape[2:], args[3], args[5], positions)
+            return window.after(args[1].shape[2:], args[3], args[5], positions)
         case "max_pool2d_with_indices" | "avg_pool2d":
             kernel, step = args[1], (args[2] if len(args) > 2 and args[2] else args[1])
             dilation = args[4] if name != "avg_pool2d" and len(args) > 4 else 1
-            return window.slid(kernel, step, dilation, positions)
+            return window.after(kernel, step, dilation, positions)
         case "_adaptive_avg_pool2d" if output.shape == args[0].shape:
             return window
         case "mean" | "_adaptive_avg_pool2d" | "amax" if positions == 1:
             return replace(window, size=None, positions=1)
         case "view" | "_unsafe_view" | "reshape":
-            # A map that becomes one vector: whatever reads it sees all of it.
+            # Flattened to one vector: every layer that reads it sees the whole map.
             flat = output.ndim == 2 and len(output) == 1
             return None if flat and window.positions > 1 else window
         case "addmm" | "mm":

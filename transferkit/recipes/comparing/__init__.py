@@ -1,1 +1,1 @@
-"""What a comparison consists of; `recipes/compare.py` puts it together."""
+"""The steps of a comparison; `recipes/compare.py` puts them together."""

@@ -21,28 +21,28 @@ COLUMNS = (
 
 
 def write_comparison(
-    found: Comparison, options: CompareOptions, runs: Sequence[CandidateRun]
+    comparison: Comparison, options: CompareOptions, runs: Sequence[CandidateRun]
 ) -> None:
     """Write compare.csv, compare.json and compare.html.
 
     Raises:
         OutputError: When they cannot be written.
     """
-    write_csv(found.folder / TABLE, COLUMNS, map(table_row, found.rows))
-    write_json(found.folder / FIGURES, _figures(found, options, runs))
-    write_comparison_page(found, options.data.resolve().name, options.seeds)
+    write_csv(comparison.folder / TABLE, COLUMNS, map(table_row, comparison.rows))
+    write_json(comparison.folder / FIGURES, _figures(comparison, options, runs))
+    write_comparison_page(comparison, options.data.resolve().name, options.seeds)
 
 
 def table_row(row: ComparisonRow) -> list[str]:
-    """A row of the CSV file; what is not known is empty."""
+    """Return a row of the CSV file; unknown values are empty."""
     size = None if row.size is None else row.size / 1e6
     return [
         row.candidate.strategy,
         row.candidate.backbone,
         row.candidate.weights,
-        *_three(row.accuracy),
+        *_interval_cells(row.accuracy),
         " ".join(f"{value:.4f}" for value in row.by_seed),
-        *_three(row.difference),
+        *_interval_cells(row.difference),
         "" if row.accuracy is None else ("yes" if row.equals_best else "no"),
         "" if row.seconds is None else f"{row.seconds:.2f}",
         "" if row.trainable_parameters is None else str(row.trainable_parameters),
@@ -52,27 +52,27 @@ def table_row(row: ComparisonRow) -> list[str]:
     ]
 
 
-def _three(estimate: Estimate | None) -> list[str]:
+def _interval_cells(estimate: Estimate | None) -> list[str]:
     if estimate is None:
         return ["", "", ""]
     return [f"{value:z.4f}" for value in (estimate.value, estimate.low, estimate.high)]
 
 
 def _figures(
-    found: Comparison, options: CompareOptions, runs: Sequence[CandidateRun]
+    comparison: Comparison, options: CompareOptions, runs: Sequence[CandidateRun]
 ) -> dict[str, Any]:
-    train, val = found.images
+    train, val = comparison.images
     return {
         "data": str(options.data),
         "images": {"train": train, "val": val},
-        "majority_baseline": found.baseline,
+        "majority_baseline": comparison.baseline,
         "epochs": options.epochs,
         "seeds": list(range(options.seed, options.seed + options.seeds)),
         "budget_minutes": options.budget,
         "level": LEVEL,
         "method": METHOD,
-        "advice": found.advice,
-        "candidates": [_candidate(row) for row in found.rows],
+        "advice": comparison.advice,
+        "candidates": [_candidate(row) for row in comparison.rows],
         "runs": [_run(run) for run in runs],
     }
 

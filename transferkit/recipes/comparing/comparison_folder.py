@@ -1,4 +1,4 @@
-"""The folder of a comparison: what it holds, and how a comparison is resumed from it."""
+"""The folder of a comparison: its files, and what is read from them to resume it."""
 
 import json
 from pathlib import Path
@@ -20,11 +20,11 @@ OPTIONS, RUNS, TABLE, FIGURES, PAGE = (
 COMPARISON = Contents(OPTIONS, (OPTIONS, SPLIT, RUNS, TABLE, FIGURES, PAGE))
 
 
-def write_beginning(folder: Path, options: CompareOptions, dataset: Dataset) -> None:
-    """Write what the comparison begins with: its options, and the split that all runs replay.
+def write_setup(folder: Path, options: CompareOptions, dataset: Dataset) -> None:
+    """Write the options of the comparison, and the split that all runs use.
 
     Raises:
-        OutputError: When it cannot be written.
+        OutputError: When they cannot be written.
     """
     write_json(
         folder / OPTIONS,
@@ -38,14 +38,14 @@ def write_beginning(folder: Path, options: CompareOptions, dataset: Dataset) -> 
     write_split(folder, dataset)
 
 
-def resumed_comparison(options: CompareOptions) -> CompareOptions:
+def resumed_options(options: CompareOptions) -> CompareOptions:
     """Return the options of the comparison that `options` resume.
 
-    More `--seeds` may be asked for than it began with.
+    `--seeds` may be higher than in the first call.
 
     Raises:
         OutputError: When there is no such comparison.
-        OptionError: When an option is given that it did not begin with.
+        OptionError: When another option differs from the first call.
     """
     folder = options.output
     assert folder is not None
@@ -56,26 +56,26 @@ def resumed_comparison(options: CompareOptions) -> CompareOptions:
 
 
 def require_same_data(folder: Path, dataset: Dataset) -> None:
-    """Check that a comparison that is gone on with has its images.
+    """Check that a resumed comparison still has the same images.
 
     Raises:
-        DataError: When there are others now.
-        OutputError: When its options cannot be read.
+        DataError: When the images have changed.
+        OutputError: When the comparison's options cannot be read.
     """
     if _recorded(folder)["data_sha256"] != dataset.digest():
         raise DataError(
-            f"{dataset.index.root}: the images are others than when the comparison in {folder} "
-            "began; put them back, or start over with --overwrite"
+            f"{dataset.index.root}: the images have changed since the comparison in {folder} "
+            "began; restore them, or start over with --overwrite"
         )
 
 
 def failed_before(folder: Path) -> set[str]:
-    """The names of the runs that failed when the comparison was last carried out."""
+    """Return the names of the runs that failed when the comparison last ran."""
     try:
-        told = json.loads((folder / FIGURES).read_text("utf-8"))
-        return {run["run"] for run in told["runs"] if run["state"] == "failed"}
+        figures = json.loads((folder / FIGURES).read_text("utf-8"))
+        return {run["run"] for run in figures["runs"] if run["state"] == "failed"}
     except (OSError, ValueError, KeyError, TypeError):
-        return set()  # it was stopped before it had a table
+        return set()  # it was stopped before it wrote its figures
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
     if not (path.is_file() and (folder / SPLIT).is_file()):
         raise OutputError(
             f"{folder}: nothing to resume, it has no {OPTIONS} and {SPLIT}; name the --output of a "
-            "comparison that was stopped, or leave out --resume to begin one"
+            "comparison that was stopped, or leave out --resume to start one"
         )
     recorded = read_recorded(path, CompareOptions)
     if "data_sha256" not in recorded:

@@ -5,42 +5,42 @@ from collections.abc import Callable, Sequence
 from transferkit.intervals import METHOD
 from transferkit.recipes.comparing.comparison_folder import PAGE
 from transferkit.recipes.comparing.rows import Comparison, ComparisonRow
-from transferkit.report.charts import COLOURS, Chart, Series, line_chart
+from transferkit.report.charts import COLOURS, Axis, Chart, Scale, Series, line_chart
 from transferkit.report.page import render, write_page
 
 _WIDTH, _MARGIN = 120.0, 4.0
-"""Of the drawn intervals, in the units of the template."""
+"""Width and margin of the drawn intervals, in the units of the template."""
 
 
-def write_comparison_page(found: Comparison, data: str, seeds: int) -> None:
+def write_comparison_page(comparison: Comparison, data: str, seeds: int) -> None:
     """Write compare.html.
 
     Args:
-        found: What it shows.
-        data: What the dataset is called.
-        seeds: How often each candidate was to be repeated.
+        comparison: The comparison to show.
+        data: Name of the dataset.
+        seeds: Number of seeds that each candidate was to have.
 
     Raises:
-        OutputError: When it cannot be written.
+        OutputError: When the page cannot be written.
     """
     html = render(
         "compare.html",
         data=data,
         seeds=seeds,
-        rows=found.rows,
-        images=found.images,
-        baseline=found.baseline,
-        advice=found.advice,
-        go_on=found.go_on,
+        rows=comparison.rows,
+        images=comparison.images,
+        baseline=comparison.baseline,
+        advice=comparison.advice,
+        resume_hint=comparison.resume_hint,
         method=METHOD,
-        scale=_scale(found.rows),
-        charts=_charts(found.rows),
+        scale=_scale(comparison.rows),
+        charts=_charts(comparison.rows),
     )
-    write_page(found.folder / PAGE, html)
+    write_page(comparison.folder / PAGE, html)
 
 
 def _scale(rows: Sequence[ComparisonRow]) -> Callable[[float], float]:
-    """From an accuracy to a place, such that all intervals fit."""
+    """Return a function from an accuracy to a horizontal position, such that all intervals fit."""
     known = [row.accuracy for row in rows if row.accuracy]
     low = min((one.low for one in known), default=0.0)
     high = max((one.high for one in known), default=1.0)
@@ -49,36 +49,33 @@ def _scale(rows: Sequence[ComparisonRow]) -> Callable[[float], float]:
 
 
 def _charts(rows: Sequence[ComparisonRow]) -> list[tuple[Chart, str, str]]:
-    """(chart, title, caption) of the curves that there are points for."""
+    """Return (chart, title, caption) for each kind of curve that has points."""
     drawn = [row for row in rows if row.curve]
     by_epoch = [_series(i, row, by_epoch=True) for i, row in enumerate(drawn)
                 if row.candidate.is_trained]  # fmt: skip
     by_seconds = [_series(i, row, by_epoch=False) for i, row in enumerate(drawn)]
-    charts = []
+    charts, accuracy = [], Axis("validation accuracy", Scale.PERCENT)
     if by_epoch:
         chart = line_chart(
             by_epoch,
-            x_label="epoch",
-            y_label="validation accuracy",
+            x=Axis("epoch", Scale.INTEGER),
+            y=accuracy,
             alt="Validation accuracy by epoch of each candidate that is trained",
-            share=True,
-            whole_x=True,
         )
         charts.append((chart, "By epoch", "Mean over seeds."))
     if by_seconds:
         chart = line_chart(
             by_seconds,
-            x_label="seconds of a run",
-            y_label="validation accuracy",
+            x=Axis("seconds of a run"),
+            y=accuracy,
             alt="Validation accuracy by seconds of each candidate",
-            share=True,
         )
-        charts.append((chart, "By time", "Mean over seeds; a classifier is one point, its end."))
+        charts.append((chart, "By time", "Mean over seeds. A classifier is a single point."))
     return charts
 
 
 def _series(number: int, row: ComparisonRow, *, by_epoch: bool) -> Series:
-    # As many as there are colours are solid, those after them dashed.
+    # The first series are solid, one per colour; later ones are dashed.
     style = "solid" if number < len(COLOURS) else "dashed"
     return Series(
         name=row.candidate.name,

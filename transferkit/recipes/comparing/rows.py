@@ -1,4 +1,4 @@
-"""What the runs of a comparison say: a row a candidate, the best of them, a sentence of advice."""
+"""The result of a comparison: one row per candidate, from its runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from transferkit.run.stopwatch import FROZEN
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Where a candidate was after an epoch, or at its end.
+    """A candidate's progress after an epoch, or at its end.
 
     Attributes:
-        epoch: The epoch; 0 for what has none.
+        epoch: The epoch; 0 for a candidate without epochs.
         seconds: Wall time of a run until then, mean over seeds.
         accuracy: Validation accuracy, mean over seeds.
     """
@@ -31,25 +31,24 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A candidate and what is known of it.
+    """A candidate and its figures.
 
     Attributes:
-        candidate: What it is.
-        by_seed: The accuracy of each seed that came to its end, in their order.
-        accuracy: Their mean with its interval; None where none came to its end.
-        difference: To the best, negative where worse; None for the best itself and where there is
-            no accuracy.
-        seconds: Wall time of a run, mean over seeds, the pass over frozen layers included that
-            they share; None where none came to its end.
-        spent: Wall time of all its runs as it was.
-        trainable_parameters: Numbers that receive updates, 0 for a classifier on features.
-        total_parameters: Numbers of the network.
+        candidate: The strategy, backbone and weights.
+        by_seed: Accuracy of each finished seed, in the order of the seeds.
+        accuracy: Their mean with its interval; None if no seed finished.
+        difference: Accuracy minus that of the best; None for the best itself and without accuracy.
+        seconds: Wall time of a run, mean over seeds, including the pass over frozen layers that the
+            runs share; None if no seed finished.
+        spent: Wall time that all its runs took in fact.
+        trainable_parameters: Elements that receive updates; 0 for a classifier on features.
+        total_parameters: Elements of the network's parameters.
         size: Bytes of the model.
-        note: What did not come to its end, and why; empty where all did.
+        note: Which seeds did not finish, and why; empty if all did.
         failed: Whether one of its runs failed.
-        epochs: How many epochs its furthest run has done, 0 for what has none.
-        so_far: The best accuracy of what did not come to its end; None where there is none.
-        curve: Its way, a point an epoch.
+        epochs: Epochs that its furthest run has done; 0 for a candidate without epochs.
+        so_far: Best accuracy of the unfinished runs; None if any run finished.
+        curve: One point per epoch.
     """
 
     candidate: Candidate
@@ -69,12 +68,12 @@ class ComparisonRow:
 
     @property
     def is_best(self) -> bool:
-        """Whether no other has a higher accuracy."""
+        """Whether this candidate is the best."""
         return self.accuracy is not None and self.difference is None
 
     @property
     def equals_best(self) -> bool:
-        """Whether it is the best, or cannot be told apart from it: the interval holds 0."""
+        """Whether it is the best or cannot be told apart from it: the interval contains 0."""
         if self.difference is None:
             return self.is_best
         return self.difference.low <= 0 <= self.difference.high
@@ -82,16 +81,16 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
-        folder: Where its files and runs are.
-        rows: A row a candidate, the best first.
+        folder: Folder of its files and runs.
+        rows: One row per candidate, the best first.
         advice: One sentence.
-        images: How many are for (training, validation).
-        baseline: The accuracy of always answering the most frequent class.
-        left_out: What the dataset holds and no run used.
-        go_on: How what did not come to its end can do so; empty where all did.
+        images: Numbers of (training, validation) images.
+        baseline: Accuracy of always answering the most frequent class.
+        left_out: Files of the dataset that no run used, with their reasons.
+        resume_hint: The command that resumes unfinished runs; empty if all finished.
     """
 
     folder: Path
@@ -100,7 +99,7 @@ class Comparison:
     images: tuple[int, int]
     baseline: float
     left_out: tuple[LeftOut, ...]
-    go_on: str
+    resume_hint: str
 
     @property
     def failed(self) -> bool:
@@ -109,51 +108,48 @@ class Comparison:
 
 
 def comparison_rows(runs: Sequence[CandidateRun]) -> list[ComparisonRow]:
-    """A row a candidate, the best first, then those that did not come to their end."""
-    of_candidate: dict[Candidate, list[CandidateRun]] = {}
+    """Return one row per candidate, the best first, then those that did not finish."""
+    runs_of: dict[Candidate, list[CandidateRun]] = {}
     for run in runs:
-        of_candidate.setdefault(run.candidate, []).append(run)
-    tables = {c: _correct(its) for c, its in of_candidate.items()}
-    ranked = {c: table for c, table in tables.items() if table is not None}
-    # Of equals the quicker one is the best.
-    seconds = {c: _seconds(of_candidate[c], _frozen(c, runs)) for c in of_candidate}
+        runs_of.setdefault(run.candidate, []).append(run)
+    correct = {c: _correct(candidate_runs) for c, candidate_runs in runs_of.items()}
+    ranked = {c: table for c, table in correct.items() if table is not None}
+    seconds = {c: _seconds(runs_of[c], _frozen_seconds(c, runs)) for c in runs_of}
+    # Ties go to the faster one.
     best = min(ranked, key=lambda c: (-ranked[c].mean(), seconds[c]), default=None)
+    best_correct = ranked[best] if best else None
     rows = [
-        _row(candidate, its, tables[candidate], ranked.get(best) if best else None,
-             is_best=candidate == best, seconds=seconds[candidate])
-        for candidate, its in of_candidate.items()
-    ]  # fmt: skip
-    return sorted(rows, key=_place)
+        _row(runs_of[c], correct[c], None if c == best else best_correct, seconds[c])
+        for c in runs_of
+    ]
+    return sorted(rows, key=_rank)
 
 
-def _place(row: ComparisonRow) -> tuple[bool, bool, float, float]:
+def _rank(row: ComparisonRow) -> tuple[bool, bool, float, float]:
     shown = row.accuracy.value if row.accuracy else row.so_far or 0.0
     return row.accuracy is None, not row.is_best, -shown, row.seconds or 0.0
 
 
 def _correct(runs: Sequence[CandidateRun]) -> NDArray[np.bool_] | None:
-    """(S, N) of the runs that came to their end."""
+    """Return which images each finished run was right about, (S, N)."""
     tables = [run.correct for run in runs if run.correct is not None]
     return np.stack(tables) if tables else None
 
 
 def _row(
-    candidate: Candidate,
     runs: Sequence[CandidateRun],
     correct: NDArray[np.bool_] | None,
     best: NDArray[np.bool_] | None,
-    *,
-    is_best: bool,
     seconds: float,
 ) -> ComparisonRow:
+    """Return the row of one candidate; `best` is None for the best itself."""
     finished = [run for run in runs if run.state is RunState.FINISHED]
     first = finished[0] if finished else None
-    compared = correct is not None and best is not None and not is_best
     return ComparisonRow(
-        candidate=candidate,
+        candidate=runs[0].candidate,
         by_seed=tuple(run.accuracy or 0.0 for run in finished),
         accuracy=None if correct is None else accuracy(correct),
-        difference=difference(correct, best) if compared else None,  # type: ignore[arg-type]
+        difference=None if correct is None or best is None else difference(correct, best),
         seconds=seconds if finished else None,
         spent=sum(run.seconds for run in runs),
         trainable_parameters=first.metrics["trainable_parameters"] if first else None,
@@ -167,8 +163,8 @@ def _row(
     )
 
 
-def _frozen(candidate: Candidate, runs: Sequence[CandidateRun]) -> float:
-    """Seconds of the pass over frozen layers: of the run that computed what others looked up."""
+def _frozen_seconds(candidate: Candidate, runs: Sequence[CandidateRun]) -> float:
+    """Return the seconds of the pass over frozen layers, from the run that filled the cache."""
     sharing = [
         run
         for run in runs
@@ -176,60 +172,52 @@ def _frozen(candidate: Candidate, runs: Sequence[CandidateRun]) -> float:
         or (not run.candidate.is_trained and not candidate.is_trained
             and run.candidate.network == candidate.network)
     ]  # fmt: skip
-    return max((_part(run, FROZEN) for run in sharing), default=0.0)
+    return max((_part_seconds(run, FROZEN) for run in sharing), default=0.0)
 
 
-def _part(run: CandidateRun, name: str) -> float:
+def _part_seconds(run: CandidateRun, name: str) -> float:
     return float(run.metrics.get("time", {}).get(name, 0.0))
 
 
 def _seconds(runs: Sequence[CandidateRun], frozen: float) -> float:
-    """Mean wall time of the finished runs, each with the pass that it would need by itself."""
+    """Return the mean wall time of the finished runs, each with the pass it would need alone."""
     finished = [run for run in runs if run.state is RunState.FINISHED]
     if not finished:
         return 0.0
-    return float(np.mean([run.seconds - _part(run, FROZEN) + frozen for run in finished]))
+    return float(np.mean([run.seconds - _part_seconds(run, FROZEN) + frozen for run in finished]))
 
 
 def _note(runs: Sequence[CandidateRun]) -> str:
-    """What did not come to its end; of several the first reason, of which the rest follow."""
+    """Return which seeds did not finish, with the reason of the first; the rest follow from it."""
     open_ones = [run for run in runs if run.state is not RunState.FINISHED]
     if not open_ones:
         return ""
     first = open_ones[0]
-    what = {RunState.WAITING: "did not begin", RunState.FAILED: "failed"}.get(
+    what = {RunState.WAITING: "did not start", RunState.FAILED: "failed"}.get(
         first.state, f"stopped after epoch {len(first.history)}"
     )
     others = len(open_ones) - 1
-    more = (
-        ""
-        if not others
-        else (
-            "; 1 other seed did not come to its end"
-            if others == 1
-            else f"; {others} other seeds did not come to their end"
-        )
-    )
-    return f"seed {first.seed} {what}: {first.reason or 'not asked for yet'}{more}"
+    more = f"; {others} other seed{'s' if others > 1 else ''} did not finish" if others else ""
+    return f"seed {first.seed} {what}: {first.reason or 'its turn had not come'}{more}"
 
 
 def _curve(
     runs: Sequence[CandidateRun], seconds: float, is_finished: bool
 ) -> tuple[CurvePoint, ...]:
-    """Mean over seeds by epoch; its last second is that of the table, where there is one."""
+    """Return the mean over seeds by epoch; a finished curve ends at the seconds of its row."""
     if not runs:
         return ()
     if not runs[0].candidate.is_trained:
         return (CurvePoint(0, seconds, float(np.mean([run.accuracy for run in runs]))),)
     epochs = max(len(run.history) for run in runs)
-    took = [float(np.mean([r.history[i].seconds for r in runs if len(r.history) > i]))
+    epoch_seconds = [float(np.mean([r.history[i].seconds for r in runs if len(r.history) > i]))
             for i in range(epochs)]  # fmt: skip
-    # What a run does before its first epoch: weights, a plan, frozen layers of other seeds.
-    before = max(seconds - sum(took), 0.0) if is_finished else 0.0
+    # Before the first epoch: weights, the plan, frozen layers that other seeds computed.
+    before = max(seconds - sum(epoch_seconds), 0.0) if is_finished else 0.0
     return tuple(
         CurvePoint(
             i + 1,
-            before + sum(took[: i + 1]),
+            before + sum(epoch_seconds[: i + 1]),
             float(np.mean([r.history[i].val_accuracy for r in runs if len(r.history) > i])),
         )
         for i in range(epochs)

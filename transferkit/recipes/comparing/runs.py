@@ -1,4 +1,4 @@
-"""The runs of a comparison: ordinary runs of `finetune` that are begun, paused and resumed."""
+"""The runs of a comparison: ordinary runs of `finetune`, started, paused and resumed."""
 
 import shutil
 import time
@@ -27,7 +27,7 @@ from transferkit.run.record import read_history, read_run
 
 
 class RunState(StrEnum):
-    """How far a run has come."""
+    """How far a run has got."""
 
     WAITING = "waiting"
     STOPPED = "stopped"
@@ -40,15 +40,15 @@ class CandidateRun:
     """A run of a candidate with one seed.
 
     Attributes:
-        candidate: What is run.
-        seed: Of its head and of the order of the pictures.
-        folder: Where.
-        estimate: Seconds that it may take, from a few timed batches; 0 where not known.
-        state: How far it has come.
-        reason: Why it stopped, failed or did not begin.
-        metrics: The content of its metrics.json; empty before its end.
+        candidate: The strategy, backbone and weights.
+        seed: Seed of the head and of the order of the images.
+        folder: The run's folder.
+        estimate: Estimated seconds, from a few timed batches; 0 if unknown.
+        state: How far the run has got.
+        reason: Why it stopped, failed or did not start.
+        metrics: The content of its metrics.json; empty until it has finished.
         history: Its epochs so far.
-        correct: (N,) whether it was right about each validation image; None before its end.
+        correct: (N,) whether it was right about each validation image; None until it has finished.
         size: Bytes of its model.
     """
 
@@ -65,67 +65,67 @@ class CandidateRun:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name of the run in messages."""
         return f"{self.candidate.name}, seed {self.seed}"
 
     @property
     def is_open(self) -> bool:
-        """Whether it can still be carried out."""
+        """Whether the run can still be started or resumed."""
         return self.state in (RunState.WAITING, RunState.STOPPED)
 
     @property
     def seconds(self) -> float:
-        """Wall time that it took so far."""
+        """Wall time so far."""
         return float(self.metrics.get("seconds", sum(row.seconds for row in self.history)))
 
     @property
     def accuracy(self) -> float | None:
-        """Of its best epoch so far, on the validation images."""
+        """Validation accuracy of the best epoch so far; None before the first."""
         if self.metrics:
             return float(self.metrics["val"]["accuracy"])
         return max((row.val_accuracy for row in self.history), default=None)
 
 
 class _RunReporter:
-    """Passes on what a run says, but for what is the same in every run or concerns it alone."""
+    """A reporter for one run; it drops what is the same in every run or concerns one run alone."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
     def notice(self, message: str) -> None:
-        """Pass it on."""
+        """Forward the notice."""
         self._reporter.notice(message)
 
     def left_out(self, left_out: Sequence[LeftOut]) -> None:
-        """Say nothing: it is the same in every run."""
+        """Do nothing: these files are the same in every run."""
 
     def plan(self, plan: Plan) -> None:
-        """Say nothing: there are many runs."""
+        """Do nothing: there would be one plan per run."""
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
-        """Pass it on."""
+        """Forward the epoch."""
         self._reporter.epoch(row, epochs, best)
 
     def resumable(self, command: str) -> None:
-        """Say nothing: the whole comparison is resumed, not one of its runs."""
+        """Do nothing: the comparison as a whole is resumed, not one of its runs."""
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Progress]:
-        """Pass it on."""
+        """Forward the progress."""
         with self._reporter.progress(description, total) as progress:
             yield progress
 
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """What carries the runs of a comparison out.
+    """Carries out the runs of a comparison.
 
     Attributes:
-        options: Of the comparison.
-        folder: Of the comparison.
-        dataset: Its images, divided as in every run.
-        reporter: Told of everything.
-        deadline: `time.monotonic()` at which running ones stop.
+        options: Options of the comparison.
+        folder: Folder of the comparison.
+        dataset: The images, split as in every run.
+        reporter: Receives notices, epochs and progress.
+        deadline: `time.monotonic()` at which runs in progress stop.
     """
 
     options: CompareOptions
@@ -136,11 +136,11 @@ class Runner:
 
     @property
     def seconds_left(self) -> float:
-        """Until the deadline."""
+        """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
-    def run_of(self, candidate: Candidate, seed: int) -> CandidateRun:
-        """A run, of a comparison that is resumed as its files tell of it."""
+    def candidate_run(self, candidate: Candidate, seed: int) -> CandidateRun:
+        """Return a run; in a resumed comparison, in the state that its files show."""
         run = CandidateRun(
             candidate, seed, self.folder / RUNS / f"{candidate.folder_name}-seed{seed}"
         )
@@ -149,18 +149,18 @@ class Runner:
         run.history = _epochs_of(run)
         if _can_resume(run):
             run.state, run.reason = RunState.STOPPED, "it was stopped"
-        self._read_end(run)
+        self._read_result(run)
         return run
 
-    def settle(self, runs: Sequence[CandidateRun], split: Path | None) -> None:
-        """Find out, before any has begun, that each can be carried out and about how long it takes.
+    def dry_run(self, runs: Sequence[CandidateRun], split: Path | None) -> None:
+        """Check that each run can be carried out, and estimate how long it takes.
 
         Args:
-            runs: Those that are to be carried out; changed in place.
-            split: What divides the images.
+            runs: The runs to check; their estimates are set in place.
+            split: The split file, if there is one.
 
         Raises:
-            TransferKitError: When one cannot.
+            TransferKitError: When a run cannot be carried out.
         """
         seconds: dict[Candidate, float] = {}
         for run in runs:
@@ -168,34 +168,34 @@ class Runner:
                 options = self.options.run_options(
                     run.candidate, run.seed, split=split, dry_run=True
                 )
-                told = finetune(options).plan.seconds
-                seconds[run.candidate] = told[0][1] if told else 0.0
+                estimates = finetune(options).plan.seconds
+                seconds[run.candidate] = estimates[0][1] if estimates else 0.0
             run.estimate = seconds[run.candidate]
         if any(not run.candidate.is_trained for run in runs):
-            # What the first fit would import by itself, seconds that are none of its own.
+            # Otherwise the first fit would import it, and the seconds would count as its own.
             import_module("transferkit.classifiers.storage")
 
     def carry_out(self, run: CandidateRun, until: int | None = None) -> None:
-        """Begin a run or go on with it, to its end or to the end of epoch `until`.
+        """Start or resume a run, up to its end or to the end of epoch `until`.
 
-        What is wrong with this candidate alone is noted in the run.
+        An error of this candidate alone is noted in the run.
 
         Raises:
-            OutputError: When nothing can be written.
+            OutputError: When the output cannot be written.
         """
         run.reason = ""
         try:
             result = finetune(
-                self._options_now(run),
+                self._current_options(run),
                 _RunReporter(self.reporter),
                 should_stop=lambda row: self._should_stop(run, row, until),
             )
             if result.metrics:
-                self._read_end(run)
+                self._read_result(run)
             else:
                 run.state = RunState.STOPPED
         except OutputError:
-            raise  # the others could not write either
+            raise  # the other runs could not write either
         except (TransferKitError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                 raise
@@ -205,46 +205,48 @@ class Runner:
             run.history = _epochs_of(run)
 
     def _should_stop(self, run: CandidateRun, row: EpochRow, until: int | None) -> bool:
-        """Return whether a run pauses after an epoch; the reason is then noted in it."""
+        """Return whether a run pauses after this epoch; if so, note the reason in the run."""
         if self.seconds_left <= 0:
             run.reason = "the budget was spent"
         elif until is not None and row.epoch >= until:
             run.reason = f"paused after epoch {row.epoch}"
         return bool(run.reason)
 
-    def _options_now(self, run: CandidateRun) -> FinetuneOptions:
+    def _current_options(self, run: CandidateRun) -> FinetuneOptions:
         if run.state is RunState.STOPPED and _can_resume(run):
             shared = set(option_names(self.options)) & set(option_names(FinetuneOptions))
             free = shared & set(option_names(FinetuneOptions, on_resume=OnResume.FREE))
-            now = {name: getattr(self.options, name) for name in free}
-            return FinetuneOptions(self.options.data, run.folder, resume=True, report=False, **now)
-        # What a killed process left there, or an attempt that failed.
+            current = {name: getattr(self.options, name) for name in free}
+            return FinetuneOptions(
+                self.options.data, run.folder, resume=True, report=False, **current
+            )
+        # The remains of a killed process or of a failed attempt.
         shutil.rmtree(run.folder, ignore_errors=True)
         split = None if self.options.val else self.folder / SPLIT
         return self.options.run_options(run.candidate, run.seed, split=split, output=run.folder)
 
-    def _read_end(self, run: CandidateRun) -> None:
-        """What a run left that came to its end."""
+    def _read_result(self, run: CandidateRun) -> None:
+        """Read the results of a run, if it has finished."""
         try:
             record = read_run(run.folder)
         except BundleError:
-            return  # it did not come to its end, or a file of it was lost
-        said = record.predictions
-        if list(said.paths) != list(self.dataset.paths("val")):
+            return  # it did not finish, or one of its files was lost
+        predictions = record.predictions
+        if list(predictions.paths) != list(self.dataset.paths("val")):
             return
         run.metrics, run.history, run.reason = dict(record.metrics), list(record.history), ""
-        run.correct = said.probabilities.argmax(axis=1) == said.labels
+        run.correct = predictions.probabilities.argmax(axis=1) == predictions.labels
         run.state = RunState.FINISHED
         run.size = sum(f.stat().st_size for f in (run.folder / MODEL).rglob("*") if f.is_file())
 
 
 def _can_resume(run: CandidateRun) -> bool:
-    begun = all((run.folder / name).is_file() for name in (OPTIONS, SPLIT))
-    return run.candidate.is_trained and begun and not (run.folder / METRICS).exists()
+    has_started = all((run.folder / name).is_file() for name in (OPTIONS, SPLIT))
+    return run.candidate.is_trained and has_started and not (run.folder / METRICS).exists()
 
 
 def _epochs_of(run: CandidateRun) -> list[EpochRow]:
     try:
         return list(read_history(run.folder))
     except (OSError, ValueError, KeyError):
-        return []  # its checkpoint knows them too
+        return []  # its checkpoint contains them too

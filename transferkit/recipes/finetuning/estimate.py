@@ -14,8 +14,8 @@ from transferkit.inference import ComputeSettings, fast_module
 from transferkit.memory import is_out_of_memory
 from transferkit.models.freezing import freeze
 from transferkit.models.network import Network
+from transferkit.models.network_cut import NetworkCut, cut_network
 from transferkit.models.phases import EVERYTHING, HEAD_ALONE, Phase, last_stages
-from transferkit.models.splitting import Split, split
 from transferkit.recipes.finetuning.caches import CacheChoice
 from transferkit.recipes.finetuning.run import TrainingRun
 from transferkit.recipes.finetuning.settings import PhaseSettings
@@ -50,14 +50,14 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
 
 def _cached_phase(network: Network, phase: Phase) -> PhaseSettings:
     """Return a phase that reads one view of its images, from a cache where layers are frozen."""
-    cut = split(network, phase.parameters) if phase.freezes_anything else None
+    cut = cut_network(network, phase.parameters) if phase.freezes_anything else None
     place = Cache.MEMORY if phase.freezes_anything else Cache.OFF
     return PhaseSettings(phase, 1, cut, CacheChoice(place))
 
 
 def _phase_seconds(pace: "_Pace", entry: PhaseSettings, images: tuple[int, int]) -> float:
     phase, (train, val) = entry.phase, images
-    epochs, step = len(phase.epochs), pace.step(phase, entry.split)
+    epochs, step = len(phase.epochs), pace.step(phase, entry.cut)
     trained = epochs * (train + val / 3) * step  # validation is a forward pass, a third of a step
     if not phase.freezes_anything:
         return trained + (train + val) * pace.decode
@@ -96,13 +96,13 @@ class _Pace:
         self.forward = self._timed(forward, self._images())
         self._steps: dict[frozenset[str], float] = {}
 
-    def step(self, phase: Phase, cut: Split | None) -> float:
+    def step(self, phase: Phase, cut: NetworkCut | None) -> float:
         """Return the seconds of a forward and backward pass through what a phase trains."""
         if phase.parameters not in self._steps:
             self._steps[phase.parameters] = self._measured_step(phase, cut)
         return self._steps[phase.parameters]
 
-    def _measured_step(self, phase: Phase, cut: Split | None) -> float:
+    def _measured_step(self, phase: Phase, cut: NetworkCut | None) -> float:
         network = self._network
         freeze(network.module, phase.parameters)
         network.module.eval()  # in train mode dropout would draw from the run's generators

@@ -18,7 +18,7 @@ from transferkit.options.recorded import GIVEN, given_options, json_values
 from transferkit.recipes.finetuning.run import FinetuneRun
 from transferkit.recipes.finetuning.settings import RunSettings
 from transferkit.report.plots import draw_range_test
-from transferkit.report.run_contents import write_report
+from transferkit.report.run_contents import ReportSources, write_report
 from transferkit.run.folder import (
     METRICS,
     MODEL,
@@ -148,14 +148,8 @@ def leave_report(
         return
     try:
         with run.stopwatch.part(REPORT):
-            write_report(
-                read_run(run.output),
-                bundle,
-                run.compute,
-                root=run.options.data,
-                output=run.output / REPORT_PAGE,
-                reporter=run.reporter,
-            )
+            sources = ReportSources(read_run(run.output), bundle, run.compute, run.options.data)
+            write_report(sources, run.output / REPORT_PAGE, run.reporter)
         spent = run.stopwatch.seconds(REPORT)
         metrics["seconds"] += spent
         metrics["time"][REPORT] = spent

@@ -15,8 +15,8 @@ from transferkit.inference import ComputeSettings
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
+from transferkit.models.network_cut import cut_network
 from transferkit.models.phases import Phase, plan_phases
-from transferkit.models.splitting import split
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.caches import (
@@ -178,7 +178,7 @@ def _phase_settings(
     """Resolve how the images of a phase are read. Leaves the network as the phase has it."""
     freeze(network.module, phase.parameters)
     train_mode(network.module, settings.batch_norm)
-    cut = split(network, phase.parameters) if phase.freezes_anything else None
+    cut = cut_network(network, phase.parameters) if phase.freezes_anything else None
     # Where every layer is trained only new views make sense.
     is_varied = not phase.freezes_anything and options.augment is not Augment.NONE
     views = 0 if is_varied else settings.views

@@ -13,8 +13,8 @@ from transferkit.inference import ComputeSettings
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
+from transferkit.models.network_cut import NetworkCut, cut_network
 from transferkit.models.phases import Phase
-from transferkit.models.splitting import Split, split
 from transferkit.models.stages import Stage
 from transferkit.recipes.finetuning.caches import CacheChoice
 from transferkit.training.rates import stage_rates
@@ -61,13 +61,13 @@ class PhaseSettings:
     Attributes:
         phase: Which parameters are trained in which epochs.
         views: How many views of an image take turns; 0 draws a new one every epoch.
-        split: The network cut before what is trained; None where that cannot be done.
+        cut: The network, cut before its first trained layer; None where it cannot be cut.
         cache: Where the output of the frozen part is kept.
     """
 
     phase: Phase
     views: int
-    split: Split | None
+    cut: NetworkCut | None
     cache: CacheChoice
 
 
@@ -123,8 +123,8 @@ class TrainingSettings(RunSettings):
         last = self.phases[-1]
         freeze(network.module, last.phase.parameters)
         train_mode(network.module, self.batch_norm)
-        cut = split(network, last.phase.parameters) if last.split else None
-        return replace(self, phases=(replace(last, split=cut),))
+        cut = cut_network(network, last.phase.parameters) if last.cut else None
+        return replace(self, phases=(replace(last, cut=cut),))
 
     def resolved_options(self) -> dict[str, Any]:
         """Return the options that were left open, as they were resolved."""

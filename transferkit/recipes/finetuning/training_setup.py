@@ -120,7 +120,7 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         varied_store=stores.varied,
     )
     rows = FrozenRows(
-        frozen_prefix(network, entry.split, compute) if entry.split else empty_prefix(network),
+        frozen_prefix(network, entry.cut, compute) if entry.cut else empty_prefix(network),
         views,
         cache=entry.cache.place,
         limit=run.settings.cache_limit,
@@ -128,7 +128,7 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         reporter=run.reporter,
         micro_batches=compute.micro_batches,
     )
-    trained = entry.split.suffix if entry.split else network.module
+    trained = entry.cut.suffix if entry.cut else network.module
     if compute.device.type == "cpu" and compute.precision is Precision.BF16:
         train_depthwise_in_full_precision(trained)
     reading = _Reading(run, rows, trained, entry.views, per_epoch)

@@ -1,4 +1,4 @@
-"""The features that options describe, for extraction and for the strategy `features`."""
+"""Create backbones and feature extractors from options."""
 
 from collections.abc import Sequence
 
@@ -17,17 +17,17 @@ from transferkit.training.randomness import seeded
 def create_backbone(
     options: FeatureOptions, *, backbone: str, weights: str, num_classes: int | None
 ) -> Network:
-    """A named backbone as the options want it; random parts follow from their seed.
+    """Return a backbone with the given options; random weights are drawn from their seed.
 
     Args:
-        options: Picture size, way of resizing, patches and seed.
-        backbone: Its name.
-        weights: As `--weights` takes it.
-        num_classes: Width of a new head; 0 for none, None for the pretrained one.
+        options: Image size, resizing method, patches and seed.
+        backbone: Name of the backbone.
+        weights: A value that `--weights` takes.
+        num_classes: Width of a new head; 0 for no head, None for the pretrained head.
 
     Raises:
         UnknownNameError: When there is no such backbone.
-        WeightsError: When the backbone's weights cannot be had or do not fit.
+        WeightsError: When the backbone's weights are not available or do not fit.
         OptionError: When an option cannot work with this backbone.
     """
     if options.patches is not None and backbone != EDGES8:
@@ -47,11 +47,11 @@ def create_backbone(
 
 
 def create_extractor(options: FeatureOptions, *, backbone: str, weights: str) -> FeatureExtractor:
-    """The extractor of a named backbone, which keeps its head only where a layer is in it.
+    """Return the extractor of a backbone, which keeps its head only if a layer is part of it.
 
     Raises:
         UnknownNameError: When there is no such backbone or layer.
-        WeightsError: When the backbone's weights cannot be had or do not fit.
+        WeightsError: When the backbone's weights are not available or do not fit.
         OptionError: When an option cannot work with this backbone.
     """
     network = create_backbone(options, backbone=backbone, weights=weights, num_classes=0)
@@ -67,7 +67,7 @@ def extractor_of(
     layers: Sequence[str] = (POOLED,),
     pool: Pool = Pool.AUTO,
 ) -> FeatureExtractor:
-    """The extractor of a network; `layers` and `pool` hold where the options do not say."""
+    """Return the extractor of a network; `layers` and `pool` apply where the options are unset."""
     preprocessing = network.preprocessing.changed(
         image_size=options.image_size, resize=options.resize
     )
@@ -76,7 +76,7 @@ def extractor_of(
 
 
 def _in_head(network: Network, layers: Sequence[str]) -> bool:
-    """Whether the head has a part in one of the layers."""
+    """Return whether one of the layers is in the head, or contains part of it."""
     pairs = ((layer, head) for layer in layers for head in (HEAD, *network.heads))
     return any(
         layer == head or layer.startswith(f"{head}.") or head.startswith(f"{layer}.")

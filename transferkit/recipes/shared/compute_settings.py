@@ -1,4 +1,4 @@
-"""From a command's options to the way it computes, and what came of the images."""
+"""Resolve how a command computes: device, precision, batch size and threads."""
 
 import torch
 
@@ -13,15 +13,15 @@ from transferkit.reporting import Reporter
 def resolve_compute(
     options: ComputeOptions, network: Network, reporter: Reporter
 ) -> ComputeSettings:
-    """Settle device, precision and threads, and put the network on its device.
+    """Resolve device, precision and threads, and move the network to its device.
 
     Args:
-        options: What is wanted.
-        network: Moved.
-        reporter: Told when memory does not suffice for a batch.
+        options: The options as given.
+        network: Moved to the device in place.
+        reporter: Receives a notice when a batch does not fit in memory.
 
     Raises:
-        OptionError: When this machine has no such device, or it has no such precision.
+        OptionError: When this machine has no such device, or the device no such precision.
     """
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)

@@ -1,4 +1,4 @@
-"""What a command reads: the pictures that its inputs name, and the model."""
+"""What a command reads: the images that its inputs name, and the model."""
 
 import glob
 import os
@@ -15,27 +15,27 @@ STANDARD_INPUT = "-"
 
 
 def expand_inputs(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
-    """Each input's files: a folder's images, a pattern's matches, or the path as it stands.
+    """Return the files of all inputs: a folder's images, a pattern's matches, or the path itself.
 
-    A folder without images and a pattern without a match stay as they are, and become records
-    with their reason.
+    A folder without images and a pattern without matches are kept as paths; they become records
+    with an error.
 
     Args:
         inputs: Files, folders, patterns, or `-`.
-        listed: The paths that stand for `-`.
+        listed: The paths that replace `-`.
 
     Raises:
-        DataError: When they name no file at all.
+        DataError: When the inputs name no files.
     """
     paths: list[str] = []
-    found = 0
+    count = 0
     for given in inputs:
         if given == STANDARD_INPUT:
             more = [line for line in (entry.rstrip("\r\n") for entry in listed) if line]
         elif os.path.isdir(given):
             more = _images_in(given)
         elif not os.path.lexists(given) and glob.has_magic(given):
-            # A pattern in quotes reaches us unexpanded, as it does from shells without patterns.
+            # A quoted pattern arrives unexpanded, as does any from a shell without patterns.
             matches = sorted(glob.glob(given, recursive=True))
             more = [
                 path
@@ -44,9 +44,9 @@ def expand_inputs(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
             ]
         else:
             more = [given]
-        found += len(more)
+        count += len(more)
         paths += more or [given]
-    if not found:
+    if not count:
         raise DataError(
             f"no images in {', '.join(inputs)}; expected image files, folders of them, or patterns"
         )
@@ -54,7 +54,7 @@ def expand_inputs(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
 
 
 def _images_in(folder: str) -> list[str]:
-    # A folder below that may not be read stays an input too, and becomes a record.
+    # A subfolder that cannot be read stays an input and becomes a record with an error.
     return [
         str(found.path)
         for found in walk_images(Path(folder), set())
@@ -63,11 +63,11 @@ def _images_in(folder: str) -> list[str]:
 
 
 def load_model(options: InputOptions) -> ModelBundle:
-    """The model of a run, or a pretrained network with its own categories.
+    """Return the model of a run, or a pretrained network with its own categories.
 
     Raises:
         BundleError: When the model cannot be loaded.
-        WeightsError: When the backbone's weights cannot be had.
+        WeightsError: When the backbone's weights are not available.
     """
     if options.model:
         return ModelBundle.load(options.model)

@@ -1,4 +1,7 @@
-"""Cut a network in two: what is frozen and reads only pictures, and all that follows."""
+"""Cut a network in two before its first trained layer.
+
+The part in front is frozen and depends on the images alone, so its output can be cached.
+"""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -8,18 +11,18 @@ import torch
 from timm.layers import get_notrace_functions
 from torch import Tensor, fx, nn
 
-from transferkit.models.fusing import defaults
+from transferkit.models.fusing import default_arguments
 from transferkit.models.network import Network
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """The two parts of a network; they share its tensors and modules.
+class NetworkCut:
+    """The two parts of a network, which share its tensors and modules.
 
     Attributes:
-        prefix: (B, 3, H, W) to what crosses the cut, (B, ...); holds nothing that is trained.
-        suffix: What crosses the cut to logits (B, C).
-        shape: Of what crosses the cut, without the batch.
+        prefix: Maps images (B, 3, H, W) to the tensor at the cut (B, ...); trains nothing.
+        suffix: Maps the tensor at the cut to logits (B, C).
+        shape: Shape of the tensor at the cut for one image.
     """
 
     prefix: fx.GraphModule
@@ -28,10 +31,10 @@ class Split:
 
 
 class _Tracer(fx.Tracer):
-    """Opens only the modules that hold both frozen and trained parameters.
+    """A tracer that opens only modules with both frozen and trained parameters.
 
-    All others are called as they are, so that they may do what cannot be traced, and go by their
-    own train or eval mode.
+    All other modules are called whole. They may therefore contain what cannot be traced, and their
+    train or eval mode stays in effect.
     """
 
     def __init__(self, trained: frozenset[str]) -> None:
@@ -45,49 +48,49 @@ class _Tracer(fx.Tracer):
         return len(inside) < 2
 
 
-def split(network: Network, trained: Collection[str]) -> Split | None:
-    """Cut a network before everything that depends on a trained parameter.
+def cut_network(network: Network, trained: Collection[str]) -> NetworkCut | None:
+    """Cut a network in front of everything that depends on a trained parameter.
 
     Args:
-        network: Frozen as it is going to be trained, see `freeze` and `train_mode`.
+        network: Frozen and in the modes it is trained in, see `freeze` and `train_mode`.
         trained: Names of the parameters that receive updates.
 
     Returns:
-        The parts, or None where the network cannot be traced, nothing frozen comes first, or more
-        than one tensor crosses the cut.
+        The two parts. None where the network cannot be traced, where no frozen layer comes first,
+        or where more than one tensor crosses the cut.
     """
     module, trained = network.module, frozenset(trained)
     try:
-        graph = _Tracer(trained).trace(module, concrete_args=defaults(module))
-        halves = _cut(graph, trained, module)
-        return halves and _checked(network, *halves)
+        graph = _Tracer(trained).trace(module, concrete_args=default_arguments(module))
+        parts = _prefix_and_suffix(graph, trained, module)
+        return parts and _verified(network, *parts)
     except Exception:
         # Control flow that depends on the data fails in as many ways as there are models.
         return None
 
 
-def _cut(
+def _prefix_and_suffix(
     graph: fx.Graph, trained: frozenset[str], module: nn.Module
 ) -> tuple[fx.GraphModule, fx.GraphModule] | None:
     images, *others = (node for node in graph.nodes if node.op == "placeholder")
-    of_images, of_others = _reached([images]), _reached(others)
-    after = _reached([node for node in graph.nodes if _holds(node, trained, module)])
+    of_images, of_others = _dependents([images]), _dependents(others)
+    after = _dependents([node for node in graph.nodes if _uses_trained(node, trained, module)])
     inner = [node for node in graph.nodes if node.op != "output" and node not in of_others]
     before = [node for node in inner if node not in after]
     crossing = [n for n in before if n in of_images and not after.isdisjoint(n.users)]
     if len(crossing) != 1 or crossing == [images]:
         return None
-    # What does not come from the pictures (embeddings of positions) is cheap: both may compute it.
+    # What does not depend on the images (position embeddings) is cheap: both parts may compute it.
     following = [node for node in inner if node not in of_images or node in after]
     end = next(node for node in graph.nodes if node.op == "output")
     return (
-        _part(module, before, images, crossing[0]),
-        _part(module, following, crossing[0], end.args[0]),
+        _subgraph(module, before, images, crossing[0]),
+        _subgraph(module, following, crossing[0], end.args[0]),
     )
 
 
-def _reached(starts: Iterable[fx.Node]) -> set[fx.Node]:
-    """These nodes and all that depend on them."""
+def _dependents(starts: Iterable[fx.Node]) -> set[fx.Node]:
+    """Return these nodes and all that depend on them."""
     reached: set[fx.Node] = set()
     waiting = list(starts)
     while waiting:
@@ -98,11 +101,12 @@ def _reached(starts: Iterable[fx.Node]) -> set[fx.Node]:
     return reached
 
 
-def _part(
+def _subgraph(
     module: nn.Module, nodes: Iterable[fx.Node], given: fx.Node, result: Any
 ) -> fx.GraphModule:
-    """What leads from one node to another."""
+    """Return the part of a graph that computes `result` from `given`."""
     graph = fx.Graph()
+    # Keep this name: the code of the prefix, placeholder included, is in the keys of row caches.
     copies = {given: graph.placeholder("given")}
     for node in nodes:
         if node is not given:
@@ -115,7 +119,7 @@ def _part(
     return part
 
 
-def _holds(node: fx.Node, trained: frozenset[str], module: nn.Module) -> bool:
+def _uses_trained(node: fx.Node, trained: frozenset[str], module: nn.Module) -> bool:
     target = str(node.target)
     if node.op == "get_attr":
         return target in trained
@@ -126,9 +130,11 @@ def _holds(node: fx.Node, trained: frozenset[str], module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _checked(network: Network, prefix: fx.GraphModule, suffix: fx.GraphModule) -> Split | None:
-    """The parts, when together they do what the network does, for any number of pictures."""
-    # A generator of its own: checking must not change what training draws.
+def _verified(
+    network: Network, prefix: fx.GraphModule, suffix: fx.GraphModule
+) -> NetworkCut | None:
+    """Return the parts if together they compute what the network does, for any batch size."""
+    # A private generator: the check must not change what training draws.
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, *network.preprocessing.input_size, generator=generator)
     image = image.to(network.device)
@@ -138,9 +144,11 @@ def _checked(network: Network, prefix: fx.GraphModule, suffix: fx.GraphModule) -
         return None
     modes = [(m, m.training) for m in network.module.modules()]
     network.module.eval()
-    same = torch.equal(suffix(crossing), network.module(images)) and torch.equal(
-        suffix(prefix(image)), network.module(image)
-    )
-    for m, mode in modes:
-        m.training = mode
-    return Split(prefix, suffix, tuple(crossing.shape[1:])) if same else None
+    try:
+        is_same = torch.equal(suffix(crossing), network.module(images)) and torch.equal(
+            suffix(prefix(image)), network.module(image)
+        )
+    finally:
+        for m, mode in modes:
+            m.training = mode
+    return NetworkCut(prefix, suffix, tuple(crossing.shape[1:])) if is_same else None

@@ -1,14 +1,14 @@
-"""Networks cut in two: the parts compute together what the network does."""
+"""A cut network: its two parts compute together what the whole network computes."""
 
 import pytest
 import torch
 
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
+from transferkit.models.network_cut import cut_network
 from transferkit.models.phases import Unfreeze
 from transferkit.models.sources import create_network
-from transferkit.models.splitting import split
 
-SPLIT = {
+CUT = {
     "resnet18": ("resnet18", 32),
     "densenet (torchvision)": ("torchvision:densenet121", 32),
     "squeezenet (torchvision)": ("torchvision:squeezenet1_1", 64),
@@ -26,7 +26,7 @@ def network_of(name, size, **changes):
     weights = "pretrained" if name == "edges8" else "none"
     network = create_network(name, weights=weights, num_classes=5, image_size=size, **changes)
     with torch.no_grad():
-        for key, buffer in network.module.named_buffers():  # not the 0 and 1 that norms begin with
+        for key, buffer in network.module.named_buffers():  # not the initial 0 and 1 of norms
             if key.endswith("running_mean"):
                 buffer.copy_(0.1 * torch.randn_like(buffer))
             elif key.endswith("running_var"):
@@ -42,54 +42,54 @@ def frozen(network, unfreeze):
     return trained
 
 
-@pytest.mark.parametrize("name", SPLIT)
-def test_split__the_parts_do_together_what_the_network_does(name):
-    network = network_of(*SPLIT[name])
+@pytest.mark.parametrize("name", CUT)
+def test_cut_network__the_parts_compute_what_the_network_computes(name):
+    network = network_of(*CUT[name])
     images = torch.rand(3, *network.preprocessing.input_size)
     for unfreeze in ("head", "last:1"):
         trained = frozen(network, unfreeze)
-        parts = split(network, trained)
+        cut = cut_network(network, trained)
         if name == "edges8" and unfreeze == "last:1":
-            assert parts is None  # its only stage reads the images
+            assert cut is None  # its only stage reads the images
             return
 
-        held = {id(p) for p in parts.suffix.parameters()}
+        held = {id(p) for p in cut.suffix.parameters()}
         assert {n for n, p in network.module.named_parameters() if id(p) in held} >= trained
-        assert not any(p.requires_grad for p in parts.prefix.parameters())
+        assert not any(p.requires_grad for p in cut.prefix.parameters())
         network.module.eval()
         with torch.no_grad():
-            crossing = parts.prefix(images)
-            assert crossing.shape[1:] == parts.shape
-            assert torch.equal(parts.suffix(crossing), network.module(images))
+            crossing = cut.prefix(images)
+            assert crossing.shape[1:] == cut.shape
+            assert torch.equal(cut.suffix(crossing), network.module(images))
 
 
-def test_split__follows_the_modes_and_weights_of_the_network():
+def test_cut_network__follows_the_modes_and_weights_of_the_network():
     network = network_of("mobilenetv2_050", 32)
-    parts = split(network, frozen(network, "last:1"))
-    crossing = torch.rand(4, *parts.shape)
+    cut = cut_network(network, frozen(network, "last:1"))
+    crossing = torch.rand(4, *cut.shape)
     network.module.eval()
-    before = parts.suffix(crossing)
+    before = cut.suffix(crossing)
 
     train_mode(network.module, BatchNorm.TRAIN)
-    assert not torch.equal(parts.suffix(crossing), before)
+    assert not torch.equal(cut.suffix(crossing), before)
     network.module.eval()
     with torch.no_grad():
         for parameter in network.module.get_classifier().parameters():
             parameter.zero_()
-    assert not parts.suffix(crossing).any()
+    assert not cut.suffix(crossing).any()
 
 
-def test_split__cuts_by_single_parameters_too():
+def test_cut_network__cuts_between_single_parameters_too():
     network = network_of("resnet18", 32)
-    parts = split(network, frozen(network, r"re:layer3\.1\.conv1"))
+    cut = cut_network(network, frozen(network, r"re:layer3\.1\.conv1"))
 
-    assert parts.shape == (256, 2, 2)
+    assert cut.shape == (256, 2, 2)
 
 
 @pytest.mark.parametrize(
     ("name", "unfreeze"), [("twins_svt_small", "head"), ("resnet18", "all"), ("hrnet", "last:1")]
 )
-def test_split__gives_none_where_it_cannot_be_done(name, unfreeze):
+def test_cut_network__returns_none_where_it_cannot_be_cut(name, unfreeze):
     network = network_of("hrnet_w18_small" if name == "hrnet" else name, 64)
 
-    assert split(network, frozen(network, unfreeze)) is None
+    assert cut_network(network, frozen(network, unfreeze)) is None
