@@ -11,7 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many workers as cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 if sys.dont_write_bytecode:
-    # Where Python keeps no bytecode, every process compiles torch anew, for tens of seconds.
+    # Where Python keeps no bytecode, every process compiles torch again, for tens of seconds.
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": sys.pycache_prefix}
@@ -20,9 +20,7 @@ import pytest
 from command_line import Ran, call_main
 from image_files import make_classes
 
-from transferkit.recipes.finetuning.run import FinetuneRun
-
-DRAWS_REPORT = FinetuneRun.draws_report
+WRITE_REPORT = "transferkit.recipes.finetuning.outputs.write_report"
 ESTIMATED = "transferkit.recipes.finetuning.train_network.estimate_seconds"
 SECONDS = (("this run", 42.0), ("head", 42.0), ("last:1", 100.0), ("full", 9000.0))
 
@@ -37,7 +35,7 @@ def everywhere_the_same(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSFERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("transferkit.devices.has_fast_bf16", lambda device: False)
-        patch.setattr(FinetuneRun, "draws_report", False)
+        patch.setattr(WRITE_REPORT, lambda sources, output, reporter: ())
         patch.setattr(ESTIMATED, lambda run: SECONDS)
         patch.setattr("os.fsync", lambda file: None)
         yield
@@ -46,8 +44,10 @@ def everywhere_the_same(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages():
     """Runs draw their pages, as they do for everyone."""
+    from transferkit.report.run_contents import write_report
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FinetuneRun, "draws_report", DRAWS_REPORT)
+        patch.setattr(WRITE_REPORT, write_report)
         yield
 
 

@@ -22,7 +22,7 @@ FULL = {"strategy": "full"}
         ({"backbone_learning_rate": 1e-3}, "--backbone-lr: --unfreeze head leaves the backbone"),
         ({"layer_decay": 0.5}, "--layer-decay: --unfreeze head leaves the backbone"),
         ({"bn": "train"}, "--bn: --unfreeze head leaves the backbone"),
-        ({"learning_rate": "fast"}, "--lr: 'fast' is neither a number, nor two"),
+        ({"learning_rate": "fast"}, "--lr: 'fast' is not a number, two numbers"),
         ({"learning_rate": "0:1"}, "--lr: got 0.0, expected more than 0"),
         ({"layer_decay": 1.5}, "--layer-decay: got 1.5, expected more than 0 and at most 1"),
         ({"freeze_epochs": 2}, "--freeze-epochs: --unfreeze head leaves the backbone"),

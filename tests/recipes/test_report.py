@@ -85,7 +85,7 @@ def test_finetune__leaves_a_page(run):
     assert "last:1" in page
     assert "broken.jpg" in page
     assert "notes.txt" in page
-    assert "could not be drawn" not in page
+    assert "could not be written" not in page
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "<svg onload" not in page
@@ -169,9 +169,9 @@ def test_finetune__that_cannot_write_its_page_ends_well(pages, data, tmp_path, m
     recorder = Recorder()
     result = finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
 
-    (told,) = [line for line in recorder.notices if "could not be drawn" in line]
+    (told,) = [line for line in recorder.notices if "could not be written" in line]
     assert "No space left on device" in told
-    assert told.endswith(f"draw it with: transferkit report {tmp_path / 'run'}")
+    assert told.endswith(f"write it with: transferkit report {tmp_path / 'run'}")
     assert not (tmp_path / "run/report.html").exists()
     assert transferkit.evaluate(data, model=str(tmp_path / "run"))["n"] > 0
     assert result.metrics["val"]["n"] > 0

@@ -228,7 +228,7 @@ def describe_time(metrics: Mapping[str, Any]) -> str:
     """Describe where a run's time went, longest part first, from the run's metrics."""
     parts = sorted(metrics["time"].items(), key=lambda part: -part[1])
     listed = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in parts)
-    return f"time: {listed}; {metrics['images_per_second']:.0f} training images a second"
+    return f"time: {listed}; {metrics['images_per_second']:.0f} training images per second"
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:

@@ -90,7 +90,7 @@ class Network:
     def library_name(self) -> str:
         """Name by which the library itself builds it, with the library's prefix.
 
-        Files that other programs or later versions read use it: model/config.json and caches.
+        It is in files that other programs or later versions read, such as model/config.json.
         """
         return f"{self.source.prefix}{self.architecture}"
 

@@ -1,1 +1,1 @@
-"""What commands can be told: every option declared once, and read back from a run."""
+"""The options of all commands, each declared once, and read back from a run."""

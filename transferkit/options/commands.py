@@ -1,7 +1,7 @@
 """Options of all commands but `finetune` and `compare`, which have modules of their own.
 
 The command line and the reference are generated from these classes, and Python callers pass the
-same options as keywords. Needs no torch to be imported.
+same options as keywords. Importing this module does not import torch.
 """
 
 from dataclasses import dataclass
@@ -136,7 +136,7 @@ class ExplainOptions(InputOptions):
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),
-            help="Folder for the pictures, one PNG per image; existing pictures of the same name "
+            help="Folder for the drawings, one PNG per image; existing files of the same name "
             "are replaced.",
             metavar="FOLDER",
         ),
@@ -278,7 +278,7 @@ class InspectOptions(Options):
         ),
     ] = None
     weights: Annotated[
-        str, Option(panel=MODEL, help=f"For what is drawn; the table needs none: {WEIGHTS_HELP}")
+        str, Option(panel=MODEL, help=f"For drawings; the table needs none: {WEIGHTS_HELP}")
     ] = PRETRAINED
     image_size: Annotated[
         int | None,
@@ -361,5 +361,5 @@ class InspectOptions(Options):
 
     @property
     def draws(self) -> bool:
-        """Whether anything is drawn."""
+        """Whether the command draws anything."""
         return self.kernels or self.activations is not None

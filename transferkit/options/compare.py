@@ -1,4 +1,4 @@
-"""Every option of `transferkit compare`, and the candidates that they name."""
+"""The options of `transferkit compare`, and the candidates that they name."""
 
 import re
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Candidate:
 
     @property
     def network(self) -> str:
-        """The backbone, as the table names it."""
+        """The backbone as the table names it."""
         weights = f" ({Path(self.weights).name})" if self.shows_weights else ""
         return f"{self.backbone}{weights}"
 
@@ -65,7 +65,7 @@ class Candidate:
 
     @property
     def folder_name(self) -> str:
-        """Its name as part of a folder's name."""
+        """Its name as a part of the names of folders."""
         return re.sub(r"[^\w.()+-]+", "-", f"{self.strategy}-{self.network}").strip("-")
 
     def choices(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class CompareOptions(HeldOutOptions):
             panel=OUTPUT,
             flags=("--resume",),
             help="Resume the comparison in --output: keep what is finished, continue what was "
-            "stopped, begin the rest.",
+            "stopped, start the rest.",
             on_resume=OnResume.CALL,
         ),
     ] = False
@@ -162,7 +162,7 @@ class CompareOptions(HeldOutOptions):
         Option(
             panel=TRAINING,
             help="Finish in about this many minutes: where time is short, the weaker half of the "
-            "candidates stops early, and runs that do not fit are not begun.",
+            "candidates stops early, and runs that do not fit are not started.",
             within=Range(0, open_low=True),
             metavar="MINUTES",
             show_default=False,
@@ -208,9 +208,9 @@ class CompareOptions(HeldOutOptions):
         """Return the options of `finetune` for one run.
 
         Args:
-            candidate: What is run.
+            candidate: The candidate.
             seed: Seed of its head and of the order of the images.
-            where: Options of the call, such as the output folder.
+            where: Options of this call, such as the output folder.
 
         Raises:
             OptionError: When the candidate cannot be run with these options.

@@ -102,13 +102,13 @@ class Option:
 
 @dataclass(frozen=True)
 class DeclaredOption:
-    """A field of an options class, taken apart.
+    """A field of an options class and its declaration.
 
     Attributes:
         name: The field's name.
         type: Its type, without the annotation.
         default: Its default; `MISSING` where it is required.
-        option: Everything else.
+        option: The rest of its declaration.
     """
 
     name: str
@@ -138,7 +138,7 @@ class DeclaredOption:
 
 
 class Options:
-    """Base of all options classes; checks and converts its fields when it is made."""
+    """Base of all options classes; checks and converts its fields when it is created."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -151,7 +151,7 @@ class Options:
 
 
 def declared_options(options: Options | type[Options]) -> tuple[DeclaredOption, ...]:
-    """The options of a class, inherited ones first."""
+    """Return the options of a class, inherited ones first."""
     found = []
     for entry in fields(options):
         kind, option = get_args(entry.type)
@@ -175,7 +175,7 @@ def option_names(
 
 
 def given_flags(options: Options, names: Iterable[str]) -> list[str]:
-    """The flags of the named options that differ from their default."""
+    """Return the flags of those named options that differ from their default."""
     known = {declared.name: declared for declared in declared_options(options)}
     return [known[name].flag for name in names if getattr(options, name) != known[name].default]
 
@@ -197,7 +197,7 @@ AUTO: Literal["auto"] = "auto"
 
 
 def rate_spread_or_auto(text: str) -> float | tuple[float, float] | Literal["auto"]:
-    """Parse `auto` as it is, `A:B` as a pair, and anything else as a number.
+    """Parse `auto` as itself, `A:B` as a pair, and anything else as a number.
 
     Raises:
         ValueError: When it is none of these.
@@ -209,7 +209,7 @@ def rate_spread_or_auto(text: str) -> float | tuple[float, float] | Literal["aut
         return (float(lowest), float(highest)) if colon else float(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is neither a number, nor two as in 1e-5:1e-3, nor auto"
+            f"{text!r} is not a number, two numbers as in 1e-5:1e-3, or auto"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Every option of `transferkit finetune`."""
+"""The options of `transferkit finetune`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,7 +203,7 @@ class FinetuneOptions(ClassifierOptions):
             help="Factor on the learning rate from each stage to the one before it, towards the "
             "stem.",
             within=Range(0, 1, open_low=True),
-            show_default="what gives the stem 1/16 of the last stage's rate; 1 with --weights none",
+            show_default="gives the stem 1/16 of --backbone-lr; 1 with --weights none",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = None
@@ -270,7 +270,7 @@ class FinetuneOptions(ClassifierOptions):
                 "--find-lr trains for a few steps, --dry-run trains nothing; choose one"
             )
         if self.resume and (given := given_flags(self, ("overwrite", "dry_run", "find_lr"))):
-            raise OptionError(f"{given[0]} begins a run, --resume resumes one; choose one")
+            raise OptionError(f"{given[0]} starts a run, --resume resumes one; choose one")
         if self.val and self.split:
             raise OptionError(
                 "--split already says which images are for validation; leave out --val"

@@ -1,4 +1,4 @@
-"""Options as a run or a comparison records them, and as they are read back to resume it."""
+"""Record the options of a run or a comparison, and read them back to resume it."""
 
 import json
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ _O = TypeVar("_O", bound=Options)
 _JSON = (str, int, float, bool, tuple, list, dict, NoneType)
 
 GIVEN = "given"
-"""Key for the options as they were given; everything beside it is resolved."""
+"""Key for the options as given; the rest is resolved."""
 
 
 def given_options(options: Options) -> dict[str, Any]:
-    """The options that differ from their default, as JSON values; those of the call left out."""
+    """Return the options that differ from their default, as JSON values; not those of the call."""
     of_the_call = option_names(options, on_resume=OnResume.CALL)
     given = {
         entry.name: getattr(options, entry.name)
@@ -36,15 +36,15 @@ def given_options(options: Options) -> dict[str, Any]:
 
 
 def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same values; what JSON does not know, such as a path, becomes text."""
+    """Return the values as JSON values: paths and the like become text."""
     return {k: v if isinstance(v, _JSON) else str(v) for k, v in values.items()}
 
 
 def read_recorded(path: Path, kind: type[Options]) -> dict[str, Any]:
-    """The content of an options file, with options of `kind` under `GIVEN`.
+    """Return the content of an options file, with options of `kind` under `GIVEN`.
 
     Raises:
-        OutputError: When it is damaged, or holds options that `kind` does not have.
+        OutputError: When it is damaged, or contains options that `kind` does not have.
     """
     try:
         recorded = dict(json.loads(path.read_text("utf-8")))
@@ -60,12 +60,12 @@ def read_recorded(path: Path, kind: type[Options]) -> dict[str, Any]:
 
 
 def resumed(options: _O, given: Mapping[str, Any], folder: Path) -> _O:
-    """The options that a folder's run began with; those that may change are as they are now.
+    """Return the options that a run began with; those that may change have their new values.
 
     Args:
-        options: As given for the call that resumes.
-        given: As they were given for the call that began.
-        folder: Where that is recorded, for messages.
+        options: The options of the call that resumes.
+        given: The options as given in the first call.
+        folder: The run's folder, for messages.
 
     Raises:
         OptionError: When an option is given now that the run did not begin with.
@@ -81,6 +81,6 @@ def resumed(options: _O, given: Mapping[str, Any], folder: Path) -> _O:
         if given_flags(options, (declared.name,)) and mine != its:
             raise OptionError(
                 f"{declared.flag}: got {mine}, and the run in {folder} began with {its}; leave the "
-                "option out to go on as it began, or start over with --overwrite"
+                "option out to resume as it began, or start over with --overwrite"
             )
     return began

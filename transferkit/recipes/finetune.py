@@ -1,6 +1,7 @@
-"""Train a classifier on a folder of images and leave a run that explains itself.
+"""Train a classifier on a folder of images, and write a run.
 
-Imports none of the heavy libraries before it is called, and then while the images are read.
+Importing this module imports none of the heavy libraries; `finetune` imports them while a thread
+reads the images.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ def finetune(
     should_stop: ShouldStop = lambda row: False,
     began: float | None = None,
 ) -> FinetuneResult:
-    """Train as the options say and write the run's folder.
+    """Train a classifier as the options say, and write the run's folder.
 
     Args:
-        options: What to train on what, and where to leave it.
-        reporter: Receives everything that the run has to say.
+        options: The dataset, the backbone, the strategy and the output folder.
+        reporter: Receives the plan, the epochs, progress and notices.
         should_stop: Asked after every epoch but the last; True saves the state and pauses the
             run, whose result then has no metrics.
-        began: When the process began, on the clock of `time.perf_counter`, where it serves this
-            run alone: the run's record then counts the time since as start-up.
+        began: When the process began, on the clock of `time.perf_counter`, if it carries out
+            this run only. The time from then on counts as the run's start-up.
 
     Raises:
         DataError: When the dataset cannot be used.
-        WeightsError: When the backbone's weights cannot be had or do not fit.
+        WeightsError: When the backbone's weights are not available or do not fit.
         UnknownNameError: When there is no such backbone or optimizer.
         OptionError: When an option cannot work with this backbone or machine.
-        OutputError: When the run's folder exists already or cannot be written.
+        OutputError: When the run's folder already exists or cannot be written.
         TransferKitError: When the loss is no longer finite, or a frozen tensor changed.
     """
     stopwatch = Stopwatch(began)
@@ -66,7 +67,7 @@ def finetune(
 
 
 def _import_strategy(options: FinetuneOptions) -> tuple[_Prepare, _CarryOut]:
-    """Return the steps of the strategy, with only what they need imported.
+    """Import and return the two steps of the strategy: preparing a run, and carrying it out.
 
     Raises:
         UnknownNameError: When there is no such optimizer.
@@ -84,11 +85,11 @@ def _import_strategy(options: FinetuneOptions) -> tuple[_Prepare, _CarryOut]:
 
 
 def choose_run(options: FinetuneOptions) -> Path:
-    """Choose the run's folder; nothing is made or removed yet.
+    """Choose the run's folder; nothing is created or removed yet.
 
     Raises:
-        OutputError: When it holds files that may not be replaced, or that are no run, or another
-            process writes there.
+        OutputError: When the folder contains a run that may not be replaced, or something else,
+            or another process writes there.
     """
     backbone = options.backbone.rsplit("/", 1)[-1].replace(":", "-")
     return choose_folder(options, f"{options.data.resolve().name}-{backbone}-{options.strategy}")

@@ -13,7 +13,7 @@ import transferkit
 from transferkit.bundle import FeatureHead
 from transferkit.classifiers import Classifier
 from transferkit.classifiers.fitting import fit_classifier
-from transferkit.errors import BundleError, DataError, OptionError
+from transferkit.errors import BundleError, DataError, OptionError, WeightsError
 from transferkit.models.feature_extractor import Pool
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "workers": 1}
@@ -172,7 +172,7 @@ def test_head__a_class_without_training_images_has_probability_zero():
         ({"epochs": 3}, "--epochs: --strategy features trains no network"),
         ({"unfreeze": "last:1"}, "--unfreeze: --strategy features trains no network"),
         ({"learning_rate": "auto"}, "--lr: --strategy features trains no network"),
-        ({"pool": "none"}, "--pool none gives maps"),
+        ({"pool": "none"}, "--pool none: gives feature maps"),
         ({"patches": 2}, "--patches is for -b edges8, not for test_resnet"),
         ({"classifier": "knn", "class_weights": "balanced"}, "knn does not weight classes"),
     ],
@@ -181,6 +181,27 @@ def test_features__options_that_cannot_work_are_told(image_folder, tmp_path, opt
     with pytest.raises(OptionError, match=message):
         transferkit.finetune(image_folder, tmp_path / "run", **TAUGHT, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_features__a_stopped_run_resumes_with_the_same_weights_only(run, image_folder, tmp_path):
+    def stop(run):
+        raise KeyboardInterrupt
+
+    options = {"classifier": "svm", "layer": ("stage2", "pooled"), **TAUGHT}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transferkit.recipes.finetuning.fit_classifier._compute_features", stop)
+        with pytest.raises(KeyboardInterrupt):
+            transferkit.finetune(image_folder, tmp_path / "run", **options)
+    recorded = (tmp_path / "run/options.json").read_text()
+    other = {**json.loads(recorded), "weights_sha256": "0" * 64}
+    (tmp_path / "run/options.json").write_text(json.dumps(other))
+    with pytest.raises(WeightsError, match="began with other weights of test_resnet"):
+        transferkit.finetune(image_folder, tmp_path / "run", resume=True)
+    (tmp_path / "run/options.json").write_text(recorded)
+    transferkit.finetune(image_folder, tmp_path / "run", resume=True)
+
+    for file in ("model/model.safetensors", "split.csv", "val_predictions.npz"):
+        assert (tmp_path / "run" / file).read_bytes() == (run / file).read_bytes()
 
 
 def test_extract_features__options_of_a_classifier_need_one(image_folder, tmp_path):

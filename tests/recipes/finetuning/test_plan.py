@@ -37,7 +37,7 @@ def test_plan__says_what_is_cached_and_what_of_it_is_varied(small, plan_of):
     assert "in memory" in settings(cache="memory")[0]
     assert settings(cache="off")[0] == "--cache off"
     assert settings(strategy="full", freeze_epochs=1)[0] == (
-        "head: one epoch reads it once; all: nothing is frozen"
+        "head: one epoch reads each image once; all: nothing is frozen"
     )
     assert settings(views=3)[1] == "light, 3 views of each image take turns"
     assert settings(unfreeze="last:1")[1] == "light, 4 views of each image take turns"
@@ -49,4 +49,4 @@ def test_plan__says_what_is_cached_and_what_of_it_is_varied(small, plan_of):
 def test_plan__says_that_a_network_cannot_be_split(small, plan_of):
     plan = plan_of(**small | {"backbone": "twins_svt_small", "image_size": 64})
 
-    assert dict(plan.settings)["cache"] == "what is frozen of twins_svt_small cannot be split off"
+    assert dict(plan.settings)["cache"] == "the frozen part of twins_svt_small cannot be split off"

@@ -129,7 +129,7 @@ def test_resume__wants_the_options_that_the_run_began_with(image_folder, tmp_pat
         transferkit.finetune(image_folder, run, resume=True, epochs=9)
     with pytest.raises(OptionError, match=r"--resume: expected the run to resume"):
         transferkit.finetune(image_folder, resume=True)
-    with pytest.raises(OptionError, match=r"--overwrite begins a run, --resume resumes one"):
+    with pytest.raises(OptionError, match=r"--overwrite starts a run, --resume resumes one"):
         transferkit.finetune(image_folder, run, resume=True, overwrite=True)
     with pytest.raises(OutputError, match=r"nothing to resume, it has no options.json"):
         transferkit.finetune(image_folder, elsewhere, resume=True)

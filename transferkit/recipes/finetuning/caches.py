@@ -1,4 +1,4 @@
-"""Choose where rows and pixels that are read more than once are kept: on disk, in memory or not."""
+"""Choose where rows and pixels that are read more than once are cached: disk, memory or nowhere."""
 
 import shutil
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from transferkit.row_cache import cache_folder
 
 @dataclass(frozen=True)
 class CacheChoice:
-    """Where the output of frozen layers is kept.
+    """Where the output of frozen layers is cached.
 
     Attributes:
-        place: Memory or disk; off where it is computed in every epoch.
+        place: Memory or disk; off if it is computed in every epoch.
         size: Bytes of all rows.
-        why_not: Why nothing is cached, for the plan; empty where something is.
+        why_not: Why nothing is cached, for the plan; empty if something is.
     """
 
     place: Cache
@@ -25,16 +25,16 @@ class CacheChoice:
 
 
 def choose_cache(wanted: Cache, size: int, *, limit: int, what: str) -> CacheChoice:
-    """Choose where `size` bytes of rows are kept.
+    """Choose where to cache `size` bytes of rows.
 
     Args:
-        wanted: As `--cache` says; `auto` prefers disk, then memory.
+        wanted: The value of `--cache`; `auto` prefers disk, then memory.
         size: Bytes of all rows.
         limit: Bytes that the cache may take on disk.
         what: What needs the rows, for messages.
 
     Raises:
-        OptionError: When memory or disk is wanted and has no room.
+        OptionError: When memory or disk is requested and has too little room.
     """
     if wanted is Cache.OFF:
         return CacheChoice(Cache.OFF, why_not="--cache off")
@@ -53,12 +53,12 @@ def choose_cache(wanted: Cache, size: int, *, limit: int, what: str) -> CacheCho
 
 
 def choose_pixel_cache(wanted: Cache, size: int, *, epochs: int) -> Cache:
-    """Choose where decoded pixels are kept.
+    """Choose where to cache decoded pixels.
 
     Args:
-        wanted: As `--cache` says; `auto` is memory where they fit, else disk.
+        wanted: The value of `--cache`; `auto` is memory if they fit, else disk.
         size: Bytes of all pixels.
-        epochs: How many epochs decode images; pixels that are read once are not kept.
+        epochs: Number of epochs that decode images; pixels read once are not cached.
     """
     if wanted is Cache.OFF or epochs < 2:
         return Cache.OFF
@@ -78,7 +78,11 @@ def _free_disk() -> int:
 
 
 def describe_size(size: int) -> str:
-    """Write a number of bytes for people: 1.2 MB."""
+    """Return a number of bytes in a readable unit.
+
+    >>> describe_size(1_234_567)
+    '1.2 MB'
+    """
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"

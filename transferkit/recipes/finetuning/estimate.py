@@ -1,4 +1,4 @@
-"""How long a run is going to take, and other strategies beside it, from a few timed batches."""
+"""Estimate how long a run and other strategies take, from a few timed batches."""
 
 import time
 from collections.abc import Callable
@@ -22,22 +22,22 @@ from transferkit.recipes.finetuning.settings import PhaseSettings
 
 _IMAGES = 8
 _SLOW = 0.5
-"""Seconds for one image from which on one is enough to go by."""
+"""If one image takes this many seconds or more, one is enough for the estimate."""
 _SOON = 20.0
-"""Seconds below which a run is over before anyone would choose another strategy."""
+"""A run shorter than this ends before anyone would choose another strategy, in seconds."""
 
 _OTHERS = {"head": HEAD_ALONE, "last:1": last_stages(1), "full": EVERYTHING}
 
 
 def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
-    """Return (what, seconds) of this run first, then of other strategies where it is not short.
+    """Return (what, seconds) of this run, followed by other strategies unless the run is short.
 
-    Rows that earlier runs have cached are not deducted. The network is left frozen in some way and
-    in eval mode; no random generator is drawn from.
+    Rows that earlier runs cached are not deducted. The network is left in eval mode, with some of
+    its parameters frozen. Nothing draws from a random generator.
     """
     pace = _Pace(run.dataset, run.network, run.compute)
     images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
-    check = sum(images) * pace.decode  # every image is decoded once to see whether it can be
+    check = sum(images) * pace.decode  # the check decodes every image once
     own = check + sum(_phase_seconds(pace, entry, images) for entry in run.settings.phases)
     estimates = [("this run", own)]
     if own > _SOON or run.options.dry_run:
@@ -49,7 +49,7 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
 
 
 def _cached_phase(network: Network, phase: Phase) -> PhaseSettings:
-    """Return a phase that reads one view of its images, from a cache where layers are frozen."""
+    """Return a phase that reads one view of its images, cached if layers are frozen."""
     cut = cut_network(network, phase.parameters) if phase.freezes_anything else None
     place = Cache.MEMORY if phase.freezes_anything else Cache.OFF
     return PhaseSettings(phase, 1, cut, CacheChoice(place))
@@ -97,7 +97,7 @@ class _Pace:
         self._steps: dict[frozenset[str], float] = {}
 
     def step(self, phase: Phase, cut: NetworkCut | None) -> float:
-        """Return the seconds of a forward and backward pass through what a phase trains."""
+        """Return the seconds of a forward and backward pass through the layers a phase trains."""
         if phase.parameters not in self._steps:
             self._steps[phase.parameters] = self._measured_step(phase, cut)
         return self._steps[phase.parameters]
@@ -129,14 +129,14 @@ class _Pace:
 
     def _timed(self, run: Callable[[Tensor], None], given: Tensor) -> float:
         """Return the seconds per image."""
-        # Each size twice: the first call of it also warms up, which may take seconds.
+        # Each size runs twice: its first call warms up, which may take seconds.
         for number, count in enumerate((1, 1, len(given), len(given))):
             started = time.perf_counter()
             try:
                 run(given[:count])
             except RuntimeError as error:
                 if count > 1 and is_out_of_memory(error):
-                    break  # one image then has to do
+                    break  # the time of one image has to do
                 raise
             if self._compute.device.type == "cuda":
                 torch.cuda.synchronize()

@@ -43,20 +43,22 @@ from transferkit.training.proof import digests, require_unchanged
 def prepare_features(
     options: FinetuneOptions, dataset: Dataset, reporter: Reporter
 ) -> tuple[Network, FeatureSettings]:
-    """Build the extractor, and resolve what the options leave open.
+    """Build the extractor, and resolve the settings.
 
     Raises:
         DataError: When a class has too few images for cross-validation.
-        OptionError: When the classifier cannot weight classes, or features are no vectors.
+        OptionError: When the classifier cannot weight classes, or features are not vectors.
         UnknownNameError: When there is no such backbone or layer.
-        WeightsError: When the backbone's weights cannot be had or do not fit.
+        WeightsError: When the backbone's weights are not available or do not fit.
     """
     is_balanced = options.class_weights is ClassWeights.BALANCED
     require_weights_possible(_classifier(options), balanced=is_balanced)
     require_enough(dataset.index.labels[dataset.rows("train")], _copies(dataset))
     extractor = create_extractor(options, backbone=options.backbone, weights=options.weights)
     if len(extractor.shape) > 1:
-        raise OptionError("--pool none gives maps, and a classifier takes vectors; use flatten")
+        raise OptionError(
+            "--pool none: gives feature maps, expected vectors for a classifier; use --pool flatten"
+        )
     compute = resolve_compute(options, extractor.network, reporter)
     return extractor.network, resolve_features(options, dataset, extractor, compute)
 
@@ -86,7 +88,7 @@ def fit_on_features(run: FeaturesRun) -> FinetuneResult:
 
 
 def create_features_plan(run: FeaturesRun) -> Plan:
-    """Return everything that is decided before the first image is computed."""
+    """Return everything that is decided before the first features are computed."""
     options, dataset, network = run.options, run.dataset, run.network
     extractor = run.settings.extractor
     (width,) = extractor.shape
@@ -190,7 +192,7 @@ def _metrics(
     Args:
         run: The run.
         head: The fitted classifier and its layers.
-        fitted: How it was fitted.
+        fitted: The classifier's settings and cross-validation.
         train: (N, D) features of the training images.
         probabilities: (M, C) of the validation images.
     """
@@ -225,7 +227,7 @@ def _class_count(run: FeaturesRun) -> int:
 
 
 def _copies(dataset: Dataset) -> NDArray[np.int64] | None:
-    """The same number for training images that are copies of one picture; None where none are."""
+    """Return numbers of the training images, equal for copies of one image; None without copies."""
     copies = dataset.copies[dataset.rows("train")]
     return copies if len(np.unique(copies)) < len(copies) else None
 

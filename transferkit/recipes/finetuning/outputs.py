@@ -1,4 +1,4 @@
-"""The files that a fine-tuning run leaves in its folder."""
+"""The files that a fine-tuning run writes to its folder."""
 
 import shlex
 from collections.abc import Mapping
@@ -37,10 +37,10 @@ from transferkit.training.range_test import RangeTest
 
 
 def write_inputs(run: FinetuneRun[RunSettings]) -> None:
-    """Write options.json, split.csv and skipped.csv: all that is known before training.
+    """Write options.json, split.csv and skipped.csv: everything that is known before training.
 
     Raises:
-        OutputError: When they cannot be written, which is better known now than after hours.
+        OutputError: When they cannot be written.
     """
     dataset = run.dataset
     write_json(
@@ -59,7 +59,7 @@ def write_inputs(run: FinetuneRun[RunSettings]) -> None:
 
 
 def resolved_options(run: FinetuneRun[RunSettings]) -> dict[str, Any]:
-    """Return every option that the run uses, with nothing left open."""
+    """Return every option that the run uses, with its resolved value."""
     options, compute = run.options, run.compute
     unused = (
         option_names(options, applies_to=AppliesTo.TRAINING)
@@ -80,7 +80,7 @@ def resolved_options(run: FinetuneRun[RunSettings]) -> dict[str, Any]:
 
 
 def write_range_test(run: Path, test: RangeTest) -> None:
-    """Write find_lr.csv, a row a step, and its plot.
+    """Write find_lr.csv, one row per step, and its plot.
 
     Raises:
         OutputError: When they cannot be written.
@@ -101,11 +101,11 @@ def write_model(
     """Write the model, val_predictions.npz and metrics.json.
 
     Args:
-        run: The run; its network is trained, or as it was with a classifier on its features.
-        metrics: The content of metrics.json, to which the time so far is added.
+        run: The run; its network is trained, or unchanged if there is a `head`.
+        metrics: The content of metrics.json; the time so far is added to it.
         probabilities: (N, C) float32 of the validation images.
-        trained: What was trained, for the model's record.
-        head: The classifier on features.
+        trained: What was trained, for the model's record of its training.
+        head: The classifier, if one was fitted on features.
 
     Returns:
         The model.
@@ -135,16 +135,16 @@ def write_model(
 def leave_report(
     run: FinetuneRun[RunSettings], bundle: ModelBundle, metrics: dict[str, Any]
 ) -> None:
-    """Draw the page of a run that has just finished, where it is wanted.
+    """Write the report page of a finished run, if the options ask for it.
 
-    The run is whole without its page, so a page that fails costs nothing but a notice.
+    The run is complete without its page, so a failure is reported as a notice.
 
     Args:
-        run: The run; its model and metrics are written.
+        run: The run; its model and metrics are already written.
         bundle: Its model.
-        metrics: Its metrics, to which the page's time is added, also on disk.
+        metrics: Its metrics; the time that the page took is added, also on disk.
     """
-    if not run.draws_report:
+    if not run.options.report:
         return
     try:
         with run.stopwatch.part(REPORT):
@@ -155,10 +155,10 @@ def leave_report(
         metrics["time"][REPORT] = spent
         write_json(run.output / METRICS, metrics)
     except Exception as error:
-        # Even a bug of ours: the run is finished, and the command below shows it.
+        # Even a bug must not spoil the finished run; the command in the notice shows it in full.
         is_known = isinstance(error, TransferKitError)
         reason = str(error) if is_known else f"{type(error).__name__}: {error}"
         run.reporter.notice(
-            f"the run is whole, but its page could not be drawn: {reason}; draw it with: "
+            f"the run is complete, but its page could not be written: {reason}; write it with: "
             f"transferkit report {shlex.quote(str(run.output))}"
         )

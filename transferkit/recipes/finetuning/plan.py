@@ -1,4 +1,4 @@
-"""What a run is going to do, in words and numbers, before the first training step."""
+"""Describe what a run will do, in words and numbers, before the first training step."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def create_plan(run: TrainingRun, seconds: tuple[tuple[str, float], ...]) -> Pla
 
     Args:
         run: The run.
-        seconds: What it may take, see `estimate_seconds`.
+        seconds: Its estimated time, see `estimate_seconds`.
     """
     dataset, network, settings = run.dataset, run.network, run.settings
     phases = [entry.phase for entry in settings.phases]
@@ -64,7 +64,7 @@ def create_plan(run: TrainingRun, seconds: tuple[tuple[str, float], ...]) -> Pla
 
 
 def describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
-    """Return the plan's row about images that are copies of others; nothing if there are none."""
+    """Return the plan's row about copies among the images; nothing if there are none."""
     copied = dataset.copied()
     if not copied:
         return ()
@@ -82,7 +82,7 @@ def describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
 
 
 def describe_weights(options: FinetuneOptions) -> str:
-    """Describe the weights that the backbone begins with."""
+    """Describe the weights that the backbone starts from."""
     if options.backbone == EDGES8:
         return "computed by formula"
     if options.weights == PRETRAINED and options.backbone in embedded_folders():
@@ -100,7 +100,7 @@ def describe_weights(options: FinetuneOptions) -> str:
 
 
 def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
-    """Return what was chosen, as (name, value) pairs."""
+    """Return the settings, as (name, value) pairs."""
     options, network, settings = run.options, run.network, run.settings
     training = (
         f"{options.epochs} epochs, batches of {options.batch_size}, patience {options.patience}, "
@@ -138,7 +138,7 @@ def _augmentation(augment: Augment, views: int) -> str:
 
 
 def _cached(phases: Sequence[PhaseSettings]) -> str:
-    """Say what is computed once, or why nothing is; once for phases that are alike."""
+    """Describe what is cached in which phases, or why nothing is."""
     phases_of: dict[str, list[str]] = {}
     for entry in phases:
         what = entry.cache.why_not or (
@@ -157,8 +157,8 @@ def _strategy(options: FinetuneOptions, settings: TrainingSettings) -> str:
     if settings.head_epochs:
         epochs = "epoch" if settings.head_epochs == 1 else f"{settings.head_epochs} epochs"
         text += (
-            f", the first {epochs} for the head alone, since a random head would distort what is "
-            "pretrained (--freeze-epochs 0 skips this)"
+            f", the first {epochs} for the head alone, since a random head would distort the "
+            "pretrained weights (--freeze-epochs 0 skips this)"
         )
     if options.strategy.trains_every_stage and last.freezes_anything:
         text += f"; {options.epochs} epochs do not reach the stem"

@@ -22,11 +22,11 @@ from transferkit.reporting import Reporter
 class DatasetReading:
     """Reads a dataset in a thread while the block does something else.
 
-    Importing the training code keeps one core busy for seconds; the others can decode meanwhile.
-    Leaving the block stops a reading that nobody waited for.
+    Importing the training code keeps one core busy for seconds; the others decode meanwhile.
+    Leaving the block stops a reading that is not finished.
 
     Args:
-        options: Which dataset, and how it is split.
+        options: The dataset, and how it is split.
         reporter: Receives the progress, from the thread.
     """
 
@@ -61,9 +61,9 @@ def read_dataset(
     """Scan a dataset's folders, decode each image once, and split it.
 
     Args:
-        options: Which dataset, and how it is split.
+        options: The dataset, and how it is split.
         reporter: Receives the progress, and a notice of copies on both sides of a given split.
-        stop: Ends the reading early once it is set.
+        stop: Ends the reading early when it is set.
 
     Raises:
         DataError: When the dataset cannot be used.
@@ -103,7 +103,7 @@ def read_dataset(
 def _recorded_splits(
     options: FinetuneOptions, index: ImageIndex, digests: Sequence[str]
 ) -> dict[int, Split] | None:
-    """Return the split that is replayed: that of --split, or of the run that is resumed."""
+    """Return the recorded split: that of --split, or of the run that is resumed."""
     file = options.output if options.resume else options.split
     if file is None:
         return None
@@ -118,7 +118,7 @@ def _recorded_splits(
 
 
 def require_all_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) -> None:
-    """Check that a pass over a checked dataset met no unreadable image.
+    """Check that every image of a checked dataset could still be read.
 
     Args:
         dataset: The dataset; all its images were read before training.

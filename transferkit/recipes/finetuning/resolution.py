@@ -1,4 +1,4 @@
-"""Resolve what the options leave open, for one dataset, network and machine."""
+"""Resolve everything that the options leave open, for one dataset, network and machine."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,26 +34,26 @@ from transferkit.recipes.finetuning.settings import (
 from transferkit.training.rates import BACKBONE_SHARE, default_layer_decay, spread_rates
 
 _VIEWS_OF_HEAD, _VIEWS_OF_STAGES = 1, 4
-"""Measured on cat breeds: a head alone gains nothing from more views, trained stages do."""
+"""Measured on cat breeds: more views help trained stages, but not a head alone."""
 
 RATE, RATE_OF_HEAD_ALONE = 1e-3, 1e-2
-"""Default rates of the head. Measured: a head that is trained alone bears ten times as much."""
+"""Default rates of the head. Measured: a head trained alone tolerates ten times the rate."""
 
 
 def resolve_training(
     options: FinetuneOptions, dataset: Dataset, network: Network, compute: ComputeSettings
 ) -> TrainingSettings:
-    """Resolve everything that the options leave open. Leaves the network as the last phase has it.
+    """Resolve the settings of a strategy that trains the network.
 
     Args:
-        options: As given.
-        dataset: What is trained on.
-        network: On its device.
+        options: The options as given.
+        dataset: The dataset to train on.
+        network: The network, on its device; left frozen as in the last phase.
         compute: Device, precision, batch size and threads.
 
     Raises:
         OptionError: When `--unfreeze` matches nothing in this network, the batches are too small
-            for what is trained, or `--cache memory` or `disk` has no room.
+            for what is trained, or `--cache memory` or `disk` has too little room.
     """
     phases = plan_phases(
         network,
@@ -89,16 +89,16 @@ def resolve_features(
     extractor: FeatureExtractor,
     compute: ComputeSettings,
 ) -> FeatureSettings:
-    """Resolve everything that the options of the strategy `features` leave open.
+    """Resolve the settings of the strategy `features`.
 
     Args:
-        options: As given.
-        dataset: What a classifier is fitted on.
-        extractor: Its network on its device.
+        options: The options as given.
+        dataset: The dataset to fit a classifier on.
+        extractor: The extractor, its network on its device.
         compute: Device, precision, batch size and threads.
 
     Raises:
-        OptionError: When `--cache memory` or `disk` has no room.
+        OptionError: When `--cache memory` or `disk` has too little room.
     """
     count = len(dataset.rows("train")) + len(dataset.rows("val"))
     size = count * prod(extractor.shape) * torch.float32.itemsize
@@ -114,17 +114,17 @@ def _cache_limit(options: FinetuneOptions) -> int:
 def _batch_norm(options: FinetuneOptions) -> BatchNorm:
     if options.bn is not BatchNorm.AUTO:
         return options.bn
-    # Random weights come with statistics of no image at all.
+    # With random weights, there are no pretrained statistics to keep.
     return BatchNorm.TRAIN if options.from_scratch else BatchNorm.EVAL
 
 
 def _views(options: FinetuneOptions, last: Phase) -> int:
-    """Return how many views of an image take turns while layers are frozen."""
+    """Return the number of views of an image that take turns while layers are frozen."""
     if options.augment is Augment.NONE:
         return 1
     if options.views is not None:
         return options.views
-    # Whoever asks for strong augmentation does not want the plain view alone.
+    # With strong augmentation, the plain view alone would not be what the user asked for.
     if (
         options.strategy.trains_every_stage
         or not last.freezes_anything
@@ -142,7 +142,7 @@ class _Rates(TypedDict):
 
 
 def _rates(options: FinetuneOptions, stages: Sequence[str]) -> _Rates:
-    """Return the peak rate of every stage, and what it follows from."""
+    """Return the peak rate of every stage, and the values it was computed from."""
     rate = options.learning_rate
     if isinstance(rate, tuple):
         rates = spread_rates(stages, *rate)
@@ -152,7 +152,7 @@ def _rates(options: FinetuneOptions, stages: Sequence[str]) -> _Rates:
     if rate is None:
         rate = RATE_OF_HEAD_ALONE if options.trains_head_alone else RATE
     elif rate == AUTO:
-        rate = RATE  # which the range test scales
+        rate = RATE  # the range test scales it
     share = 1.0 if options.from_scratch else BACKBONE_SHARE
     backbone_rate = options.backbone_learning_rate
     if backbone_rate is None:
@@ -175,11 +175,11 @@ def _phase_settings(
     network: Network,
     phase: Phase,
 ) -> PhaseSettings:
-    """Resolve how the images of a phase are read. Leaves the network as the phase has it."""
+    """Freeze the network for a phase, and resolve how the phase reads its images."""
     freeze(network.module, phase.parameters)
     train_mode(network.module, settings.batch_norm)
     cut = cut_network(network, phase.parameters) if phase.freezes_anything else None
-    # Where every layer is trained only new views make sense.
+    # Without frozen layers nothing is cached, so a new view costs no more than an old one.
     is_varied = not phase.freezes_anything and options.augment is not Augment.NONE
     views = 0 if is_varied else settings.views
     if options.cache is Cache.OFF:
@@ -187,9 +187,9 @@ def _phase_settings(
     elif not phase.freezes_anything:
         cache = CacheChoice(Cache.OFF, why_not="nothing is frozen")
     elif len(phase.epochs) < 2:
-        cache = CacheChoice(Cache.OFF, why_not="one epoch reads it once")
+        cache = CacheChoice(Cache.OFF, why_not="one epoch reads each image once")
     elif cut is None:
-        why_not = f"what is frozen of {network.name} cannot be split off"
+        why_not = f"the frozen part of {network.name} cannot be split off"
         cache = CacheChoice(Cache.OFF, why_not=why_not)
     else:
         rows = len(dataset.rows("train")) * settings.views + len(dataset.rows("val"))
@@ -200,18 +200,18 @@ def _phase_settings(
 
 
 def _pixels_size(dataset: Dataset, network: Network) -> int:
-    """Return about how many bytes the decoded pixels of all images take."""
+    """Return roughly the bytes of the decoded pixels of all images."""
     _, height, width = network.preprocessing.input_size
-    # Half as much again on each side for varied views, and 4 : 3.
+    # Varied views are cut from images with sides half as long again, at an aspect ratio of 4:3.
     train, val = (len(dataset.rows(split)) for split in ("train", "val"))
     return 3 * height * width * (3 * train + val)
 
 
 def _require_batches_suffice(settings: TrainingSettings, network: Network, last: Phase) -> None:
-    """Check that BatchNorm has enough images in a batch, where it trains.
+    """Check that a batch has enough images for BatchNorm in train mode.
 
     Raises:
-        OptionError: When it has not.
+        OptionError: When it has too few.
     """
     trains_statistics = settings.batch_norm is BatchNorm.TRAIN and keeps_statistics(
         network, last.trainable

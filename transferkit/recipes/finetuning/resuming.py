@@ -1,4 +1,4 @@
-"""What a stopped run began with, and whether it can be resumed here."""
+"""Resume a stopped run: read its options, and check that nothing else has changed."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ from transferkit.run.record import package_versions
 
 
 def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
-    """The options of the run that `options` resume.
+    """Return the options of the run that `options` resume.
 
     Raises:
         OutputError: When there is no such run, or it is finished.
@@ -28,16 +28,16 @@ def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
     recorded = recorded_options(run)
     began = resumed(options, recorded[GIVEN], run)
     if began.learning_rate == AUTO:
-        # Its range test is done.
+        # Its range test has been run.
         began = replace(began, learning_rate=recorded["learning_rate"])
     return began
 
 
 def recorded_options(run: Path) -> Mapping[str, Any]:
-    """The content of options.json, of a run that is not finished.
+    """Return the content of options.json of an unfinished run.
 
     Raises:
-        OutputError: When there is no such run.
+        OutputError: When there is no such run, or it is finished.
     """
     if (run / METRICS).exists():
         raise OutputError(
@@ -46,36 +46,36 @@ def recorded_options(run: Path) -> Mapping[str, Any]:
     if not (run / OPTIONS).is_file():
         raise OutputError(
             f"{run}: nothing to resume, it has no {OPTIONS}; name the --output of a run that was "
-            "stopped, or leave out --resume to begin one"
+            "stopped, or leave out --resume to start one"
         )
     if not (run / SPLIT).is_file():
         raise OutputError(
-            f"{run}: nothing to resume, it was stopped before it had written {SPLIT}; begin anew "
+            f"{run}: nothing to resume, it was stopped before it had written {SPLIT}; start over "
             "with --overwrite"
         )
     return read_recorded(run / OPTIONS, FinetuneOptions)
 
 
 def require_same_beginning(run: Path, network: Network, reporter: Reporter) -> None:
-    """Check that a run that is resumed has the weights that it began with.
+    """Check that a resumed run has the pretrained weights that it began with.
 
     Args:
-        run: Its folder.
-        network: As it was built for this call.
-        reporter: Told when the run began with other versions of a package.
+        run: The run's folder.
+        network: The network as it was built now.
+        reporter: Receives a notice if the versions of packages have changed.
 
     Raises:
-        WeightsError: When the backbone now has other weights.
+        WeightsError: When the weights have changed.
     """
     recorded = recorded_options(run)
     if recorded["weights_sha256"] != network.backbone_digest():
         raise WeightsError(
-            f"{run}: began with other weights of {network.name} than are found now; put those "
-            "back, or start over with --overwrite"
+            f"{run}: began with other weights of {network.name} than are found now; restore "
+            "those, or start over with --overwrite"
         )
     before, now = recorded["versions"], package_versions()
     if other := [f"{name} {before.get(name)} (now {now[name]})" for name in now
                  if now[name] != before.get(name)]:  # fmt: skip
         reporter.notice(
-            f"the run began with {', '.join(other)}: what follows may differ in the last digits"
+            f"the run began with {', '.join(other)}: results may differ in the last digits"
         )

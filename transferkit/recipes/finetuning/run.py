@@ -1,4 +1,4 @@
-"""A fine-tuning run in progress, and what it leaves."""
+"""A fine-tuning run in progress, and its result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="RunSettings", covariant=True)
 
 ShouldStop = Callable[["EpochRow"], bool]
-"""Asked after every epoch but the last; True ends the run there, to be resumed later."""
+"""Asked after every epoch but the last; True pauses the run there, to be resumed later."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +36,14 @@ class FinetuneRun(Generic[S]):
     """Everything that the steps of a run share.
 
     Attributes:
-        options: As given.
-        dataset: Read and split.
-        network: With the weights that training begins with, on its device.
+        options: The options as given.
+        dataset: The images, checked and split.
+        network: The network, on its device, with the weights that training starts from.
         settings: Everything that the options leave open, resolved.
-        folder: The folder to fill; None for a dry run.
-        reporter: Receives everything that the run has to say.
-        stopwatch: Running since the run began.
-        should_stop: Asked after every epoch.
+        folder: The folder to write; None for a dry run.
+        reporter: Receives the plan, the epochs, progress and notices.
+        stopwatch: Started when the run began.
+        should_stop: Asked after every epoch but the last.
     """
 
     options: FinetuneOptions
@@ -61,13 +61,8 @@ class FinetuneRun(Generic[S]):
         return self.settings.compute
 
     @property
-    def draws_report(self) -> bool:
-        """Whether the run's page is drawn at its end."""
-        return self.options.report
-
-    @property
     def output(self) -> Path:
-        """The folder to fill, of a run that is no dry run."""
+        """The folder to write; a dry run has none."""
         assert self.folder is not None
         return self.folder
 
@@ -78,14 +73,14 @@ FeaturesRun: TypeAlias = "FinetuneRun[FeatureSettings]"
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What a run left.
+    """The result of a run.
 
     Attributes:
-        run: Its folder; None for a dry run.
-        plan: What was decided before training.
-        metrics: The content of metrics.json; empty for a run that did not reach its end.
+        run: The run's folder; None for a dry run.
+        plan: The plan made before training.
+        metrics: The content of metrics.json; empty for a run that was paused or trained nothing.
         history: One row per epoch.
-        val_paths: The validation images, relative to the dataset.
+        val_paths: Paths of the N validation images, relative to the dataset's folder.
         val_probabilities: (N, C) float32, the model's probabilities for them.
         range_test: The result of `--find-lr` or `--lr auto`.
     """

@@ -1,7 +1,7 @@
-"""Everything that the options leave open, as one record per strategy.
+"""The resolved settings of a run: one record for training, one for fitting a classifier.
 
-What a run does follows from these records: the plan, the estimate and the files of a run are
-functions of them. `resolution.py` makes them; nothing but it knows what "auto" means.
+The plan, the estimate and the files of a run are functions of these records. `resolution.py`
+creates them; no step after it sees an option that is still `auto` or unset.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from transferkit.training.rates import stage_rates
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What every strategy resolves.
+    """Settings of every strategy.
 
     Attributes:
         compute: Device, precision, batch size and threads.
@@ -33,36 +33,36 @@ class RunSettings:
     cache_limit: int
 
     def resolved_options(self) -> dict[str, Any]:
-        """Return the options that were left open, as they were resolved."""
+        """Return the resolved values of options that may be left open."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSettings(RunSettings):
-    """What the strategy `features` resolves.
+    """Settings of the strategy `features`.
 
     Attributes:
-        extractor: Network, layers and pooling that give the features.
-        cache: Where the features are kept.
+        extractor: Computes the features: network, layers and pooling.
+        cache: Where the features are cached.
     """
 
     extractor: FeatureExtractor
     cache: CacheChoice
 
     def resolved_options(self) -> dict[str, Any]:
-        """Return the options that were left open, as they were resolved."""
+        """Return the resolved values of options that may be left open."""
         return {"layer": self.extractor.layers, "pool": self.extractor.pool}
 
 
 @dataclass(frozen=True, eq=False)
 class PhaseSettings:
-    """A phase, and how its images are read.
+    """A phase, and how it reads its images.
 
     Attributes:
         phase: Which parameters are trained in which epochs.
-        views: How many views of an image take turns; 0 draws a new one every epoch.
-        cut: The network, cut before its first trained layer; None where it cannot be cut.
-        cache: Where the output of the frozen part is kept.
+        views: Number of views of an image that take turns; 0 draws a new one every epoch.
+        cut: The network, cut before its first trained layer; None if it cannot be cut.
+        cache: Where the output of the frozen part is cached.
     """
 
     phase: Phase
@@ -73,21 +73,21 @@ class PhaseSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(RunSettings):
-    """What the strategies that train the network resolve.
+    """Settings of the strategies that train the network.
 
     Attributes:
-        phases: Every phase in order, with how its images are read.
-        learning_rate: Peak rate of the head; (stem, head) where the rates are spread between them.
+        phases: The phases in order, with how each reads its images.
+        learning_rate: Peak rate of the head; (stem, head) if the rates are spread between them.
         learning_rates: Stage name -> its peak rate, frozen stages included.
         backbone_share: Rate of the last backbone stage as a share of the head's.
-        layer_decay: Factor on the rate per stage towards the stem; None where rates are spread.
-        rates_are_provisional: Whether a range test is still to scale all rates.
-        head_epochs: How many epochs train the head alone at first.
-        epochs_per_thaw: For gradual, how many epochs each stage has before the next one thaws.
+        layer_decay: Factor on the rate per stage towards the stem; None if rates are spread.
+        rates_are_provisional: Whether a range test has yet to scale all rates.
+        head_epochs: Number of epochs at the start that train the head alone.
+        epochs_per_thaw: For gradual, number of epochs before the next stage thaws.
         batch_norm: `eval` or `train`, for BatchNorm in trainable stages.
-        views: How many views of an image take turns while layers are frozen; 0 draws a new one
-            every epoch.
-        pixel_cache: Where decoded pixels are kept.
+        views: Number of views of an image that take turns while layers are frozen; 0 draws a new
+            one every epoch.
+        pixel_cache: Where decoded pixels are cached.
     """
 
     phases: tuple[PhaseSettings, ...]
@@ -108,18 +108,18 @@ class TrainingSettings(RunSettings):
         return self.phases[-1].phase
 
     def of(self, phase: Phase) -> PhaseSettings:
-        """Return the settings of one of the phases."""
+        """Return how one of the phases reads its images."""
         return next(entry for entry in self.phases if entry.phase == phase)
 
     def with_learning_rate(self, rate: float) -> "TrainingSettings":
-        """Return the same settings with another rate of the head, and all others in proportion."""
+        """Return the settings with another rate of the head and all other rates in proportion."""
         decay = 1.0 if self.layer_decay is None else self.layer_decay
         stages, backbone_rate = list(self.learning_rates), rate * self.backbone_share
         rates = rates_of_stages(stages, rate, backbone_rate, decay)
         return replace(self, learning_rate=rate, learning_rates=rates, rates_are_provisional=False)
 
     def for_copy(self, network: Network) -> "TrainingSettings":
-        """Return the settings of the last phase alone, for a copy of the network."""
+        """Freeze a copy of the network for the last phase, and return that phase's settings."""
         last = self.phases[-1]
         freeze(network.module, last.phase.parameters)
         train_mode(network.module, self.batch_norm)
@@ -127,7 +127,7 @@ class TrainingSettings(RunSettings):
         return replace(self, phases=(replace(last, cut=cut),))
 
     def resolved_options(self) -> dict[str, Any]:
-        """Return the options that were left open, as they were resolved."""
+        """Return the resolved values of options that may be left open."""
         *_, last, head = self.learning_rates
         is_spread = isinstance(self.learning_rate, tuple)
         return {

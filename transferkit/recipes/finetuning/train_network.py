@@ -42,11 +42,11 @@ from transferkit.training.schedule import Scheduler
 def prepare_training(
     options: FinetuneOptions, dataset: Dataset, reporter: Reporter
 ) -> tuple[Network, TrainingSettings]:
-    """Build the network with a new head, and resolve what the options leave open.
+    """Build the network with a new head, and resolve the settings.
 
     Raises:
         UnknownNameError: When there is no such backbone.
-        WeightsError: When the backbone's weights cannot be had or do not fit.
+        WeightsError: When the backbone's weights are not available or do not fit.
         OptionError: When an option cannot work with this backbone or machine.
     """
     network = create_backbone(
@@ -72,7 +72,7 @@ def train_network(run: TrainingRun) -> FinetuneResult:
         run = replace(run, settings=run.settings.with_learning_rate(rate))
         plan = create_plan(run, seconds)
         run.reporter.notice(f"--lr auto: {rate:g}, {test.reason}")
-    # Only now: bad data or weights must not cost the run that is to be replaced.
+    # Only now, because bad data or weights must not destroy the run that is being replaced.
     with claimed(run.output, run.options):
         if run.options.resume:
             require_same_beginning(run.output, run.network, run.reporter)
@@ -119,7 +119,7 @@ def _suggested_rate(test: RangeTest) -> float:
 def _train_and_save(run: TrainingRun) -> tuple[TrainingProgress, dict[str, Any]]:
     """Train from the beginning or from the checkpoint, and write the model and its metrics.
 
-    The metrics are empty where the run was paused.
+    The metrics are empty if the run was paused.
     """
     checkpoints = Checkpoints(run.output / CHECKPOINT, 60 * run.options.checkpoint_minutes)
     with seeded(run.options.seed, run.compute.device):
@@ -156,7 +156,7 @@ def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingProgress:
     except DivergedError as error:
         raise _saved_before(error, run, progress) from error
     finally:
-        # Also of a run that fails or is stopped: its epochs may explain why.
+        # A run that fails or is stopped has a history too, which may explain why.
         if progress.history:
             write_history(run.output, progress.history)
     return progress
@@ -176,7 +176,7 @@ def _write_model(
     run: TrainingRun, progress: TrainingProgress, metrics: dict[str, Any]
 ) -> ModelBundle:
     assert progress.best_probabilities is not None
-    # A run that diverged leaves it training; a pass would then change BatchNorm's statistics.
+    # After a divergence it is still in train mode, in which BatchNorm's statistics change.
     run.network.module.eval()
     return write_model(
         run,

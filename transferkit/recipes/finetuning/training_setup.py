@@ -1,4 +1,4 @@
-"""Put together what takes part in training, and the data that each phase reads."""
+"""Assemble the training setup of a run, and the data that each phase reads."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ from transferkit.training.setup import PhaseData, TrainingSetup, Validation
 
 
 def create_setup(run: TrainingRun, scheduler: Scheduler) -> TrainingSetup:
-    """Return everything that takes part in an epoch.
+    """Return the training setup of a run.
 
     Args:
         run: The run.
-        scheduler: How the rates change.
+        scheduler: How the learning rates change.
     """
     options, settings, compute = run.options, run.settings, run.compute
     labels = run.dataset.index.labels[run.dataset.rows("train")]
@@ -61,21 +61,21 @@ def create_setup(run: TrainingRun, scheduler: Scheduler) -> TrainingSetup:
 
 
 def _images_per_epoch(count: int, batch_size: int) -> int:
-    # BatchNorm cannot train on one image: when just one is left over, another one in each epoch
-    # sits that epoch out.
+    # BatchNorm cannot train on one image. If the last batch would have one, each epoch leaves out
+    # one image, a different one every time.
     return count - 1 if count % batch_size == 1 and count > 1 else count
 
 
 @dataclass(frozen=True)
 class _PixelStores:
-    """Where pixels are kept that are read more than once: of plain views, and for varied ones."""
+    """Caches of pixels: of the plain views, and of the images that varied views are made from."""
 
     plain: PixelStore | None = None
     varied: PixelStore | None = None
 
 
 def _create_stores(run: TrainingRun) -> _PixelStores:
-    """Return the stores of a run; none where it decodes images only once."""
+    """Return the stores of a run; none if it decodes each image only once."""
     match run.settings.pixel_cache:
         case Cache.OFF:
             return _PixelStores()
@@ -92,18 +92,18 @@ def _create_stores(run: TrainingRun) -> _PixelStores:
 
 
 def _divided(limit: int, folder: Path | None) -> _PixelStores:
-    # A varied view is cut from more pixels, and most images are for training.
+    # Varied views are cut from larger images, and most images are for training.
     return _PixelStores(PixelStore(limit // 4, folder), PixelStore(limit - limit // 4, folder))
 
 
 def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelStores) -> PhaseData:
-    """Return what a phase trains, and what that reads.
+    """Return the layers that a phase trains, and the data that they read.
 
     Args:
-        run: The run; its network is frozen as the phase wants it.
+        run: The run; its network is already frozen for the phase.
         phase: The phase.
-        per_epoch: How many of the training images an epoch has.
-        stores: Of the run.
+        per_epoch: Number of training images in an epoch.
+        stores: The caches of pixels of the run.
     """
     dataset, compute, network = run.dataset, run.compute, run.network
     entry = run.settings.of(phase)
@@ -137,14 +137,14 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """What a phase reads, epoch by epoch.
+    """The data that a phase reads, epoch by epoch.
 
     Attributes:
         run: The run.
         rows: The output of the frozen layers.
-        trained: The layers behind them.
-        views: How many views of an image take turns; 0 draws a new one every epoch.
-        per_epoch: How many training images an epoch has.
+        trained: The layers after them.
+        views: Number of views of an image that take turns; 0 draws a new one every epoch.
+        per_epoch: Number of training images in an epoch.
     """
 
     run: TrainingRun
@@ -154,7 +154,7 @@ class _Reading:
     per_epoch: int
 
     def prepare(self, epoch: int) -> None:
-        """Compute the rows that an epoch reads and that are not known yet."""
+        """Compute the rows that an epoch reads and that are not cached yet."""
         train, val = (self.run.dataset.rows(part) for part in ("train", "val"))
         view = self._view(epoch)
         if view == PLAIN:
@@ -177,7 +177,7 @@ class _Reading:
 
     @torch.no_grad()
     def validate(self) -> Validation:
-        """Measure the layers on the validation images."""
+        """Evaluate the network on the validation images."""
         compute, val = self.run.compute, self.run.dataset.rows("val")
         found = []
         for _, values in self.rows.numbered(PLAIN, val):
