@@ -21,7 +21,7 @@ def test_finetune__in_a_pipe_is_plain_lines_and_a_command_that_predicts(
     lines = ran.out.splitlines()
     assert re.fullmatch(
         r"val accuracy \d\.\d{3} \(0\.\d+ to \d\.\d+, 95% Wilson\) of 6 images "
-        r"\(always the most frequent class: 0\.333\)",
+        r"\(majority-class baseline: 0\.333\)",
         lines[0],
     )
     assert lines[1].startswith("time: ")

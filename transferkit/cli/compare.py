@@ -58,7 +58,7 @@ def _print_table(found: "Comparison", console: Console) -> None:
     # In a narrow terminal, an interval goes below its value.
     separator = " " if console.width >= _WIDE else "\n"
     table = Table("strategy", *(["backbone"] if several else []))
-    for column in ("accuracy", "against the best", "time", "trained", "MB"):
+    for column in ("accuracy", "difference", "time", "trained", "MB"):
         table.add_column(column, justify="right")
     for row in found.rows:
         network = [escape(row.candidate.network)] if several else []
@@ -75,12 +75,12 @@ def _cells(row: "ComparisonRow", separator: str) -> tuple[str, ...]:
         return so_far, "did not finish", "", "", ""
     assert row.seconds is not None
     assert row.size is not None
-    against = "the best"
+    difference = "the best"
     if row.difference is not None:
-        against = _estimate(row.difference, separator, "+") + " =" * row.equals_best
+        difference = _estimate(row.difference, separator, "+") + " =" * row.equals_best
     return (
         _estimate(row.accuracy, separator),
-        against,
+        difference,
         f"{row.seconds:.1f} s",
         f"{row.trainable_parameters:,}",
         f"{row.size / 1e6:.1f}",
@@ -99,8 +99,8 @@ def _summary_lines(found: "Comparison") -> list[str]:
 
     _, val = found.images
     legend = (
-        f"{val} validation images, 95 % intervals; = cannot be told apart from the best; always "
-        f"the most frequent class: {found.baseline:.3f}"
+        f"{val} validation images, 95 % intervals; = cannot be told apart from the best; "
+        f"majority-class baseline: {found.baseline:.3f}"
     )
     lines = (legend, found.advice, f"page: {found.folder / PAGE}", found.resume_hint)
     return [line for line in lines if line]

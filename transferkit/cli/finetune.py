@@ -49,7 +49,7 @@ def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
     console = standard_output()
     console.print(
         f"val accuracy {describe_accuracy(val)} of {val['n']} images "
-        f"(always the most frequent class: {baseline:.3f})",
+        f"(majority-class baseline: {baseline:.3f})",
         soft_wrap=True,
     )
     console.print(describe_time(metrics), soft_wrap=True)

@@ -21,7 +21,7 @@ def advise(rows: Sequence[ComparisonRow], baseline: float) -> str:
 
     Args:
         rows: The best first, see `comparison_rows`.
-        baseline: Accuracy of always answering the most frequent class.
+        baseline: Accuracy of always predicting the most frequent class.
     """
     ranked = [row for row in rows if row.accuracy is not None]
     if not ranked:
@@ -32,7 +32,7 @@ def advise(rows: Sequence[ComparisonRow], baseline: float) -> str:
     if best.accuracy.low <= baseline:
         return (
             f"Take none of them yet: {best.candidate.name}, the best, cannot be told apart from "
-            f"always answering the most frequent class ({baseline:.3f}); check the labels, add "
+            f"always predicting the most frequent class ({baseline:.3f}); check the labels, add "
             f"images, or train for more --epochs{rest}."
         )
     if len(ranked) == 1:

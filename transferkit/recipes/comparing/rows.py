@@ -88,7 +88,7 @@ class Comparison:
         rows: One row per candidate, the best first.
         advice: One sentence.
         images: Numbers of (training, validation) images.
-        baseline: Accuracy of always answering the most frequent class.
+        baseline: Accuracy of always predicting the most frequent class.
         left_out: Files of the dataset that no run used, with their reasons.
         resume_hint: The command that resumes unfinished runs; empty if all finished.
     """
