@@ -1,24 +1,30 @@
 """Every command and code block of README and docs/ runs, and the built reference is complete.
 
-Each page runs from top to bottom in a folder of its own, on a part of the sample data. Console
-blocks go through the command line in this process, Python blocks share one namespace per page.
-Outputs are not compared: a figure depends on the processor.
+Each page runs from top to bottom in a folder of its own, on a part of the sample data, which also
+stands in for photographs; the model hub is on loopback, and its weights are random. Console blocks
+go through the command line in this process, Python blocks share one namespace per page. Outputs are
+not compared: a figure depends on the processor.
 """
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import timm
+from hub_server import point_client_at, serve_hub
+from interrupting import stop_after
 from markdown_it import MarkdownIt
+from safetensors.torch import save_file
 
 import transferkit
 
@@ -29,24 +35,26 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 SHOWN_ONLY = {"text", "json"}
 """Languages of blocks that show output and files."""
 
-NOT_RUN = {
-    "needs-hub": (3, "downloads weights from the model hub"),
-    "needs-photographs": (2, "needs photographs and ImageNet weights, and takes minutes"),
-    "needs-interruption": (1, "waits for Ctrl-C; tests/recipes/finetuning/test_resuming.py does"),
-}
-"""Class of a block that is not run -> how many there are, and why they cannot run here."""
+CAPTIONED = {"needs-hub", "needs-photographs", "needs-interruption"}
+"""Classes of blocks for which a reader needs more than a checkout; the site's style says what."""
+
+INTERRUPT = "^C"
+"""Line of a console block: the command before it is interrupted."""
 
 IMAGES_PER_CLASS = 6
 
 CHEAPER = {
-    "finetune": {"--image-size": "64", "--batch-size": "8", "--epochs": "2"},
-    "compare": {"--image-size": "64", "--epochs": "2", "--seeds": "2"},
-    "extract-features": {"--image-size": "64"},
+    "finetune": {"--image-size": "32", "--batch-size": "8", "--epochs": "2"},
+    "compare": {"--image-size": "32", "--epochs": "2", "--seeds": "2"},
+    "extract-features": {"--image-size": "32"},
 }
 """What replaces or adds to the options of a page's commands. A classifier takes no epochs."""
 
 SHARED_RUN = "runs/cats"
 """The run that pages use without making it."""
+
+WEIGHTS = "resnet18.safetensors"
+"""The weights that pages use without making them; the stand-in hub has the same."""
 
 
 @dataclass(frozen=True)
@@ -88,27 +96,42 @@ def cheaper(words: list[str]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def example_folder(tmp_path_factory) -> Path:
-    """Part of the sample data, and the finished run that pages share. Read only."""
+    """Everything that pages use without making it. Read only."""
     folder = tmp_path_factory.mktemp("docs")
     for image in sorted((ROOT / "sample_data/cats").glob("*/*.jpg")):
         if int(image.stem.rpartition("_")[2]) <= IMAGES_PER_CLASS:
             copied = folder / image.relative_to(ROOT)
             copied.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, copied)
+    for photographs in ("photos", "cats"):
+        shutil.copytree(folder / "sample_data/cats", folder / photographs)
+    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+    save_file(timm.create_model("resnet18").state_dict(), folder / WEIGHTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         transferkit.finetune(
-            "sample_data/cats", SHARED_RUN, backbone="nano", image_size=64, epochs=2
+            "sample_data/cats", SHARED_RUN, backbone="nano", image_size=32, epochs=2
         )
     return folder
 
 
+@pytest.fixture
+def hub(example_folder, tmp_path, monkeypatch):
+    """A stand-in for the model hub, which has one network."""
+    weights = (example_folder / WEIGHTS).read_bytes()
+    with serve_hub({"timm/resnet18.a1_in1k/model.safetensors": weights}) as (address, _):
+        point_client_at(address, tmp_path / "hub", monkeypatch)
+        yield
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_page__runs_from_top_to_bottom(page, cli, example_folder, tmp_path, monkeypatch):
-    blocks = [block for block in blocks_of(page) if not block.mark]
+def test_page__runs_from_top_to_bottom(
+    page, cli, hub, fewer_steps, example_folder, tmp_path, monkeypatch
+):
+    blocks = list(blocks_of(page))
     if {block.language for block in blocks} <= SHOWN_ONLY:
         return
-    folder = shutil.copytree(example_folder, tmp_path / "work")
+    folder = shutil.copytree(example_folder, tmp_path / "work", symlinks=True)
     if re.search(rf"-o {SHARED_RUN}$", page.read_text("utf-8"), re.MULTILINE):
         shutil.rmtree(folder / SHARED_RUN)
     monkeypatch.chdir(folder)
@@ -117,8 +140,9 @@ def test_page__runs_from_top_to_bottom(page, cli, example_folder, tmp_path, monk
     names: dict[str, object] = {}
     for block in blocks:
         if block.language == "console":
-            for line in block.lines:
-                run_line(line, cli, monkeypatch)
+            for line, following in pairwise((*block.lines, "")):
+                if line != INTERRUPT:
+                    run_line(line, cli, monkeypatch, interrupted=following == INTERRUPT)
         elif block.language == "python":
             exec(compile("\n".join(block.lines), str(page), "exec"), names)
         elif block.language == "sh":
@@ -127,26 +151,37 @@ def test_page__runs_from_top_to_bottom(page, cli, example_folder, tmp_path, monk
             assert block.language in SHOWN_ONLY
 
 
-def run_line(line: str, cli, monkeypatch) -> None:
-    """Run `$ transferkit ...`, or `$ PROGRAM | transferkit ...`, and require that it succeeds."""
+def run_line(line: str, cli, monkeypatch, *, interrupted: bool) -> None:
+    """Run `$ transferkit ...`, `$ PROGRAM | transferkit ...` or `$ python FILE ...`.
+
+    It must succeed, or end as an interrupted command does.
+    """
     assert line.startswith("$ "), f"{line!r}: output stands in a text block"
     before, _, command = line[2:].rpartition("| ")
     if before:
         listed = subprocess.run(before, shell=True, check=True, capture_output=True, text=True)
         monkeypatch.setattr("sys.stdin", StringIO(listed.stdout))
     program, *words = shlex.split(command)
+    if program == "python":
+        monkeypatch.setattr("sys.argv", words)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(words[0], run_name="__main__")
+        assert not ended.value.code
+        return
     assert program == "transferkit"
+    with monkeypatch.context() as patch:
+        if interrupted:
+            stop_after(patch, 2)
+        ran = cli(*cheaper(words))
+    assert ran.code == (130 if interrupted else 0), f"{line}: {ran.err}"
 
-    ran = cli(*cheaper(words))
-    assert ran.code == 0, f"{line}: {ran.err}"
 
+def test_blocks__that_need_more_than_a_checkout_have_a_caption():
+    marks = {block.mark for page in PAGES for block in blocks_of(page) if block.mark}
 
-def test_blocks__that_do_not_run_are_few_and_marked():
-    marks = Counter(block.mark for page in PAGES for block in blocks_of(page) if block.mark)
-
-    assert marks == {mark: count for mark, (count, _) in NOT_RUN.items()}
+    assert marks == CAPTIONED
     style = (DOCS / "_static/transferkit.css").read_text("utf-8")
-    assert all(f".{mark}::before {{ content:" in style for mark in NOT_RUN)
+    assert all(f".{mark}::before {{ content:" in style for mark in CAPTIONED)
 
 
 class Site(HTMLParser):

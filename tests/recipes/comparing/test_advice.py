@@ -86,8 +86,8 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
         (
             [row("full", 0.51), row("svm", 0.4, 0.11)],
             "Take none of them yet: full on nano, the best, cannot be told apart from always "
-            "predicting the most frequent class (0.500); check the labels, add images, or train for "
-            "more --epochs.",
+            "predicting the most frequent class (0.500); check the labels, add images, or train "
+            "for more --epochs.",
         ),
         ([row("full", note="failed")], "No advice: no candidate finished."),
     ],

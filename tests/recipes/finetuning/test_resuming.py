@@ -1,7 +1,6 @@
 """A run that was stopped, however that was, ends like the run that never was."""
 
 import json
-import os
 import signal
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 from filelock import FileLock
 from image_files import make_classes, save_image
+from interrupting import stop_after
 from safetensors.torch import load_file
 
 import transferkit
@@ -78,20 +78,6 @@ def uninterrupted(image_folder, tmp_path_factory):
         return place / name
 
     return run
-
-
-def stop_after(monkeypatch, steps, number=signal.SIGINT):
-    """Let a signal come while some step is computed, counted over the process."""
-    seen = []
-
-    def counted(self, setup, fit):
-        seen.append(fit)
-        if len(seen) == steps:
-            os.kill(os.getpid(), number)
-        original(self, setup, fit)
-
-    original = checkpoint.Checkpoints.after_step
-    monkeypatch.setattr(checkpoint.Checkpoints, "after_step", counted)
 
 
 def stopped_run(data, run, monkeypatch, steps=STEPS_AN_EPOCH + 3, **options):

@@ -1,0 +1,24 @@
+"""Interrupt a run in this process, at a step that a test chooses."""
+
+import os
+import signal
+
+import pytest
+
+from transferkit.training.checkpoint import Checkpoints
+
+
+def stop_after(
+    monkeypatch: pytest.MonkeyPatch, steps: int, number: signal.Signals = signal.SIGINT
+) -> None:
+    """Send a signal during some training step, counted over the process."""
+    seen = []
+
+    def counted(self, setup, progress):
+        seen.append(progress)
+        if len(seen) == steps:
+            os.kill(os.getpid(), number)
+        after_step(self, setup, progress)
+
+    after_step = Checkpoints.after_step
+    monkeypatch.setattr(Checkpoints, "after_step", counted)
