@@ -15,7 +15,7 @@ COVERED_BY = {
     "__main__.py": "test_architecture.py",
     "api.py": "recipes/test_finetune.py",
     "attribution/__init__.py": "recipes/test_explain.py",
-    "attribution/opened_layers.py": "attribution/test_explainer.py",
+    "attribution/layer_views.py": "attribution/test_explainer.py",
     "attribution/surrogate.py": "attribution/test_explainer.py",
     "classifiers/__init__.py": "classifiers/test_fitting.py",
     "cli/compare.py": "recipes/test_compare.py",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transferkit.attribution import Method
-from transferkit.attribution.opened_layers import (
+from transferkit.attribution.layer_views import (
     LayerView,
     find_stage_views,
     find_views,

@@ -93,7 +93,7 @@ def _matching(value: str, backbone: Sequence[Stage], _: nn.Module) -> Sequence[S
 
 
 def _norms(_: str, backbone: Sequence[Stage], module: nn.Module) -> Sequence[Stage]:
-    """Choose the scales and shifts of normalisation layers, like BitFit's biases (Zaken 2022)."""
+    """Choose scales and shifts of normalisation layers, like BitFit's biases (Zaken, 2022)."""
     parameters = {
         f"{owner}.{name}"
         for owner, layer in module.named_modules()

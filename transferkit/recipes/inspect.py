@@ -22,7 +22,7 @@ from transferkit.models.network import Network
 from transferkit.models.sources import create_network
 from transferkit.models.stages import HEAD
 from transferkit.options.commands import InspectOptions
-from transferkit.report.exhibits import draw_kernels, draw_maps
+from transferkit.report.layer_drawings import draw_kernels, draw_maps
 
 _LONGEST_STEM = 40
 """Characters of an image's name that the name of a drawing begins with."""

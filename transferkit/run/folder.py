@@ -96,13 +96,13 @@ def _require_free(run: Path, options: Destination, contents: Contents) -> None:
         raise OutputError(f"{run}: is a file, expected a folder for the run; name another --output")
     if options.resume or not run.is_dir():
         return
-    there = {entry.name for entry in run.iterdir()} - {_LOCK}
-    if there and not options.overwrite:
+    present = {entry.name for entry in run.iterdir()} - {_LOCK}
+    if present and not options.overwrite:
         raise OutputError(
             f"{run}: already exists and is not empty; name another --output, resume the run in it "
             "with --resume, or replace it with --overwrite"
         )
-    if there and contents.marker not in there:
+    if present and contents.marker not in present:
         raise OutputError(
             f"{run}: --overwrite replaces runs only, and this folder has no {contents.marker}; "
             "name another --output"

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from transferkit.report.exhibits import draw_kernels, draw_maps, strongest_channels
+from transferkit.report.layer_drawings import draw_kernels, draw_maps, strongest_channels
 
 
 def pixels_of(path) -> np.ndarray:
