@@ -60,7 +60,7 @@ def test_describe_time__names_the_longest_part_first():
     metrics = {"time": {"frozen_layers": 3.0, "training": 12.04}, "images_per_second": 41.6}
 
     assert describe_time(metrics) == (
-        "time: training 12.0 s, frozen layers 3.0 s; 42 training images a second"
+        "time: training 12.0 s, frozen layers 3.0 s; 42 training images per second"
     )
 
 
