@@ -1,4 +1,4 @@
-"""Large networks without the seconds that it takes to draw their weights."""
+"""Networks without pretrained weights: random ones, or ones that cost no time to draw."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -61,4 +61,18 @@ def create_tiled(name: str, **options: object) -> Network:
             parameter.copy_(tiled(parameter.shape)).mul_(parameter[0].numel() ** -0.5)
         elif key.endswith("bias"):
             parameter.copy_(tiled(parameter.shape)).mul_(0.02)
+    return network
+
+
+@torch.no_grad()
+def create_random(name: str, size: int, **changes: object) -> Network:
+    """Return a network with five outputs, random weights and random statistics of its norms."""
+    torch.manual_seed(0)
+    weights = "pretrained" if name == "edges8" else "none"
+    network = create_network(name, weights=weights, num_classes=5, image_size=size, **changes)
+    for key, buffer in network.module.named_buffers():  # not the initial 0 and 1
+        if key.endswith("running_mean"):
+            buffer.copy_(0.1 * torch.randn_like(buffer))
+        elif key.endswith("running_var"):
+            buffer.copy_(0.5 + torch.rand_like(buffer))
     return network

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from point_clouds import clouds
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
@@ -11,14 +12,6 @@ from sklearn.preprocessing import StandardScaler
 from transferkit.classifiers import Classifier
 from transferkit.classifiers.fitting import fit_classifier
 from transferkit.errors import DataError, OptionError
-
-
-def clouds(count: int = 40, classes: int = 3, width: int = 6, seed: int = 0, spread: float = 1.6):
-    """Return overlapping clouds of points, `count` per class, and their labels."""
-    random = np.random.default_rng(seed)
-    centres = random.normal(size=(classes, width))
-    labels = np.repeat(np.arange(classes), count)
-    return centres[labels] + spread * random.normal(size=(len(labels), width)), labels
 
 
 @pytest.mark.parametrize("kind", Classifier)

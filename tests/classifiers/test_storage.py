@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import skops.io
+from point_clouds import clouds
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
@@ -17,14 +18,6 @@ from transferkit.classifiers import Classifier
 from transferkit.classifiers.fitting import fit_classifier
 from transferkit.classifiers.storage import dump_classifier, load_classifier
 from transferkit.errors import BundleError
-
-
-def clouds(count: int = 40, classes: int = 3, width: int = 6, seed: int = 0, spread: float = 1.6):
-    """Return overlapping clouds of points, `count` per class, and their labels."""
-    random = np.random.default_rng(seed)
-    centres = random.normal(size=(classes, width))
-    labels = np.repeat(np.arange(classes), count)
-    return centres[labels] + spread * random.normal(size=(len(labels), width)), labels
 
 
 @pytest.mark.parametrize("kind", Classifier)

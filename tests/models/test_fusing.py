@@ -5,28 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from untrained import create_random
 
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.fusing import inference_copy
-from transferkit.models.sources import create_network
-
-
-def network_of(name, size, **changes):
-    torch.manual_seed(0)
-    weights = "pretrained" if name == "edges8" else "none"
-    network = create_network(name, weights=weights, num_classes=5, image_size=size, **changes)
-    with torch.no_grad():
-        for key, buffer in network.module.named_buffers():  # not the initial 0 and 1 of norms
-            if key.endswith("running_mean"):
-                buffer.copy_(0.1 * torch.randn_like(buffer))
-            elif key.endswith("running_var"):
-                buffer.copy_(0.5 + torch.rand_like(buffer))
-    return network
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_050", "densenet121"])
 def test_inference_copy__fuses_norms_and_computes_the_same(name):
-    network = network_of(name, 32)
+    network = create_random(name, 32)
     copy = inference_copy(network.module, torch.float32)
     images = torch.rand(2, 3, 32, 32)
 
@@ -42,7 +29,7 @@ def test_inference_copy__fuses_norms_and_computes_the_same(name):
 
 
 def test_inference_copy__keeps_modules_that_are_hooked():
-    network = network_of("resnet18", 32)
+    network = create_random("resnet18", 32)
     extractor = FeatureExtractor(network, ("layer2.0.conv1", "layer2.0.bn1"))
     copy = inference_copy(network.module, torch.float32, extractor.inner_modules)
     other = FeatureExtractor(replace(network, module=copy), extractor.layers)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from untrained import create_random
 
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network_cut import cut_network
 from transferkit.models.phases import Unfreeze
-from transferkit.models.sources import create_network
 
 CUT = {
     "resnet18": ("resnet18", 32),
@@ -21,19 +21,6 @@ CUT = {
 }
 
 
-def network_of(name, size, **changes):
-    torch.manual_seed(0)
-    weights = "pretrained" if name == "edges8" else "none"
-    network = create_network(name, weights=weights, num_classes=5, image_size=size, **changes)
-    with torch.no_grad():
-        for key, buffer in network.module.named_buffers():  # not the initial 0 and 1 of norms
-            if key.endswith("running_mean"):
-                buffer.copy_(0.1 * torch.randn_like(buffer))
-            elif key.endswith("running_var"):
-                buffer.copy_(0.5 + torch.rand_like(buffer))
-    return network
-
-
 def frozen(network, unfreeze):
     stages = Unfreeze(unfreeze).stages(network)
     trained = {name for stage in stages for name in stage.parameters}
@@ -44,7 +31,7 @@ def frozen(network, unfreeze):
 
 @pytest.mark.parametrize("name", CUT)
 def test_cut_network__the_parts_compute_what_the_network_computes(name):
-    network = network_of(*CUT[name])
+    network = create_random(*CUT[name])
     images = torch.rand(3, *network.preprocessing.input_size)
     for unfreeze in ("head", "last:1"):
         trained = frozen(network, unfreeze)
@@ -64,7 +51,7 @@ def test_cut_network__the_parts_compute_what_the_network_computes(name):
 
 
 def test_cut_network__follows_the_modes_and_weights_of_the_network():
-    network = network_of("mobilenetv2_050", 32)
+    network = create_random("mobilenetv2_050", 32)
     cut = cut_network(network, frozen(network, "last:1"))
     crossing = torch.rand(4, *cut.shape)
     network.module.eval()
@@ -80,7 +67,7 @@ def test_cut_network__follows_the_modes_and_weights_of_the_network():
 
 
 def test_cut_network__cuts_between_single_parameters_too():
-    network = network_of("resnet18", 32)
+    network = create_random("resnet18", 32)
     cut = cut_network(network, frozen(network, r"re:layer3\.1\.conv1"))
 
     assert cut.shape == (256, 2, 2)
@@ -90,6 +77,6 @@ def test_cut_network__cuts_between_single_parameters_too():
     ("name", "unfreeze"), [("twins_svt_small", "head"), ("resnet18", "all"), ("hrnet", "last:1")]
 )
 def test_cut_network__returns_none_where_it_cannot_be_cut(name, unfreeze):
-    network = network_of("hrnet_w18_small" if name == "hrnet" else name, 64)
+    network = create_random("hrnet_w18_small" if name == "hrnet" else name, 64)
 
     assert cut_network(network, frozen(network, unfreeze)) is None
