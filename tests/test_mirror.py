@@ -57,7 +57,6 @@ COVERED_BY = {
     "reporting.py": "cli/test_console.py",
     "run/folder.py": "cli/test_finetune.py",
     "training/progress.py": "training/test_loop.py",
-    "training/randomness.py": "recipes/finetuning/test_train_network.py",
     "training/setup.py": "training/test_loop.py",
     "training/step.py": "test_memory.py",
 }

@@ -50,6 +50,18 @@ def test_nano__is_small_and_is_the_file_that_its_configuration_describes():
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 6e6
 
 
+def test_nano__keeps_its_pooling_where_timm_would_return_to_the_mean(monkeypatch):
+    reset = timm.models.ResNet.reset_classifier
+
+    def reset_as_before(self, num_classes, global_pool="avg"):
+        reset(self, num_classes, global_pool)
+
+    monkeypatch.setattr(timm.models.ResNet, "reset_classifier", reset_as_before)
+
+    assert create_network(NANO, num_classes=3).module.fc.in_features == 2 * 384
+    assert create_network(NANO, num_classes=0).feature_dim == 2 * 384
+
+
 def test_nano__has_the_stages_of_any_backbone_and_needs_no_network(no_network):
     network = create_network(NANO, num_classes=3)
 

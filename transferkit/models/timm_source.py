@@ -54,7 +54,9 @@ def _find_stages(
 
 
 def _new_head(network: Network, num_classes: int) -> None:
-    network.module.reset_classifier(num_classes)  # type: ignore[operator]
+    # Named, because up to 1.0.30 many of timm's models otherwise return to mean pooling.
+    pooling = {k: v for k, v in network.model_args.items() if k == "global_pool"}
+    network.module.reset_classifier(num_classes, **pooling)  # type: ignore[operator]
 
 
 def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object, Tensor]:

@@ -8,13 +8,17 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for the block and restore them afterwards.
+    """Seed the generators of the CPU and of a device for the block, and restore them afterwards.
+
+    The generator of Apple's GPU, whose state torch cannot keep per device, is seeded only.
 
     Args:
         seed: The seed.
-        device: Device whose generator is restored, besides the CPU's.
+        device: The device that the block computes on.
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # Not torch.manual_seed, which also seeds devices that are not restored.
+        torch.default_generator.manual_seed(seed)
+        if device.type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
         yield

@@ -1,0 +1,30 @@
+"""Seeded blocks: the same numbers again, and the caller's generators as they were."""
+
+import torch
+
+from transferkit.training.randomness import seeded
+
+CPU = torch.device("cpu")
+
+
+def test_seeded__draws_the_same_again_and_restores_the_generator():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with seeded(7, CPU):
+        one = torch.rand(5)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    with seeded(7, CPU):
+        again = torch.rand(5)
+
+    assert torch.equal(one, again)
+    assert torch.equal(one, torch.rand(5, generator=torch.Generator().manual_seed(7)))
+
+
+def test_seeded__leaves_the_generators_of_other_devices_alone(monkeypatch):
+    def seed_all(seed):
+        raise AssertionError("devices were seeded that are not restored")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
+    with seeded(7, CPU):
+        torch.rand(1)
