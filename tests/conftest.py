@@ -27,10 +27,10 @@ SECONDS = (("this run", 42.0), ("head", 42.0), ("last:1", 100.0), ("full", 9000.
 
 @pytest.fixture(autouse=True, scope="session")
 def everywhere_the_same(tmp_path_factory):
-    """A cache of the session's own, fp32 whatever instructions this CPU has, and short runs.
+    """A cache for this session alone, fp32 on any CPU, and short runs.
 
-    A page takes longer than most of these runs, and an estimate of their time as long; tests of
-    these ask for `pages` and `estimates`. No file has to survive a power cut.
+    Pages and time estimates take longer than most of these runs, so tests of them ask for `pages`
+    and `estimates`. Files need not survive a power cut.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSFERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -43,7 +43,7 @@ def everywhere_the_same(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages():
-    """Runs draw their pages, as they do for everyone."""
+    """Runs write their pages, as they do for users."""
     from transferkit.report.run_contents import write_report
 
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +53,7 @@ def pages():
 
 @pytest.fixture
 def estimates(monkeypatch):
-    """Runs estimate their time, as they do for everyone."""
+    """Runs estimate their time, as they do for users."""
     from transferkit.recipes.finetuning.estimate import estimate_seconds
 
     monkeypatch.setattr(ESTIMATED, estimate_seconds)
@@ -110,10 +110,10 @@ def cli(capsys, monkeypatch) -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real pictures and weights, where the machine has one."""
+    """The folder of real images and weights, where the machine has one."""
     folder = os.environ.get("TRANSFERKIT_SHARED", "")
     if not folder or not Path(folder, "SOURCES.md").is_file():
-        pytest.skip("TRANSFERKIT_SHARED names no folder of real pictures and weights")
+        pytest.skip("TRANSFERKIT_SHARED names no folder of real images and weights")
     return Path(folder)
 
 

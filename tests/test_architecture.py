@@ -176,14 +176,14 @@ def test_python_m__is_the_command_line():
     assert ran.stdout == f"transferkit {transferkit.__version__}\n"
 
 
-def test_all__is_sorted_and_can_be_had():
+def test_all__is_sorted_and_importable():
     assert transferkit.__all__ == sorted(transferkit.__all__)
     assert all(getattr(transferkit, name).__doc__ for name in transferkit.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = transferkit.nonsense
 
 
-def test_commands__are_all_known_here():
+def test_commands__are_all_listed_here():
     assert set(typer.main.get_command(app).commands) == set(COMMANDS)
 
 

@@ -54,18 +54,18 @@ def test_load__says_what_is_wrong_with_a_model(run_folder, tmp_path, damage, mes
         transferkit.ModelBundle.load(run)
 
 
-def test_predict_proba__takes_files_and_pictures(run_folder, image_folder, tmp_path):
+def test_predict_proba__takes_files_and_images(run_folder, image_folder, tmp_path):
     bundle = transferkit.ModelBundle.load(run_folder)
     path = image_folder / "green" / "3.png"
-    with Image.open(path) as picture:
-        rows = bundle.predict_proba([path, picture])
+    with Image.open(path) as image:
+        rows = bundle.predict_proba([path, image])
 
     assert np.array_equal(rows[0], rows[1])
     sideways, exif = Image.open(path).convert("LA"), Image.Exif()
     exif[0x0112] = 6
     sideways.save(tmp_path / "odd.png", exif=exif)
-    with Image.open(tmp_path / "odd.png") as picture:
-        rows = bundle.predict_proba([tmp_path / "odd.png", picture])
+    with Image.open(tmp_path / "odd.png") as image:
+        rows = bundle.predict_proba([tmp_path / "odd.png", image])
     assert np.array_equal(rows[0], rows[1])
     assert bundle.predict_proba([]).shape == (0, 3)
     with pytest.raises(DataError, match=r"nothing.png: no such file"):

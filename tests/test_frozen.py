@@ -111,7 +111,7 @@ def test_frozen_rows__are_written_piece_by_piece(tmp_path, monkeypatch):
     assert len(list(folder.glob("*.rows.npy"))) == 3  # batches of two, two and one
 
 
-def test_frozen_rows__belong_to_a_picture_and_not_to_its_place(tmp_path):
+def test_frozen_rows__belong_to_a_image_and_not_to_its_place(tmp_path):
     before = table(frozen_rows(tmp_path, Cache.DISK), 1, (4,))
     for i in range(4):
         (tmp_path / f"{i}.png").unlink()
@@ -137,7 +137,7 @@ def test_frozen_rows__stay_in_memory_where_the_disk_cannot_be_written(tmp_path, 
     assert "cached in memory instead" in notices[0]
 
 
-def test_frozen_rows__name_a_picture_that_can_no_longer_be_read(tmp_path):
+def test_frozen_rows__name_a_image_that_can_no_longer_be_read(tmp_path):
     rows = frozen_rows(tmp_path, Cache.MEMORY)
     (tmp_path / "3.png").write_bytes(b"gone")
 

@@ -1,4 +1,4 @@
-"""Pictures from well-known test suites that are odd or broken, through every command."""
+"""Images from well-known test suites that are odd or broken, through every command."""
 
 import csv
 import shutil

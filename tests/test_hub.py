@@ -1,4 +1,4 @@
-"""Downloads from a model hub: whole, once, and checked; and what is said when the hub is gone."""
+"""Downloads from a model hub: complete, once, and checked; and errors without a hub."""
 
 import json
 import os
@@ -175,10 +175,10 @@ def test_download__a_classifier_on_features_comes_with_its_network(
         image_folder, tmp_path / "run", backbone="edges8", strategy="features", classifier="ridge"
     ).run
     files = {f"someone/colours/{p.name}": p.read_bytes() for p in (run / "model").iterdir()}
-    picture = str(next((image_folder / "blue").iterdir()))
+    image = str(next((image_folder / "blue").iterdir()))
     with serve_hub(files) as (address, seen):
         point_client_at(address, tmp_path / "cache", monkeypatch)
-        fetched = transferkit.predict([picture], model="hf-hub:someone/colours")
+        fetched = transferkit.predict([image], model="hf-hub:someone/colours")
 
-    assert fetched == transferkit.predict([picture], model=str(run))
+    assert fetched == transferkit.predict([image], model=str(run))
     assert any("classifier.skops" in request for request in seen)

@@ -47,7 +47,7 @@ def test_fast_module__is_the_module_itself_in_fp32_and_where_a_copy_would_fail()
     assert dtype is torch.bfloat16
 
 
-def test_bf16__gives_the_labels_of_fp32_on_real_pictures(shared):
+def test_bf16__gives_the_labels_of_fp32_on_real_images(shared):
     weights = shared / "weights/resnet18.safetensors"
     network = create_network("resnet18", weights=weights, image_size=128)
     files = sorted(shared.glob("data/imagenet_sample/**/*.jp*g"))[:16]

@@ -15,7 +15,7 @@ def full() -> RuntimeError:
     return RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
 
 
-def test_pieces__halve_until_it_fits_and_stay_there():
+def test_micro_batches__halve_until_it_fits_and_stay_there():
     said, tried = [], []
     pieces = MicroBatches(said.append)
 
@@ -34,7 +34,7 @@ def test_pieces__halve_until_it_fits_and_stay_there():
     ]  # fmt: skip
 
 
-def test_pieces__say_when_one_image_is_too_much_and_let_other_errors_be():
+def test_micro_batches__say_when_one_image_is_too_much_and_pass_other_errors_on():
     def attempt(size):
         raise full()
 
@@ -48,7 +48,7 @@ def test_pieces__say_when_one_image_is_too_much_and_let_other_errors_be():
 
 
 @pytest.mark.parametrize("strategy", ["full", "partial", "features"])
-def test_finetune__goes_on_where_memory_does_not_suffice(
+def test_finetune__continues_in_micro_batches_when_memory_runs_out(
     strategy, few_images, tmp_path, monkeypatch
 ):
     """Simulate a small machine with layers that run out of memory beyond three images."""

@@ -105,9 +105,7 @@ def test_loss__is_small_for_pairs_that_are_alike_and_far_from_others(scripts):
     assert crossed > alike + 4
 
 
-def test_train__goes_on_after_an_interruption_to_the_same_weights(
-    scripts, few, tmp_path, monkeypatch, capsys
-):
+def test_train__resumes_to_the_same_weights(scripts, few, tmp_path, monkeypatch, capsys):
     *_, train = scripts
     train.main(tmp_path / "whole", **few)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -136,7 +134,7 @@ def test_train__goes_on_after_an_interruption_to_the_same_weights(
     assert not torch.equal(weights["layer4.0.conv2.weight"], begun)
 
 
-def test_train__refuses_to_go_on_with_other_options(scripts, few, tmp_path):
+def test_train__refuses_to_resume_with_other_options(scripts, few, tmp_path):
     *_, train = scripts
     train.main(tmp_path, **few | {"epochs": 1})
 

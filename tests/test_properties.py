@@ -1,4 +1,4 @@
-"""What holds for every name, every layout and every picture, tried on many."""
+"""What holds for every name, every layout and every image, tried on many."""
 
 import csv
 import io
@@ -112,7 +112,7 @@ def test_splits__follow_from_content_keep_shares_and_never_divide_copies(
     order = np.arange(len(labels))
     shuffled = np.array(data.draw(st.permutations(order.tolist())))
     options = {"val_fraction": fraction, "seed": seed}
-    # A class whose every picture also stands in another one can lose its training images.
+    # A class whose every image also stands in another one can lose its training images.
     assume(all(len(set(contents[labels == label]) - set(contents[labels != label])) > 1
                for label in range(3)))  # fmt: skip
     sides, splits = divide(labels, contents, order, **options)
@@ -176,7 +176,7 @@ def test_decode_image__gives_rgb_of_the_same_shape(width, height, mode, needed):
     kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"]),
     share=st.floats(0, 1, exclude_max=True),
 )
-def test_decode_image__of_a_cut_file_is_a_reason_or_the_whole_picture(kind, share):
+def test_decode_image__of_a_cut_file_is_a_reason_or_the_whole_image(kind, share):
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, kind)

@@ -25,7 +25,7 @@ def small(**parameters) -> BackboneFeatures:
 
 
 @pytest.fixture
-def pictures(image_folder):
+def images(image_folder):
     files = sorted(image_folder.rglob("*.png"))
     return [str(path) for path in files], [path.parent.name for path in files]
 
@@ -53,25 +53,25 @@ def test_estimator_checks__that_apply_pass(check):
     assert estimator.get_params() == BackboneFeatures("edges8").get_params()
 
 
-def test_transform__before_fit_is_an_error(pictures):
+def test_transform__before_fit_is_an_error(images):
     with pytest.raises(NotFittedError, match="not fitted yet"):
-        BackboneFeatures("edges8").transform(pictures[0])
+        BackboneFeatures("edges8").transform(images[0])
 
 
-def test_transform__is_what_extract_features_writes(image_folder, pictures, tmp_path):
+def test_transform__is_what_extract_features_writes(image_folder, images, tmp_path):
     transferkit.extract_features(
         image_folder, tmp_path / "f.npz", backbone="test_resnet", layer=("stage2",), **SMALL
     )
-    model = small(layer="stage2").fit(pictures[0])
+    model = small(layer="stage2").fit(images[0])
 
     with np.load(tmp_path / "f.npz") as file:
-        assert np.array_equal(model.transform(pictures[0]), file["features"])
+        assert np.array_equal(model.transform(images[0]), file["features"])
         assert model.get_feature_names_out().tolist() == file["columns"].tolist()
     assert model.n_features_out_ == len(model.get_feature_names_out())
 
 
-def test_transform__takes_paths_pictures_and_arrays(pictures):
-    files = pictures[0][:3]
+def test_transform__takes_paths_images_and_arrays(images):
+    files = images[0][:3]
     arrays = np.stack([np.asarray(Image.open(file)) for file in files])
     model = small().fit(files)
     expected = model.transform(files)
@@ -81,8 +81,8 @@ def test_transform__takes_paths_pictures_and_arrays(pictures):
     assert np.array_equal(model.transform(np.array(files)), expected)
 
 
-def test_pipeline__search_and_cross_validation(pictures):
-    files, labels = pictures
+def test_pipeline__search_and_cross_validation(images):
+    files, labels = images
     edges = BackboneFeatures("edges8", image_size=32, workers=1)
     pipeline = make_pipeline(edges, StandardScaler(), LogisticRegression())
     scores = cross_val_score(pipeline, files, labels, cv=2)
@@ -94,18 +94,18 @@ def test_pipeline__search_and_cross_validation(pictures):
     assert search.predict(files[:1]).tolist() == labels[:1]
 
 
-def test_copies__have_the_parameters_and_a_pickle_the_backbone(pictures):
-    model = small(layer="stem", pool="max").fit(pictures[0])
+def test_copies__have_the_parameters_and_a_pickle_the_backbone(images):
+    model = small(layer="stem", pool="max").fit(images[0])
     copied = clone(model)
 
     assert copied.get_params() == model.get_params()
     assert not hasattr(copied, "extractor_")
     again = pickle.loads(pickle.dumps(model))
-    assert np.array_equal(again.transform(pictures[0][:2]), model.transform(pictures[0][:2]))
+    assert np.array_equal(again.transform(images[0][:2]), model.transform(images[0][:2]))
     assert copied.set_params(pool="avg").pool == "avg"
 
 
-def test_errors__say_which_picture_or_parameter(tmp_path):
+def test_errors__say_which_image_or_parameter(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"broken")
     model = small()
 

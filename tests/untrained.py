@@ -20,7 +20,7 @@ def tiled(shape: torch.Size) -> Tensor:
 
 
 class Undrawn(TorchFunctionMode):
-    """In it what would be drawn is zero."""
+    """A mode in which weights become zero instead of being drawn."""
 
     DRAWING = (
         *(Tensor.uniform_, Tensor.normal_),

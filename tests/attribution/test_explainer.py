@@ -54,9 +54,9 @@ def squares():
     random = np.random.default_rng(0)
     pixels = random.uniform(0.3, 0.7, (48, 3, SIDE, SIDE)).astype(np.float32)
     labels = np.arange(48) % 2
-    for picture, label in zip(pixels, labels, strict=True):
+    for image, label in zip(pixels, labels, strict=True):
         top, left = random.choice([4, SIDE - CORNER - 4], 2)
-        square = picture[:, top : top + CORNER, left : left + CORNER]
+        square = image[:, top : top + CORNER, left : left + CORNER]
         square[:] = 0.05
         square[label] = 0.95
     mean, std = (
@@ -91,13 +91,13 @@ def detector():
         module.head.weight.zero_()
         module.head.weight[0, :sums] = module.head.weight[1, sums : 2 * sums] = 0.003
     grey = torch.rand(2, 1, 128, 128, generator=torch.Generator().manual_seed(0))
-    pictures = grey.repeat(1, 3, 1, 1)
+    images = grey.repeat(1, 3, 1, 1)
     inside = np.zeros((2, 128, 128), dtype=bool)
     inside[0, 10:42, 80:112] = inside[1, 70:102, 20:52] = True
     for label in (0, 1):
-        pictures[label][:, inside[label]] = 0.1
-        pictures[label][label, inside[label]] = 1.0
-    return ModelBundle(network, CLASSES), pictures, inside
+        images[label][:, inside[label]] = 0.1
+        images[label][label, inside[label]] = 1.0
+    return ModelBundle(network, CLASSES), images, inside
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,16 @@ def detector():
     ],
 )
 def test_maps__energy_lies_where_the_evidence_is(detector, method, share):
-    bundle, pictures, inside = detector
+    bundle, images, inside = detector
     explainer = Explainer(bundle, method)
-    maps = explainer.maps(pictures, torch.tensor([0, 1]))
+    maps = explainer.maps(images, torch.tensor([0, 1]))
 
     assert maps.shape == (2, 128, 128)
     assert maps.dtype == np.float32
     assert maps.min() >= 0
     assert ((maps * inside).sum(axis=(1, 2)) / maps.sum(axis=(1, 2)) > share).all()
     if method in (Method.GRAD_CAM, Method.OCCLUSION):
-        others = explainer.maps(pictures, torch.tensor([1, 0]))
+        others = explainer.maps(images, torch.tensor([1, 0]))
         assert others.max() < 1e-6  # there is no evidence for the other colour
 
 
@@ -149,7 +149,7 @@ def test_maps__hiding_the_hottest_first_loses_the_class_sooner_than_hiding_at_ra
     "name", ["test_resnet", "test_vit", "test_convnext", "torchvision:squeezenet1_1"]
 )
 @pytest.mark.parametrize("method", [Method.GRAD_CAM, Method.SALIENCY, Method.INTEGRATED_GRADIENTS])
-def test_maps__are_of_each_picture_alone_and_leave_the_model_as_it_was(name, method):
+def test_maps__are_of_each_image_alone_and_leave_the_model_as_it_was(name, method):
     bundle = bundle_of(name, size=64 if "test" not in name or "vit" not in name else None)
     module, images = bundle.network.module, noise(bundle)
     before = {key: value.clone() for key, value in module.state_dict().items()}
@@ -219,7 +219,7 @@ def test_maps__of_a_classifier_on_any_layers(layers, pool):
             Explainer(bundle, layer="stage4")
 
 
-def test_explainer__tells_what_cannot_be_explained():
+def test_explainer__says_what_cannot_be_explained():
     bundle = bundle_of("test_resnet", size=32)
     with pytest.raises(UnknownNameError, match="unknown layer 'stagg3'; did you mean stage3"):
         Explainer(bundle, layer="stagg3")

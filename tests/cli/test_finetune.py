@@ -55,7 +55,7 @@ def test_finetune__dry_run_prints_the_plan(cli, image_folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_finetune__dry_run_tells_what_thaws_when(cli, image_folder):
+def test_finetune__dry_run_prints_what_thaws_when(cli, image_folder):
     ran = cli(
         "finetune", image_folder, *TINY, "--strategy", "gradual", "--freeze-epochs", 2,
         "--thaw-every", 3, "--epochs", 9, "--dry-run",

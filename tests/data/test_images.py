@@ -147,25 +147,23 @@ def test_read_image__of_hostile_files_agrees_with_the_manifest(shared):
 def test_decode_image__converts_colour_profiles_to_srgb():
     """CIE Lab is converted back; a damaged profile is ignored."""
     lab = ImageCms.createProfile("LAB")
-    picture = Image.new("RGB", (8, 8), (200, 100, 50))
-    in_lab = ImageCms.profileToProfile(
-        picture, ImageCms.createProfile("sRGB"), lab, outputMode="LAB"
-    )
+    image = Image.new("RGB", (8, 8), (200, 100, 50))
+    in_lab = ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), lab, outputMode="LAB")
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
     back = corner(encoded(in_lab, "TIFF"))
     assert np.abs(np.subtract(back, (200, 100, 50))).max() <= 2
-    assert corner(encoded(picture, "PNG", icc_profile=srgb)) == (200, 100, 50)
-    assert corner(encoded(picture, "PNG", icc_profile=b"no profile")) == (200, 100, 50)
+    assert corner(encoded(image, "PNG", icc_profile=srgb)) == (200, 100, 50)
+    assert corner(encoded(image, "PNG", icc_profile=b"no profile")) == (200, 100, 50)
 
 
 def test_decode_image__applies_the_profile_of_a_wide_gamut():
     """The same numbers mean stronger colours in Adobe RGB than in sRGB."""
     profile = wide_gamut()
-    picture = Image.new("RGB", (8, 8), (60, 160, 60))
+    image = Image.new("RGB", (8, 8), (60, 160, 60))
 
     plain, converted = (
-        corner(encoded(picture, "JPEG", quality=100, **extra))
+        corner(encoded(image, "JPEG", quality=100, **extra))
         for extra in ({}, {"icc_profile": profile})
     )
 
@@ -222,13 +220,13 @@ def test_decode_image__reduces_a_huge_jpeg_and_refuses_what_it_cannot(monkeypatc
     """The limits are lowered, because testing the real ones would take a gigabyte."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
     monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
-    picture = Image.effect_noise((400, 300), 50)
+    image = Image.effect_noise((400, 300), 50)
 
-    assert decode_image(encoded(picture, "JPEG")).size == (50, 38)
+    assert decode_image(encoded(image, "JPEG")).size == (50, 38)
     with pytest.raises(ImageError, match="400 x 300 pixels, more than the 0 million"):
-        decode_image(encoded(picture, "JPEG", progressive=True))
+        decode_image(encoded(image, "JPEG", progressive=True))
     with pytest.raises(ImageError, match="decompression bomb"):
-        decode_image(encoded(picture, "PNG"))
+        decode_image(encoded(image, "PNG"))
 
 
 def test_decode_image__scales_by_the_bits_that_a_tiff_has(shared):

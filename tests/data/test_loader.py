@@ -24,7 +24,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 4, 50])
-def test_iterate_batches__keeps_the_order_and_tells_what_is_broken(files, workers, batch_size):
+def test_iterate_batches__keeps_the_order_and_lists_what_is_broken(files, workers, batch_size):
     transform = eval_transform(SMALL)
 
     batches = list(iterate_batches(files, transform, batch_size=batch_size, workers=workers))
@@ -54,7 +54,7 @@ def test_iterate_batches__gives_the_same_views_whatever_the_workers(files):
 
 
 @pytest.mark.parametrize("in_file", [False, True])
-def test_iterate_batches__reads_a_file_once_and_varies_it_anew(tmp_path, monkeypatch, in_file):
+def test_iterate_batches__reads_a_file_once_and_varies_it_each_time(tmp_path, monkeypatch, in_file):
     files = [tmp_path / f"{i}.png" for i in range(4)]
     for i, file in enumerate(files):
         save_image(file, (50 * i, 0, 99), seed=i, size=(60, 80))

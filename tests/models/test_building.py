@@ -1,4 +1,4 @@
-"""Networks whose weights are going to be loaded are built without drawing any."""
+"""Networks that get their weights from a file are built without drawing random ones."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from transferkit.models.sources import create_network
 
 @pytest.mark.parametrize("bounds", [(-2.0, 2.0), (0.01, 0.02)])
 def test_without_drawing__truncated_normals_come_to_an_end(bounds, monkeypatch):
-    """Torch draws them until all numbers are within the bounds, from memory as it finds it."""
+    """Torch redraws them until all numbers are within the bounds, starting from raw memory."""
     large = torch.full((8,), 1e3)
     monkeypatch.setattr(torch, "empty_like", lambda tensor: large.clone())
     with without_drawing():

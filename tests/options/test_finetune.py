@@ -45,6 +45,6 @@ def test_features__its_options_are_for_it_alone(name):
 
 
 @pytest.mark.parametrize("rate", ["inf", "nan"])
-def test_finetune__refuses_a_rate_that_is_no_number(rate):
+def test_finetune__refuses_a_rate_that_is_not_a_number(rate):
     with pytest.raises(OptionError, match=f"--lr: got {rate}, expected more than 0"):
         FinetuneOptions("data", learning_rate=float(rate))

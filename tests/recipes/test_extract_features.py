@@ -179,7 +179,7 @@ def test_extract_features__an_interrupted_one_is_resumed(image_folder, tmp_path)
 
 
 def test_extract_features__resumes_what_recorded_nano_by_its_architecture(image_folder, tmp_path):
-    """Earlier versions knew no other name of it, and their unfinished extractions are kept."""
+    """Earlier versions recorded that name, and their unfinished extractions can be resumed."""
     options = {"backbone": "nano", "image_size": 32, "batch_size": 5}
     options |= {"data": image_folder, "output": tmp_path / "f.npz"}
     with pytest.raises(KeyboardInterrupt):

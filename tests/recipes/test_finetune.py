@@ -1,4 +1,4 @@
-"""Whole runs on tiny pictures: what they learn, what they leave, and that they repeat."""
+"""Whole runs on tiny images: what they learn, what they write, and that they repeat."""
 
 import csv
 import json
@@ -95,7 +95,7 @@ def test_finetune__split_names_every_image_with_its_digest(run_folder, image_fol
     assert all(file_digest(image_folder / row["path"]) == row["sha256"] for row in rows)
 
 
-def test_finetune__options_tell_everything_that_was_resolved(run_folder):
+def test_finetune__options_json_has_every_resolved_value(run_folder):
     options = json.loads((run_folder / "options.json").read_text())
 
     assert options["backbone"] == "test_resnet"
@@ -215,7 +215,7 @@ def test_finetune__runs_on_other_architectures(name, size, few_images, tmp_path,
     assert result.metrics["frozen"]["tensors"] > 0
 
 
-def test_finetune__from_a_bundle_goes_on_with_its_backbone(result, image_folder, tmp_path):
+def test_finetune__starts_from_the_backbone_of_a_run(result, image_folder, tmp_path):
     options = SMALL | {"backbone": f"local-dir:{result.run}/model", "weights": "pretrained"}
 
     transferkit.finetune(image_folder, tmp_path, epochs=1, **options)
@@ -260,15 +260,15 @@ def test_finetune__stops_early_without_a_better_epoch(image_folder, tmp_path):
     assert len(result.history) == 3
 
 
-def test_finetune__says_when_the_loss_is_no_number(image_folder, tmp_path):
+def test_finetune__says_when_the_loss_is_not_finite(image_folder, tmp_path):
     with pytest.raises(TransferKitError, match=r"the training loss became .*; try a lower --lr"):
         transferkit.finetune(
             image_folder, tmp_path, epochs=3, strategy="full", learning_rate=1e30, **SMALL
         )
 
 
-def test_finetune__trains_when_one_picture_is_left_over_for_the_last_batch(tmp_path):
-    """BatchNorm cannot take a batch of one picture: 13 training pictures in batches of 6."""
+def test_finetune__trains_when_one_image_is_left_over_for_the_last_batch(tmp_path):
+    """BatchNorm cannot take a batch of one image: 13 training images in batches of 6."""
     data = make_classes(tmp_path / "data", 5)
     for i in (6, 7):
         save_image(data / "red" / f"{i}.png", (200, 50, 40), seed=100 + i)
@@ -282,7 +282,7 @@ def test_finetune__trains_when_one_picture_is_left_over_for_the_last_batch(tmp_p
     assert len(result.history) == 1
 
 
-def test_finetune__tells_its_reporter_plan_and_epochs(image_folder, tmp_path):
+def test_finetune__reports_its_plan_and_epochs(image_folder, tmp_path):
     from transferkit.recipes.finetune import finetune
     from transferkit.reporting import SilentReporter
 

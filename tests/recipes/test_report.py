@@ -109,7 +109,7 @@ def test_report__draws_the_same_page_again(cli, run, tmp_path):
     assert (copy / "report.html").read_bytes() == (run / "report.html").read_bytes()
 
 
-def test_report__without_the_pictures_says_so(cli, run, data, tmp_path):
+def test_report__without_the_images_says_so(cli, run, data, tmp_path):
     copy = moved(run, tmp_path, "nowhere")
     ran = cli("report", copy, "-q", "-o", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
@@ -209,7 +209,7 @@ def test_report__checks_the_place_before_it_computes(run, tmp_path):
         ("plan.json", "has no plan.json, which earlier versions did not write"),
     ],
 )
-def test_report__of_what_is_no_whole_run(cli, run, tmp_path, gone, told):
+def test_report__of_an_unfinished_or_missing_run_is_an_error(cli, run, tmp_path, gone, told):
     copy = tmp_path / "run"
     if gone:
         shutil.copytree(run, copy)

@@ -7,7 +7,7 @@ from PIL import Image
 from transferkit.report.evidence import RecordedImages
 
 
-def test_album__turns_an_image_upright_and_gives_none_that_is_another(tmp_path):
+def test_recorded_images__are_upright_and_none_if_changed(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 20), "red").save(tmp_path / "turned.jpg", exif=exif)

@@ -41,7 +41,7 @@ def test_strongest_channels__are_those_that_vary_most():
     assert strongest_channels(maps, 9) == [3, 2, 0, 1]
 
 
-def test_maps__show_the_picture_and_each_map_from_its_lowest_to_its_highest(tmp_path):
+def test_maps__show_the_image_and_each_map_from_its_lowest_to_its_highest(tmp_path):
     maps = np.arange(2 * 4, dtype=np.float32).reshape(2, 2, 2)
     draw_maps(maps, np.full((8, 8, 3), (9, 99, 199), np.uint8), tmp_path / "m.png", count=2,
               title="x")  # fmt: skip

@@ -138,7 +138,7 @@ def test_run_page__is_the_same_every_time(page):
     assert run_page(made_up()) == page
 
 
-def test_run_page__of_a_hundred_classes_shows_pairs_a_picture_and_the_weakest():
+def test_run_page__of_a_hundred_classes_shows_pairs_a_image_and_the_weakest():
     names = tuple(f"class {i:03}" for i in range(100))
     page = run_page(made_up(names, 1000))
     found = Elements(page)

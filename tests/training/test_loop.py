@@ -98,7 +98,7 @@ def uninterrupted():
 
 
 @pytest.mark.parametrize("after", range(1, EPOCHS))
-def test_fit__goes_on_to_the_same_weights_and_does_not_freeze_again(after, uninterrupted):
+def test_fit__resumes_to_the_same_weights_and_does_not_freeze_again(after, uninterrupted):
     network, phases = network_and_phases()
     setup, so_far = setup_of(network, phases), TrainingProgress()
     reporter = Interrupts(after, setup, so_far)

@@ -44,7 +44,7 @@ def test_judge__suggests_a_tenth_of_where_the_loss_is_lowest(lowest):
     assert "a tenth of" in test.reason
 
 
-def test_judge__ignores_a_last_loss_that_is_no_number():
+def test_judge__ignores_a_last_loss_that_is_not_finite():
     rates, losses = valley(1e-2)
 
     assert judge(rates, [*losses[:-1], float("nan")]).suggestion == judge(rates, losses).suggestion

@@ -70,7 +70,7 @@ def test_create_schedule__the_others_fall_where_they_say(scheduler, at, factor):
     assert optimizer.param_groups[-1]["lr"] / 1e-3 == pytest.approx(factor, abs=0.01)
 
 
-def test_schedule__goes_on_where_it_was():
+def test_schedule__resumes_where_it_was():
     walked, one = schedule_of(Scheduler.COSINE, 50)
     jumped, other = schedule_of(Scheduler.COSINE, 50)
     for _ in range(20):

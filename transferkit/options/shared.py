@@ -139,7 +139,7 @@ class FolderOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureOptions(FolderOptions):
+class ImageOptions(FolderOptions):
     """How images are prepared for the backbone, and the seed."""
 
     image_size: Annotated[
@@ -170,7 +170,7 @@ class PictureOptions(FolderOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions(PictureOptions):
+class FeatureOptions(ImageOptions):
     """Where features are taken, and how they are pooled."""
 
     layer: Annotated[
@@ -208,7 +208,7 @@ class FeatureOptions(PictureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOutOptions(PictureOptions):
+class HeldOutOptions(ImageOptions):
     """Which images are trained on and which are held out, and what is cached."""
 
     cache: Annotated[

@@ -1,4 +1,4 @@
-"""Runs from weights that were trained, and plans without a run."""
+"""Options of small runs, and plans without a run."""
 
 from collections.abc import Callable
 
@@ -18,13 +18,13 @@ SMALL = {
 
 @pytest.fixture
 def small() -> dict:
-    """Options of a run that takes no time, from random weights."""
+    """Options of a small run from random weights."""
     return dict(SMALL)
 
 
 @pytest.fixture(scope="session")
 def pretrained(run_folder) -> dict:
-    """The same options with a backbone whose weights were trained."""
+    """The same options with trained weights."""
     return SMALL | {"backbone": f"local-dir:{run_folder}/model", "weights": "pretrained"}
 
 

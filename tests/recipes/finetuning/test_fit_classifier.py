@@ -111,7 +111,7 @@ def test_features__of_a_model_keep_its_layers(run, image_folder, tmp_path):
     assert config["transferkit"]["features"] == {"layers": ["stage2", "pooled"], "pool": "auto"}
 
 
-def test_features__options_tell_only_what_applied(run):
+def test_features__options_json_has_only_what_applies(run):
     options = json.loads((run / "options.json").read_text())
 
     assert not {"epochs", "learning_rate", "optimizer", "augment"} & set(options)
@@ -149,8 +149,8 @@ def test_features__edges8_needs_no_download(image_folder, tmp_path):
 
     assert result.metrics["classifier"]["features"] == 32
     assert config["model_args"] == {"patches": 2}
-    picture = next((image_folder / "red").iterdir())
-    (prediction,) = transferkit.predict([str(picture)], model=str(tmp_path / "run"))
+    image = next((image_folder / "red").iterdir())
+    (prediction,) = transferkit.predict([str(image)], model=str(tmp_path / "run"))
     assert prediction.label in ("blue", "green", "red")
 
 
@@ -177,7 +177,7 @@ def test_head__a_class_without_training_images_has_probability_zero():
         ({"classifier": "knn", "class_weights": "balanced"}, "knn does not weight classes"),
     ],
 )
-def test_features__options_that_cannot_work_are_told(image_folder, tmp_path, options, message):
+def test_features__options_that_cannot_work_are_errors(image_folder, tmp_path, options, message):
     with pytest.raises(OptionError, match=message):
         transferkit.finetune(image_folder, tmp_path / "run", **TAUGHT, **options)
     assert not (tmp_path / "run").exists()

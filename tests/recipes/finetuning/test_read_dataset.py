@@ -1,4 +1,4 @@
-"""The dataset of a run: what is left out, what is held out, and what changes meanwhile."""
+"""The dataset of a run: what is left out, what is held out, and what changes during the run."""
 
 import pytest
 from image_files import make_classes
@@ -37,7 +37,7 @@ def test_finetune__uses_a_validation_folder_of_its_own(image_folder, tmp_path):
     assert result.metrics["val"]["n"] == 6
 
 
-def test_finetune__says_when_validation_images_stand_in_training(image_folder, tmp_path):
+def test_finetune__says_when_validation_images_are_also_in_training(image_folder, tmp_path):
     from transferkit.recipes.finetune import finetune
     from transferkit.reporting import SilentReporter
 
@@ -55,7 +55,7 @@ def test_finetune__says_when_validation_images_stand_in_training(image_folder, t
     assert recorder.said.startswith("24 images are in training and also in validation")
 
 
-def test_finetune__says_which_image_changed_under_its_hands(tmp_path, monkeypatch):
+def test_finetune__names_the_image_that_changed_during_the_run(tmp_path, monkeypatch):
     data = make_classes(tmp_path / "data", 4)
     from transferkit.recipes.finetuning import read_dataset as recipe
 

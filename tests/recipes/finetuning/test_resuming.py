@@ -1,4 +1,4 @@
-"""A run that was stopped, however that was, ends like the run that never was."""
+"""A stopped run, once resumed, ends like a run that was never stopped."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ from transferkit.training.loss import Criterion
 
 @pytest.fixture(autouse=True)
 def every_epoch_is_written(monkeypatch):
-    """Ours are too short for it."""
+    """Save a checkpoint after every epoch, however short."""
     monkeypatch.setattr(checkpoint, "_MIN_INTERVAL", 0)
 
 
@@ -50,7 +50,7 @@ STEPS_AN_EPOCH = 5
 
 
 def left_by(run):
-    """Weights and everything in history and metrics but times."""
+    """Return the weights, and everything but times in history and metrics."""
     metrics = json.loads((run / "metrics.json").read_text())
     for name in ("seconds", "time", "images_per_second"):
         del metrics[name]
@@ -68,7 +68,7 @@ def assert_alike(one, other):
 
 @pytest.fixture(scope="module")
 def uninterrupted(image_folder, tmp_path_factory):
-    """The run of a strategy that nothing disturbs; made when first asked for."""
+    """Uninterrupted runs, one per strategy, created on first use."""
     place, made = tmp_path_factory.mktemp("uninterrupted"), set()
 
     def run(name):
@@ -107,7 +107,7 @@ def test_resume__ends_like_the_run_that_was_never_stopped(
     assert not (run / ".lock").exists()
 
 
-def test_resume__wants_the_options_that_the_run_began_with(image_folder, tmp_path, monkeypatch):
+def test_resume__requires_the_options_that_the_run_began_with(image_folder, tmp_path, monkeypatch):
     run = stopped_run(image_folder, tmp_path / "run", monkeypatch, **STRATEGIES["partial"])
     elsewhere = tmp_path / "elsewhere"
 
@@ -165,7 +165,7 @@ def test_resume__refuses_other_weights_and_a_damaged_checkpoint(
 
 
 @pytest.mark.parametrize("part", ["prepare", "validate"])
-def test_resume__goes_on_where_it_was_stopped_between_epochs(
+def test_resume__continues_where_it_was_stopped_between_epochs(
     part, uninterrupted, image_folder, tmp_path, monkeypatch
 ):
     """In the frozen layers or in the validation, where nothing changes."""
@@ -222,7 +222,7 @@ def test_resume__says_when_a_run_was_stopped_before_it_began(image_folder, tmp_p
 def test_checkpoint__the_one_before_survives_a_full_device(
     image_folder, tmp_path, monkeypatch, uninterrupted
 ):
-    """The second epoch's tensors find no room; the first one's state is still there."""
+    """There is no room for the second epoch's tensors; the state of the first one is kept."""
     run, written = tmp_path / "run", []
     save = checkpoint.save_file
 
@@ -267,7 +267,7 @@ def test_finetune__refuses_to_write_where_another_process_does(image_folder, tmp
 
 
 def diverging(monkeypatch, step):
-    """Let the loss be no number from some step on."""
+    """Make the loss NaN from some step on."""
     seen = []
     call = Criterion.__call__
 
@@ -310,7 +310,7 @@ def test_finetune__has_no_model_to_keep_when_it_diverges_at_once(
     assert not (tmp_path / "run/model").exists()
 
 
-def test_command__says_how_to_go_on_and_exits_with_the_signal(
+def test_command__says_how_to_resume_and_exits_with_the_signals_code(
     cli, image_folder, tmp_path, monkeypatch
 ):
     run = tmp_path / "my run"
@@ -330,7 +330,7 @@ def test_command__says_how_to_go_on_and_exits_with_the_signal(
 
 
 def test_finetune__resumes_exactly_where_it_was_paused(image_folder, tmp_path):
-    """The state is saved at the end of the epoch, also where checkpoints would pass it over."""
+    """The state is saved at the end of the epoch, even if no checkpoint is due."""
     from transferkit.options.finetune import FinetuneOptions
     from transferkit.recipes.finetune import finetune
 

@@ -164,7 +164,7 @@ def test_partial__last_stages_after_head_only_epochs(pretrained, image_folder, t
 def test_finetune__draws_the_same_whether_or_not_other_strategies_are_estimated(
     estimates, image_folder, tmp_path, monkeypatch
 ):
-    """With dropout in what is trained, on both sides of the time that decides about it."""
+    """With dropout in the trained part, on both sides of the time that decides it."""
     states = []
     for soon in (0.0, float("inf")):
         monkeypatch.setattr("transferkit.recipes.finetuning.estimate._SOON", soon)
@@ -194,7 +194,7 @@ def test_finetune__leaves_the_callers_generators_alone(image_folder, tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_lr_auto__trains_as_with_the_rate_it_found(fewer_steps, image_folder, tmp_path, precision):
-    """So the test left weights and buffers as they were."""
+    """So the range test left weights and buffers unchanged."""
     settings = FULL | {"precision": precision, "epochs": 1, "seed": 5}
     found = transferkit.finetune(image_folder, tmp_path / "auto", learning_rate="auto", **settings)
     rate = found.range_test.suggestion
