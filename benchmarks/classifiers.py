@@ -3,8 +3,8 @@
     python benchmarks/classifiers.py DATA WEIGHTS OUT
 
 Five outer folds are held out in turn; within the rest each classifier chooses its settings as
-`finetune --strategy features` does, so that no image has a say in its own prediction. Copies of an
-image stay in one fold. Writes OUT/classifiers.md. The interval is Wilson's, of all images.
+`finetune --strategy features` does, so that no image influences its own prediction. Copies of an
+image stay in one fold. Writes OUT/classifiers.md. The interval is Wilson's, over all images.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def main(data: Path, weights: Path, out: Path) -> None:
 def extracted(
     data: Path, backbone: str, weights: Path, out: Path
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Features, labels, and the same number for byte-identical images."""
+    """Return features, labels, and numbers that are equal for byte-identical images."""
     file = out / f"{backbone}.npz"
     if not file.exists():
         given = {} if backbone == "edges8" else {"weights": str(weights)}
@@ -61,7 +61,7 @@ def cross_validated(
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
 ) -> tuple[int, float]:
-    """How many held-out images were right, and the mean seconds of a fit with its search."""
+    """Return the number of correct held-out images, and the mean seconds of a search and fit."""
     correct, seconds = 0, []
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     for train, test in folds.split(features, labels, groups):

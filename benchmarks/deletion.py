@@ -1,12 +1,12 @@
-"""Does the heat lie where the evidence is? Hide the hottest places first, and see what is lost.
+"""Check that heat maps mark the evidence: hide the hottest places first, and see what is lost.
 
     python benchmarks/deletion.py RUN DATA OUT --method gradcam --method saliency
 
-The deletion curve of Petsiuk, Das and Saenko, RISE, BMVC 2018: squares of 16 x 16 pixels of what
-the network sees take the mean colour, the hottest first, and the area under the probability of the
-class that was predicted is measured, lower for a better order. Squares in random order are the
-baseline, three orders a picture. The pictures are drawn from the run's validation part. Writes
-OUT/deletion.md. Intervals come from resampling the pictures.
+The deletion curve of Petsiuk, Das and Saenko, RISE, BMVC 2018: squares of 16 x 16 pixels of the
+network's input are replaced by the mean colour, the hottest first. The area under the probability
+of the predicted class is lower for a better order. The baseline is three random orders per image.
+The images are drawn from the run's validation part. Writes OUT/deletion.md. Intervals come from
+resampling the images.
 """
 
 import csv
@@ -35,14 +35,14 @@ def main(
     data: Path,
     out: Path,
     method: Annotated[list[Method], typer.Option()] = [Method.GRAD_CAM],  # noqa: B006
-    pictures: int = 100,
+    images: int = 100,
 ) -> None:
-    """Measure the area of each method on the same pictures, and of random orders."""
+    """Measure the area of each method on the same images, and of random orders."""
     bundle = ModelBundle.load(run)
     explainers = {kind: Explainer(bundle, kind) for kind in method}
     random = np.random.default_rng(0)
     areas: dict[str, list[float]] = {"random": [], **{kind: [] for kind in method}}
-    for path in sampled(run / "split.csv", pictures, random):
+    for path in sampled(run / "split.csv", images, random):
         image = seen(bundle, data / path)
         target = explainers[method[0]].probabilities(image).argmax(dim=1)
         count = (image.shape[2] // SQUARE) * (image.shape[3] // SQUARE)
@@ -56,14 +56,14 @@ def main(
 
 
 def sampled(split: Path, count: int, random: np.random.Generator) -> list[str]:
-    """Paths of some validation pictures."""
+    """Return the paths of some validation images."""
     with split.open(newline="") as file:
         paths = [row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
     return [paths[i] for i in sorted(random.permutation(len(paths))[:count])]
 
 
 def seen(bundle: ModelBundle, path: Path) -> Tensor:
-    """(1, 3, H, W) as the network reads it."""
+    """Return an image as the network sees it, (1, 3, H, W)."""
     preprocessing = bundle.network.preprocessing
     transform = eval_transform(preprocessing)
     pixels = transform(read_image(path, transform.needed), np.random.default_rng(0))
@@ -71,14 +71,14 @@ def seen(bundle: ModelBundle, path: Path) -> Tensor:
 
 
 def hottest_first(heat: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Squares, row by row, in the order of their mean heat."""
+    """Return the squares, numbered row by row, in the order of their mean heat."""
     high, wide = heat.shape[0] // SQUARE, heat.shape[1] // SQUARE
     squares = heat[: high * SQUARE, : wide * SQUARE].reshape(high, SQUARE, wide, SQUARE)
     return np.argsort(-squares.mean(axis=(1, 3)).ravel(), kind="stable")
 
 
 def area(explainer: Explainer, image: Tensor, target: Tensor, order: NDArray[np.int64]) -> float:
-    """The area under the probability of a class while squares are hidden in this order, 0 to 1."""
+    """Return the area under a class's probability while squares are hidden in order, 0 to 1."""
     views = image.repeat(STEPS + 1, 1, 1, 1)
     wide = image.shape[3] // SQUARE
     for step in range(1, STEPS + 1):
@@ -90,7 +90,7 @@ def area(explainer: Explainer, image: Tensor, target: Tensor, order: NDArray[np.
 
 
 def report(areas: dict[str, NDArray[np.float64]], out: Path) -> None:
-    """Print and write a row a method."""
+    """Print and write one row per method."""
     random, chance = np.random.default_rng(0), areas.pop("random")
     draws = random.integers(len(chance), size=(10_000, len(chance)))
     lines = ["| order | area | random less this | 95 % interval | lower than random |"]

@@ -1,10 +1,10 @@
-"""transferkit beside its peers: the same job, whole processes, in turns, medians, ratios.
+"""Compare transferkit with its peers: the same job as whole processes, in turn; medians and ratios.
 
     python benchmarks/speed.py PHOTOS OUT --jobs head full extract predict growth --rounds 3
 
-PHOTOS is a folder with one subfolder of pictures a class. Peers run in an environment of their own,
-made with uv in OUT/peers. Every run is a row of OUT/runs.csv, to which later calls add; the table
-is written to OUT/table.md. Weights are random on both sides: they change no time.
+PHOTOS is a folder with one subfolder per class. Peers run in an environment of their own, created
+with uv in OUT/peers. Every run adds a row to OUT/runs.csv; the table is written to OUT/table.md.
+Weights are random on both sides, which does not affect the time.
 """
 
 import argparse
@@ -27,11 +27,11 @@ OURS = ("finetune", "-q", "--weights", "none", "--patience", "0", "--no-report")
 
 @dataclass(frozen=True)
 class Contender:
-    """A command in a job.
+    """A command that does a job.
 
     Attributes:
-        job: Those of one job are compared.
-        name: Who.
+        job: The job; contenders of one job are compared.
+        name: Name of the library.
         words: The command.
     """
 
@@ -41,14 +41,14 @@ class Contender:
 
 
 def ours(*words: object) -> tuple[str, ...]:
-    """A transferkit command in this environment."""
+    """Return a transferkit command in this environment."""
     return (str(Path(sys.executable).with_name("transferkit")), *map(str, words))
 
 
 def training(
     out: Path, job: str, architecture: str, epochs: int, mode: str, peers: tuple[str, ...]
 ) -> Iterator[Contender]:
-    """Transferkit and peers training on the same 400 + 100 pictures."""
+    """Return transferkit and its peers, training on the same 400 + 100 images."""
     data, run = out / "data", out / "run"
     strategy = ("--strategy", "full") if mode == "full" else ()
     words = (*OURS, data, "-b", architecture, "--epochs", epochs, "-o", run, "--overwrite")
@@ -63,7 +63,7 @@ def training(
 
 
 def contenders(job: str, out: Path) -> Iterator[Contender]:
-    """Everything that takes part in a job, transferkit first."""
+    """Return all contenders of a job, transferkit first."""
     match job:
         case "head":
             for epochs in (1, 5):
@@ -106,7 +106,7 @@ def contenders(job: str, out: Path) -> Iterator[Contender]:
 
 
 def python(out: Path) -> Path:
-    """The Python of the peers' environment, made on first use."""
+    """Return the Python of the peers' environment, which is created on first use."""
     here = out / "peers"
     if not here.exists():
         subprocess.run(["uv", "venv", "-q", here], check=True)
@@ -116,8 +116,8 @@ def python(out: Path) -> Path:
     return here / "bin/python"
 
 
-def link_pictures(photos: Path, out: Path) -> None:
-    """400 + 100 pictures in train/ and val/, and folders of more, repeated under new names."""
+def link_images(photos: Path, out: Path) -> None:
+    """Link 400 + 100 images into train/ and val/, and more, under new names, into other folders."""
     files = sorted(photos.glob("*/*.jpg"))
     spread = files[:: max(1, len(files) // 500)][:500]
     for i, file in enumerate(spread):
@@ -132,14 +132,14 @@ def _link(file: Path, folder: Path, number: int, distinct: bool = False) -> None
     folder.mkdir(parents=True, exist_ok=True)
     to = folder / f"{number:06}.jpg"
     if distinct:
-        # Other bytes behind the end of the picture: the same pixels, but no cache knows it.
+        # Other bytes after the end of the image: the same pixels, but not in any cache.
         to.write_bytes(file.read_bytes() + str(number).encode())
     elif not to.exists():
         to.symlink_to(file.resolve())
 
 
 def measure(contender: Contender, out: Path) -> dict[str, object]:
-    """Run a command with an empty cache; seconds of wall time and the peak of its memory."""
+    """Run a command with an empty cache; return its wall time in seconds and its peak memory."""
     cache = out / "cache"
     shutil.rmtree(cache, ignore_errors=True)
     environment = os.environ | {"TRANSFERKIT_CACHE": str(cache)}
@@ -161,7 +161,7 @@ def measure(contender: Contender, out: Path) -> dict[str, object]:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Medians and ratios as Markdown."""
+    """Return medians and ratios as Markdown."""
     lines = [
         "| job | who | median s | range | runs | ratio | peak MB |",
         "|---|---|---|---|---|---|---|",
@@ -193,7 +193,7 @@ def main() -> None:
     asked = parser.parse_args()
     out = asked.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    link_pictures(asked.photos, out)
+    link_images(asked.photos, out)
     runs = out / "runs.csv"
     for job in asked.jobs:
         for _ in range(asked.rounds):

@@ -6,8 +6,8 @@ Every strategy tries three rates or more on a split that is used for nothing els
 the best of them on three others. Finished runs are kept in OUT/results.jsonl and not repeated, so
 it may be interrupted; remove the file when settings change. It writes OUT/table.md and
 OUT/partial_against_full.png. Accuracies are those of each run's best epoch on its validation
-images, which flatters all strategies alike. Intervals come from resampling the images, so they say
-how far other images would change the figure; other seeds would change it too.
+images, which flatters all strategies alike. Intervals come from resampling the images, so they
+cover other images, but not other seeds.
 """
 
 import json
@@ -68,7 +68,7 @@ def main(data: Path, weights: Path, out: Path) -> None:
 def train(
     data: Path, weights: Path, run: Path, name: str, rate: float, seed: int, epochs: int
 ) -> Row:
-    """One run: its accuracy, the same by epoch, and which validation images were right."""
+    """Train once; return the accuracy, also by epoch, and which validation images were right."""
     settings = dict(STRATEGIES[name][0])
     if "one rate" in name:
         settings["backbone_learning_rate"] = rate
@@ -91,7 +91,7 @@ def train(
 
 
 def search(name: str, run: Callable[[str, float, int, int], Row]) -> float:
-    """The rate with the highest accuracy on the search's split, of equals the lowest loss.
+    """Return the rate with the highest accuracy on the split for the search; ties go to lower loss.
 
     Where the best rate is the lowest or highest tried, the next one beyond it is tried too.
     """
@@ -105,7 +105,7 @@ def search(name: str, run: Callable[[str, float, int, int], Row]) -> float:
 
 
 def table(best: Mapping[str, float], rows: Mapping[str, list[Row]]) -> str:
-    """The results as Markdown, and how much better full is than each of the others."""
+    """Return the results as Markdown, with the difference of full to each of the others."""
     lines = [
         "| strategy | --lr | val accuracy | 95 % interval | by seed | after the last epoch "
         "| time | full is better by |",
@@ -115,7 +115,7 @@ def table(best: Mapping[str, float], rows: Mapping[str, list[Row]]) -> str:
         mean, low, high = resampled(runs)
         difference = "{:+.3f} ({:+.3f} to {:+.3f})".format(*resampled(rows["full"], runs))
         seeds = " ".join(f"{run['accuracy']:.3f}" for run in runs)
-        # The quickest run of each: others may have shared the machine.
+        # The fastest run of each, because other processes may have shared the machine.
         quickest = min(run["seconds"] for run in runs)
         times = quickest / min(run["seconds"] for run in rows["head"])
         lines.append(
@@ -126,15 +126,15 @@ def table(best: Mapping[str, float], rows: Mapping[str, list[Row]]) -> str:
 
 
 def after_last(runs: Sequence[Row]) -> float:
-    """Accuracy over all seeds after the last epoch, which no validation image has chosen."""
+    """Return the accuracy over all seeds after the last epoch, not chosen by validation."""
     right = sum(run["by_epoch"][-1] * len(run["right"]) for run in runs)
     return float(right / sum(len(run["right"]) for run in runs))
 
 
 def resampled(runs: Sequence[Row], others: Sequence[Row] = ()) -> tuple[float, float, float]:
-    """Accuracy over all seeds, or the difference from `others`, and its 95 % bootstrap interval.
+    """Return the accuracy over all seeds, or its difference from `others`, with its 95 % interval.
 
-    Images are drawn with replacement, each with its answers from all seeds: Efron and Tibshirani,
+    A bootstrap over images, each with its answers from all seeds: Efron and Tibshirani,
     An Introduction to the Bootstrap, 1993, section 13.3.
     """
     right: Counter[str] = Counter()
@@ -153,7 +153,7 @@ def resampled(runs: Sequence[Row], others: Sequence[Row] = ()) -> tuple[float, f
 
 
 def draw(curves: Mapping[str, list[Row]], out: Path) -> None:
-    """Accuracy by epoch: the mean over the seeds, and their range."""
+    """Draw the accuracy by epoch: the mean over the seeds, and their range."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     epochs = range(1, EPOCHS + 1)

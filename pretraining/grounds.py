@@ -1,4 +1,4 @@
-"""What all pictures are made of: coordinates of a pose, noise and palettes."""
+"""What all families of images share: coordinates of a pose, noise and palettes."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Picture = NDArray[np.float32]
 
 
 def grid(side: int, how: Generator, spread: float = 1.0) -> tuple[Plane, Plane]:
-    """X and y of a pose: turned, scaled and shifted a little; about -1 to 1."""
+    """Return x and y of a pose, slightly rotated, scaled and shifted; about -1 to 1."""
     axis = np.linspace(-1, 1, side, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     turn = how.normal(0, 0.35 * spread)
@@ -28,7 +28,7 @@ def grid(side: int, how: Generator, spread: float = 1.0) -> tuple[Plane, Plane]:
 
 
 def noise(random: Generator, side: int, slope: float, stretch: float = 1.0) -> Plane:
-    """Noise whose amplitude falls as frequency to the power of -slope; -1 to 1 or so."""
+    """Return noise whose amplitude falls with frequency to the power of -slope; about -1 to 1."""
     frequency_y = np.fft.fftfreq(side)[:, None] * stretch
     frequency_x = np.fft.rfftfreq(side)[None, :] / stretch
     radius = np.sqrt(frequency_x**2 + frequency_y**2)
@@ -39,7 +39,7 @@ def noise(random: Generator, side: int, slope: float, stretch: float = 1.0) -> P
 
 
 def palette(what: Generator, how: Generator) -> Callable[[Plane], Picture]:
-    """Values to colours: a cosine for each channel, or steps between a few colours."""
+    """Map values to colours: by a cosine for each channel, or in steps between a few colours."""
     if what.random() < 0.5:
         base, swing = what.uniform(0.3, 0.7, 3), what.uniform(0.1, 0.5, 3)
         pace, phase = what.uniform(0.3, 1.6, 3), what.uniform(0, 1, 3) + how.normal(0, 0.06)

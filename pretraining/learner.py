@@ -1,4 +1,4 @@
-"""The backbone in training: what it learns from, and the heads that are thrown away afterwards."""
+"""The backbone during pretraining: its tasks, and the heads that are discarded afterwards."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ _LEVELS = 4
 class Learner(nn.Module):
     """The backbone with a head for each of two tasks.
 
-    Two views of one picture shall be near each other and far from all others (Chen et al., A
-    Simple Framework for Contrastive Learning of Visual Representations, ICML 2020). That makes
-    features forget colours, which views do not share and photographs are told apart by, so the
-    second task is to tell a view's own.
+    Two views of one image must be near each other and far from all others (Chen et al., A
+    Simple Framework for Contrastive Learning of Visual Representations, ICML 2020). This
+    makes features ignore colours, which views do not share but photographs differ in, so the second
+    task is to predict the colours of a view.
     """
 
     def __init__(self) -> None:
@@ -40,21 +40,21 @@ class Learner(nn.Module):
         self.colours = nn.Linear(width, 2 * _LEVELS**3)
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) to (B, 128) of length one, and to histograms (B, 128)."""
-        # Views are small, of so few places that maxima would say what averages do.
+        """Map views (B, 3, H, W) to unit vectors (B, 128) and to histograms (B, 128)."""
+        # Maps of views have so few positions that maxima would hold little more than averages.
         features = self.backbone(views)[:, : self.backbone.num_features]
         projected = functional.normalize(self.projection(features).float(), dim=1)
         return projected, self.colours(features).float()
 
     def loss(self, first: Tensor, second: Tensor) -> Tensor:
-        """What both tasks have left to do, for two views (B, 3, H, W) of each picture."""
+        """Return the loss of both tasks for two views (B, 3, H, W) of each image."""
         views = torch.cat([first, second])
         projected, told = self(views.contiguous(memory_format=torch.channels_last))
         return _contrast(projected) + _COLOUR_WEIGHT * _unexplained(told, colour_histograms(views))
 
 
 def _contrast(projected: Tensor) -> Tensor:
-    """NT-Xent: each of 2 B vectors finds the other of its picture among all."""
+    """Return the NT-Xent loss: each of 2 B vectors finds the other view of its image among all."""
     likeness = projected @ projected.T / _TEMPERATURE
     likeness.fill_diagonal_(-torch.inf)
     count = len(projected)
@@ -63,14 +63,14 @@ def _contrast(projected: Tensor) -> Tensor:
 
 
 def _unexplained(told: Tensor, actual: Tensor) -> Tensor:
-    """The mean share of each column's variance that is left, 1 for a guess of the mean."""
+    """Return the mean unexplained share of each column's variance, 1 for predicting the mean."""
     return ((told - actual).square().mean(0) / (actual.var(0) + 1e-4)).mean()
 
 
 def colour_histograms(views: Tensor) -> Tensor:
-    """Of the middle and of the rim of normalised views, (B, 3, H, W) to (B, 2 * 64).
+    """Return colour histograms of the middle and the rim of views, (B, 3, H, W) to (B, 2 * 64).
 
-    Shares of 4 x 4 x 4 colours, by their square root, which makes small ones count.
+    Each holds the square roots of the shares of 4 x 4 x 4 colours, so that small shares count.
     """
     count, _, height, width = views.shape
     levels = ((views * STD + MEAN) * _LEVELS).long().clamp(0, _LEVELS - 1)

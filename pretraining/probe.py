@@ -2,8 +2,8 @@
 
     python pretraining/probe.py PHOTOS... --backbone nano --backbone resnet18
 
-The mean accuracy over three seeds. Each splits a folder of classes another way; where there are
-train/ and val/, it only changes the folds in which C is chosen, within the training images.
+Prints the mean accuracy over three seeds. Each seed splits a folder of classes differently; with
+train/ and val/ folders, it only changes the folds of the training images in which C is chosen.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ _SEEDS = (0, 1, 2)
 
 
 def probe(backbone: str, folder: Path, weights: str = "pretrained") -> float:
-    """The accuracy of a logistic regression, 0 to 1."""
+    """Return the accuracy of a logistic regression, 0 to 1."""
     accuracies = []
     for seed in _SEEDS:
         with TemporaryDirectory() as run:

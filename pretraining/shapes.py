@@ -1,4 +1,4 @@
-"""Pictures of things: dead leaves, lit bodies, fractals and line drawings."""
+"""Images of objects: dead leaves, lit bodies, fractals and line drawings."""
 
 import math
 
@@ -11,7 +11,7 @@ from textures import formula, generated, texture
 
 
 def _outline(what: Generator, how: Generator, size: float) -> NDArray[np.float64]:
-    """(K, 2) points around the origin: a smooth blob, a polygon, a star or an ellipse."""
+    """Return (K, 2) points around the origin: a smooth blob, a polygon, a star or an ellipse."""
     kind = what.integers(4)
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     if kind == 0:
@@ -36,14 +36,14 @@ def _outline(what: Generator, how: Generator, size: float) -> NDArray[np.float64
 
 
 def _mask(points: NDArray[np.float64], side: int) -> Plane:
-    """What lies inside, smooth at the edge, 0 to 1."""
+    """Return a mask of the inside, 0 to 1, smooth at the edge."""
     image = Image.new("L", (2 * side, 2 * side))
     ImageDraw.Draw(image).polygon([(float(2 * x), float(2 * y)) for x, y in points], fill=255)
     return np.asarray(image.resize((side, side), Image.Resampling.BOX), dtype=np.float32) / 255
 
 
 def _filling(what: Generator, how: Generator, side: int) -> Picture:
-    """A flat colour, a gradient, a texture or a formula."""
+    """Return a flat colour, a gradient, a texture or a formula."""
     kind = what.random()
     if kind < 0.3:
         flat = what.uniform(0, 1, 3) + how.normal(0, 0.04, 3)
@@ -58,7 +58,7 @@ def _filling(what: Generator, how: Generator, side: int) -> Picture:
 
 
 def leaves(what: Generator, how: Generator, side: int) -> Picture:
-    """Shapes over shapes, few large and many small (Lee, Mumford and Huang, IJCV 2001)."""
+    """Draw shapes over shapes, few large and many small (Lee, Mumford and Huang, IJCV 2001)."""
     picture = np.array(_filling(what, how, side), dtype=np.float32)
     kinds = [int(seed) for seed in what.integers(2**31, size=int(what.integers(1, 5)))]
     for _ in range(int(what.integers(8, 40))):
@@ -66,7 +66,7 @@ def leaves(what: Generator, how: Generator, side: int) -> Picture:
         leaf = np.random.default_rng(seed)
         size = side * min(0.5, 0.04 / how.uniform(0.02, 1) ** 0.6)
         points = _outline(leaf, how, size) + how.uniform(0, side, 2)
-        # Only the part that it can cover: most of them are small.
+        # Only the part that the shape can cover: most shapes are small.
         low = np.clip(points.min(0).astype(int) - 1, 0, side)
         high = np.clip(points.max(0).astype(int) + 2, 0, side)
         extent = int((high - low).max())
@@ -80,7 +80,7 @@ def leaves(what: Generator, how: Generator, side: int) -> Picture:
 
 
 def _ground(how: Generator, side: int) -> Picture:
-    """What stands behind things: often out of focus."""
+    """Return a background, often out of focus."""
     ground = np.array(_filling(how, how, side), dtype=np.float32)
     if how.random() < 0.5:
         small = max(4, int(side / how.uniform(2, 12)))
@@ -92,7 +92,7 @@ def _ground(how: Generator, side: int) -> Picture:
 
 
 def body(what: Generator, how: Generator, side: int) -> Picture:
-    """A thing of a few lit parts with their own textures, before a ground of its own."""
+    """Draw an object of a few lit, textured parts before a background."""
     picture = _ground(how, side)
     middle = side * (0.5 + how.normal(0, 0.08, 2))
     scale = side * 0.3 * math.exp(how.normal(0, 0.2))
@@ -112,7 +112,7 @@ def body(what: Generator, how: Generator, side: int) -> Picture:
 
 
 def _lit(mask: Plane, light: NDArray[np.float64], side: int) -> Plane:
-    """How bright a rounded body of this outline is, by Lambert's law."""
+    """Return the brightness of a rounded body with this outline, by Lambert's law."""
     height = np.asarray(
         Image.fromarray(np.uint8(255 * mask)).resize((side // 6, side // 6), Image.Resampling.BOX)
         .resize((side, side), Image.Resampling.BICUBIC),
@@ -125,7 +125,7 @@ def _lit(mask: Plane, light: NDArray[np.float64], side: int) -> Plane:
 
 
 def fractal(what: Generator, how: Generator, side: int) -> Picture:
-    """An iterated function system: where random maps, applied in turn, lead many points."""
+    """Draw an iterated function system: where random maps, applied in turn, lead many points."""
     count = int(what.integers(2, 7))
     maps = what.uniform(-1, 1, (count, 2, 2))
     # Contracting ones (Anderson and Farrell, WACV 2022): singular values below one.
@@ -162,7 +162,7 @@ def fractal(what: Generator, how: Generator, side: int) -> Picture:
 
 
 def drawing(what: Generator, how: Generator, side: int) -> Picture:
-    """Strokes: curves, hatching and outlines on paper."""
+    """Draw strokes on paper: curves, hatching and outlines."""
     paper = _ground(how, side) if how.random() < 0.6 else np.ones((side, side, 3)) * 0.9
     image = Image.fromarray(np.uint8(255 * np.clip(paper, 0, 1))).resize((2 * side, 2 * side))
     pen = ImageDraw.Draw(image)

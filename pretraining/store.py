@@ -1,4 +1,4 @@
-"""Rendered pictures on disk, in parts that are memory-mapped."""
+"""Rendered images on disk, in memory-mapped parts."""
 
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
@@ -15,15 +15,15 @@ _PART = 500
 
 
 class PictureStore:
-    """All pictures of a range of programs.
+    """All images of a range of programs.
 
     Attributes:
-        count: How many there are.
-        side: In pixels.
+        count: Number of images.
+        side: Side of an image in pixels.
     """
 
     def __init__(self, folder: Path, count: int, side: int, workers: int) -> None:
-        """Render what is not there yet; parts that an earlier call has finished are kept."""
+        """Render the parts that an earlier call has not finished."""
         self.count, self.side = count, side
         folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, count, _PART)
@@ -37,7 +37,7 @@ class PictureStore:
         self._parts = [np.load(file, mmap_mode="r") for file in files]
 
     def rows(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The pictures of these programs, (len(places), side, side, 3)."""
+        """Return the images of these programs, (len(places), side, side, 3)."""
         return np.stack([self._parts[place // _PART][place % _PART] for place in places])
 
 

@@ -1,7 +1,7 @@
-"""Pictures without things: random programs of coordinates, noise and random networks.
+"""Images without objects: random programs of coordinates, noise and random networks.
 
-Of Baradad et al., Procedural Image Programs for Representation Learning (NeurIPS 2022) and Learning
-to See by Looking at Noise (NeurIPS 2021).
+After Baradad et al., Procedural Image Programs for Representation Learning (NeurIPS 2022) and
+Learning to See by Looking at Noise (NeurIPS 2021).
 """
 
 import math
@@ -34,7 +34,7 @@ _BINARY: tuple[Callable[[Plane, Plane], Plane], ...] = (
 
 
 def _evaluate(what: Generator, how: Generator, x: Plane, y: Plane) -> Plane:
-    """A random expression of the coordinates, (H, W)."""
+    """Return a random expression of the coordinates, (H, W)."""
     values = [x, y, np.hypot(x, y) - 0.6, np.arctan2(y, x) / np.pi]
     if what.random() < 0.5:
         values.append(noise(how, x.shape[0], what.uniform(1.0, 2.2)))
@@ -55,7 +55,7 @@ def _evaluate(what: Generator, how: Generator, x: Plane, y: Plane) -> Plane:
 
 
 def _warped(what: Generator, how: Generator, side: int) -> tuple[Plane, Plane]:
-    """Coordinates of a pose that are bent, mirrored or repeated as the program has it."""
+    """Return the coordinates of a pose, bent, mirrored or repeated as the program says."""
     x, y = grid(side, how)
     bend = what.uniform(0, 0.5) if what.random() < 0.5 else 0.0
     if bend:
@@ -71,7 +71,7 @@ def _warped(what: Generator, how: Generator, side: int) -> tuple[Plane, Plane]:
 
 
 def formula(what: Generator, how: Generator, side: int) -> Picture:
-    """A random program of coordinates, coloured by one palette or by two that share the picture."""
+    """Draw a random program of coordinates, coloured by one palette, or by two in parts of it."""
     x, y = _warped(what, how, side)
     t = _evaluate(what, how, x, y)
     picture = palette(what, how)(t * what.uniform(0.5, 2))
@@ -84,7 +84,7 @@ def formula(what: Generator, how: Generator, side: int) -> Picture:
 
 
 def texture(what: Generator, how: Generator, side: int) -> Picture:
-    """Noise of a natural spectrum, stretched, stepped or crossed with itself."""
+    """Draw noise with a natural spectrum, stretched, stepped or crossed with itself."""
     slope, stretch = what.uniform(0.5, 2.0), math.exp(what.normal(0, 0.5))
     t = noise(how, side, slope, stretch)
     kind = what.integers(4)
@@ -117,10 +117,10 @@ _CHANNELS = 20
 
 
 def generated(what: Generator, how: Generator, side: int) -> Picture:
-    """What a random convolutional generator makes of noise, level by level.
+    """Draw the output of a random convolutional generator for noise, level by level.
 
-    Its kernels are oriented filters, few to a channel, which gave the best of the formulas that
-    Baradad et al. (NeurIPS 2021, StyleGAN-Oriented) tried.
+    Its kernels are oriented filters, a few per channel: the best of the formulas that Baradad et
+    al. (NeurIPS 2021, StyleGAN-Oriented) tried.
     """
     filters = _FILTERS / np.sqrt((_FILTERS**2).sum((1, 2), keepdims=True))
     sizes = [4]

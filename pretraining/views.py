@@ -1,4 +1,4 @@
-"""Random views of a batch of pictures: cropped, mirrored, coloured and blurred, each by itself."""
+"""Random views of a batch of images, each cropped, mirrored, coloured and blurred separately."""
 
 import math
 
@@ -15,11 +15,11 @@ _BLUR_SHARE = 0.5
 
 
 class Views:
-    """Draws views from one generator, so that its seed decides them all.
+    """Draws views from one generator, so that its seed decides all of them.
 
     Attributes:
-        side: Of a view, in pixels.
-        generator: On the device of the pictures.
+        side: Side of a view, in pixels.
+        generator: Generator on the device of the images.
     """
 
     def __init__(self, side: int, generator: torch.Generator) -> None:
@@ -27,7 +27,7 @@ class Views:
         self.generator = generator
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """(B, 3, S, S) from 0 to 1 to normalised (B, 3, side, side)."""
+        """Map images (B, 3, S, S) from 0 to 1 to normalised views (B, 3, side, side)."""
         coloured = self._coloured(self._cropped(pictures))
         return (self._blurred(coloured).clamp(0, 1) - MEAN) / STD
 
@@ -52,7 +52,7 @@ class Views:
         return functional.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
     def _coloured(self, x: Tensor) -> Tensor:
-        """Another hue, saturation and brightness, by one matrix a picture, and contrast."""
+        """Change hue, saturation and brightness by one matrix per image, and contrast."""
         count, device = len(x), x.device
         turn = self._uniform(-_LARGEST_TURN, _LARGEST_TURN, count, 1, 1)
         unit = torch.eye(3, device=device)

@@ -1,8 +1,8 @@
-"""Draw the sample dataset: five breeds of cats, told apart by their coats alone.
+"""Draw the sample dataset: five breeds of cats, which differ in their coats alone.
 
-Everything else (pose, place, size, colours, background, light, picture format) is drawn from the
-same distribution for every breed, so that neither mean colour nor picture size gives a breed away.
-The drawings depend on the seed alone:
+Everything else (pose, place, size, colours, background, light, image format) is drawn from the same
+distribution for every breed, so that neither mean colour nor image size gives a breed away. The
+drawings depend on the seed alone:
 
     python sample_data/draw_cats.py [OUTPUT]
 """
@@ -25,7 +25,7 @@ _OVERSAMPLING = 2
 
 
 def smooth_noise(size: tuple[int, int], cells: float, random: Generator) -> Array:
-    """(H, W) soft noise in 0..1 with about `cells` blobs along the longer side."""
+    """Return (H, W) soft noise in 0..1 with about `cells` blobs along the longer side."""
     step = max(size) / cells
     grid = (max(2, round(size[1] / step) + 2), max(2, round(size[0] / step) + 2))
     coarse = Image.fromarray((random.random(grid) * 255).astype(np.uint8))
@@ -109,13 +109,13 @@ COATS: dict[str, Callable[[Cat, Generator], Array]] = {
 
 
 def colour_between(low: float, high: float, random: Generator) -> Array:
-    """A muted colour (3,) of a brightness between two values of 0..1."""
+    """Return a muted colour (3,) of a brightness between two values of 0..1."""
     tint = random.normal(0, 0.07, 3)
     return np.clip(random.uniform(low, high) + tint + np.array([0.04, 0.0, -0.05]), 0.03, 0.97)
 
 
 def background(size: tuple[int, int], random: Generator) -> Array:
-    """(H, W, 3): a room, a meadow, a plain gradient or rough noise, of any colour."""
+    """Return (H, W, 3): a room, a meadow, a plain gradient or rough noise, of any colour."""
     top, bottom, third = (np.clip(random.random(3) * 0.9 + 0.05, 0, 1) for _ in range(3))
     y = np.linspace(0, 1, size[1])[:, None, None]
     picture = np.broadcast_to(top * (1 - y) + bottom * y, (size[1], size[0], 3)).copy()
@@ -166,7 +166,7 @@ def features(cat: Cat, picture: Image.Image, dark: bool, random: Generator) -> N
 
 
 def new_cat(size: tuple[int, int], long_haired: bool, random: Generator) -> Cat:
-    """An empty cat, placed, scaled, turned and perhaps mirrored on the canvas."""
+    """Return an empty cat, placed, scaled, turned and perhaps mirrored on the canvas."""
     unit = min(size) * random.uniform(0.88, 1.08)
     turn = random.normal(0, 0.08)
     mirror = random.choice([-1.0, 1.0])
@@ -225,7 +225,7 @@ def expose(drawing: Image.Image, random: Generator) -> Image.Image:
 
 
 def draw_cat(breed: str, number: int) -> Image.Image:
-    """One drawing; breed and number seed it."""
+    """Draw a cat; breed and number are the seed."""
     random = np.random.default_rng((SEED, BREEDS.index(breed), number))
     short, aspect = random.integers(150, 231), math.exp(random.uniform(-0.4, 0.4))
     width, height = (short, round(short / aspect)) if aspect < 1 else (round(short * aspect), short)
@@ -238,7 +238,7 @@ def draw_cat(breed: str, number: int) -> Image.Image:
 
 
 def draw_all(output: Path, per_breed: int = PER_BREED) -> None:
-    """Write the dataset, one folder a breed."""
+    """Write the dataset, one folder per breed."""
     for breed in BREEDS:
         (output / breed).mkdir(parents=True, exist_ok=True)
         for number in range(per_breed):

@@ -1,4 +1,4 @@
-"""Features as a plain loop takes them: ImageFolder, two workers, fp32, no gradient."""
+"""Features from a plain loop: ImageFolder, two workers, fp32, no gradient."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""timm's data pipeline, model, optimizer and schedule in a loop as its train.py has it.
+"""timm's data pipeline, model, optimizer and schedule in a loop like that of its train.py.
 
-bf16 autocast and channels_last, which train.py takes with --amp --amp-dtype bfloat16
+bf16 autocast and channels_last, which train.py uses with --amp --amp-dtype bfloat16
 --channels-last.
 """
 
