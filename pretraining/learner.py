@@ -49,8 +49,10 @@ class Learner(nn.Module):
     def loss(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the loss of both tasks for two views (B, 3, H, W) of each image."""
         views = torch.cat([first, second])
-        projected, told = self(views.contiguous(memory_format=torch.channels_last))
-        return _contrast(projected) + _COLOUR_WEIGHT * _unexplained(told, colour_histograms(views))
+        projected, predicted = self(views.contiguous(memory_format=torch.channels_last))
+        return _contrast(projected) + _COLOUR_WEIGHT * _unexplained(
+            predicted, colour_histograms(views)
+        )
 
 
 def _contrast(projected: Tensor) -> Tensor:
@@ -62,9 +64,9 @@ def _contrast(projected: Tensor) -> Tensor:
     return functional.cross_entropy(likeness, partners)
 
 
-def _unexplained(told: Tensor, actual: Tensor) -> Tensor:
+def _unexplained(predicted: Tensor, actual: Tensor) -> Tensor:
     """Return the mean unexplained share of each column's variance, 1 for predicting the mean."""
-    return ((told - actual).square().mean(0) / (actual.var(0) + 1e-4)).mean()
+    return ((predicted - actual).square().mean(0) / (actual.var(0) + 1e-4)).mean()
 
 
 def colour_histograms(views: Tensor) -> Tensor:

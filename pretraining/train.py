@@ -91,13 +91,13 @@ def main(
     training = Training(recipe, store, out)
     for epoch in range(training.epoch, epochs):
         started = time.monotonic()
-        told: dict[str, Any] = {"epoch": epoch + 1, "loss": training.run_epoch()}
-        told["seconds"] = round(time.monotonic() - started, 1)
+        record: dict[str, Any] = {"epoch": epoch + 1, "loss": training.run_epoch()}
+        record["seconds"] = round(time.monotonic() - started, 1)
         if epoch + 1 == epochs or (epoch + 1) % probe_every == 0:
             model = training.export()
             for folder in probe_folders or ():
-                told[folder.name] = probe(f"local-dir:{model}", folder)
-        print(json.dumps(told), flush=True)
+                record[folder.name] = probe(f"local-dir:{model}", folder)
+        print(json.dumps(record), flush=True)
 
 
 class Training:
@@ -124,11 +124,11 @@ class Training:
 
     def _restore(self) -> None:
         with safe_open(self._state, "pt") as file:
-            told = file.metadata()
+            record = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if json.loads(told["recipe"]) != asdict(self.recipe):
+        if json.loads(record["recipe"]) != asdict(self.recipe):
             raise SystemExit(
-                f"{self._state}: was begun with {told['recipe']}, expected {asdict(self.recipe)}; "
+                f"{self._state}: began with {record['recipe']}, expected {asdict(self.recipe)}; "
                 "give the same options or another folder"
             )
         self.learner.load_state_dict({name: tensors[name] for name in self.learner.state_dict()})
@@ -143,7 +143,7 @@ class Training:
                 if tensor.ndim:  # in the memory format of its parameter, as the fused step expects
                     slot[key] = torch.empty_like(parameters[place]).copy_(tensor)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
-        self.epoch = int(told["epoch"])
+        self.epoch = int(record["epoch"])
 
     def run_epoch(self) -> float:
         """Train for one more epoch and save the state; return the mean loss."""
@@ -181,9 +181,9 @@ class Training:
         for place, slot in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{_SLOT}{place}.{key}": tensor for key, tensor in slot.items()}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        told = {"epoch": str(self.epoch), "recipe": json.dumps(asdict(self.recipe))}
+        record = {"epoch": str(self.epoch), "recipe": json.dumps(asdict(self.recipe))}
         with whole_file(self._state) as temporary:
-            temporary.write_bytes(save(tensors, metadata=told))
+            temporary.write_bytes(save(tensors, metadata=record))
 
     def export(self) -> Path:
         """Write the backbone for the package: half precision, with a record of its pretraining."""

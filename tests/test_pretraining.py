@@ -108,7 +108,7 @@ def test_loss__is_small_for_pairs_that_are_alike_and_far_from_others(scripts):
 def test_train__resumes_to_the_same_weights(scripts, few, tmp_path, monkeypatch, capsys):
     *_, train = scripts
     train.main(tmp_path / "whole", **few)
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    record = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     keep = train.Training._keep
 
     def stop_after_the_first(training):
@@ -121,7 +121,7 @@ def test_train__resumes_to_the_same_weights(scripts, few, tmp_path, monkeypatch,
             train.main(tmp_path / "stopped", **few)
     train.main(tmp_path / "stopped", **few)
 
-    assert [row["epoch"] for row in told] == [1, 2]
+    assert [row["epoch"] for row in record] == [1, 2]
     whole, stopped = (tmp_path / name / "nano" for name in ("whole", "stopped"))
     made = json.loads((whole / "config.json").read_text("utf-8"))
     assert made == json.loads((stopped / "config.json").read_text("utf-8"))
@@ -138,5 +138,5 @@ def test_train__refuses_to_resume_with_other_options(scripts, few, tmp_path):
     *_, train = scripts
     train.main(tmp_path, **few | {"epochs": 1})
 
-    with pytest.raises(SystemExit, match="was begun with"):
+    with pytest.raises(SystemExit, match="began with"):
         train.main(tmp_path, **few)

@@ -62,9 +62,9 @@ def test_predict__table_shows_names_inertly(cli, run_folder, image_folder, tmp_p
 def test_predict__table_has_a_line_for_each_of_the_next_classes(cli, run_folder, image_folder):
     ran = cli("predict", image_folder / "red/0.png", "-m", run_folder, "--format", "table")
     rows = [[cell.strip() for cell in line.split("│")] for line in ran.out.splitlines()]
-    told = [row[4] for row in rows if len(row) == 6 and row[4]]
+    shown = [row[4] for row in rows if len(row) == 6 and row[4]]
 
-    assert [re.sub(r"[\d.]+$", "P", cell) for cell in told] in (
+    assert [re.sub(r"[\d.]+$", "P", cell) for cell in shown] in (
         ["blue P", "green P"], ["green P", "blue P"],
     )  # fmt: skip
 
@@ -103,8 +103,8 @@ def test_names__that_are_hostile_are_shown_inertly_and_come_back_whole(
     table = cli("predict", "in", "-m", run_folder, "--format", "table").out
     lines = (tmp_path / "p.jsonl").read_text("utf-8").splitlines()
 
-    told = {os.path.basename(os.fsencode(json.loads(line)["path"])) for line in lines}
-    assert told == set(names)
+    shown = {os.path.basename(os.fsencode(json.loads(line)["path"])) for line in lines}
+    assert shown == set(names)
     assert "\x1b" not in table
     assert r"esc\x1b[31m" in table
     assert "[bold]x[red].png" in table

@@ -119,8 +119,8 @@ def test_report__without_the_images_says_so(cli, run, data, tmp_path):
     assert "images in nowhere are missing or have changed since the run began" in page
     assert "No map of the features: 0 of" in page
     assert "Confusion matrix" in page
-    told = cli("report", copy).err
-    assert "draw the page again with transferkit report RUN --data FOLDER" in told
+    message = cli("report", copy).err
+    assert "draw the page again with transferkit report RUN --data FOLDER" in message
 
     found = cli("report", copy, "--data", data)
     assert found.code == 0
@@ -169,9 +169,9 @@ def test_finetune__that_cannot_write_its_page_ends_well(pages, data, tmp_path, m
     recorder = Recorder()
     result = finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
 
-    (told,) = [line for line in recorder.notices if "could not be written" in line]
-    assert "No space left on device" in told
-    assert told.endswith(f"write it with: transferkit report {tmp_path / 'run'}")
+    (message,) = [line for line in recorder.notices if "could not be written" in line]
+    assert "No space left on device" in message
+    assert message.endswith(f"write it with: transferkit report {tmp_path / 'run'}")
     assert not (tmp_path / "run/report.html").exists()
     assert transferkit.evaluate(data, model=str(tmp_path / "run"))["n"] > 0
     assert result.metrics["val"]["n"] > 0
@@ -201,7 +201,7 @@ def test_report__checks_the_place_before_it_computes(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gone", "told"),
+    ("gone", "message"),
     [
         ("", "no such run; expected the folder that finetune wrote"),
         ("metrics.json", "not a finished run, it has no metrics.json"),
@@ -209,7 +209,7 @@ def test_report__checks_the_place_before_it_computes(run, tmp_path):
         ("plan.json", "has no plan.json, which earlier versions did not write"),
     ],
 )
-def test_report__of_an_unfinished_or_missing_run_is_an_error(cli, run, tmp_path, gone, told):
+def test_report__of_an_unfinished_or_missing_run_is_an_error(cli, run, tmp_path, gone, message):
     copy = tmp_path / "run"
     if gone:
         shutil.copytree(run, copy)
@@ -217,7 +217,7 @@ def test_report__of_an_unfinished_or_missing_run_is_an_error(cli, run, tmp_path,
     ran = cli("report", copy)
 
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.startswith(f"error: {copy}: {told}")
+    assert ran.err.startswith(f"error: {copy}: {message}")
 
 
 def test_label_errors__are_shown_where_labels_were_swapped(pages, tmp_path):

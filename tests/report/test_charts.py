@@ -26,11 +26,11 @@ def test_line_chart__is_drawn_in_the_pages_colours_and_shares_no_names():
 
 
 @pytest.mark.parametrize(
-    ("rates", "told"), [((1e-2, 1e-5), {"1e-3", "1e-4"}), ((4e-3, 2e-3), {"2e-3", "3e-3", "4e-3"})]
+    ("rates", "shown"), [((1e-2, 1e-5), {"1e-3", "1e-4"}), ((4e-3, 2e-3), {"2e-3", "3e-3", "4e-3"})]
 )
-def test_line_chart__is_logarithmic_only_for_values_far_apart(rates, told):
+def test_line_chart__is_logarithmic_only_for_values_far_apart(rates, shown):
     drawn = line_chart(
         [Series("", (1, 2), rates)], x=Axis(""), y=Axis("", Scale.LOG), alt=""
     ).svg  # fmt: skip
 
-    assert told <= set(re.findall(r">([^<>]+)</text>", drawn))
+    assert shown <= set(re.findall(r">([^<>]+)</text>", drawn))

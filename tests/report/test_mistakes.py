@@ -11,13 +11,13 @@ from transferkit.report.mistakes import describe_confusion
 
 def test_describe_confusion__lists_the_most_frequent_mistakes():
     counts = np.array([[5, 3, 0], [0, 2, 0], [1, 3, 0]])
-    told = describe_confusion(counts, ("a", "b", "c"), pairs=2)
+    shown = describe_confusion(counts, ("a", "b", "c"), pairs=2)
 
     # Equal counts: the larger share of its class comes first.
-    assert [(p.label, p.predicted, p.count, p.share) for p in told.pairs] == [
+    assert [(p.label, p.predicted, p.count, p.share) for p in shown.pairs] == [
         ("c", "b", 3, 0.75), ("a", "b", 3, 0.375),
     ]  # fmt: skip
-    assert told.heat is None
+    assert shown.heat is None
 
 
 def test_describe_confusion__draws_many_classes_a_pixel_each():

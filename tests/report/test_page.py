@@ -12,11 +12,11 @@ def test_write_page__takes_names_that_are_not_utf8(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "shown"),
     [(0.42, "0.4 s"), (59.97, "1 min 0 s"), (75, "1 min 15 s"), (5400, "1 h 30 min")],
 )
-def test_seconds__are_readable(value, told):
-    assert seconds(value) == told
+def test_seconds__are_readable(value, shown):
+    assert seconds(value) == shown
 
 
 def test_render__requires_every_value():

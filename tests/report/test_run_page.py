@@ -98,9 +98,9 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        told = dict(attrs)
-        assert not [name for name in told if name.startswith("on")]
-        self.loaded += [told[name] for name in ("src", "href", "xlink:href") if told.get(name)]
+        values = dict(attrs)
+        assert not [name for name in values if name.startswith("on")]
+        self.loaded += [values[name] for name in ("src", "href", "xlink:href") if values.get(name)]
 
     def handle_data(self, data):
         self.text += data
@@ -124,13 +124,13 @@ def test_run_page__loads_nothing(page):
 def test_run_page__says_what_a_run_was(page):
     text = " ".join(Elements(page).text.split())
 
-    for told in (
+    for shown in (
         "Most confident mistakes", "Likely label errors", "Reliability", "Confusion matrix",
         "validation accuracy", "95 % Wilson interval", "123 training images per second",
         "1 min 15 s", "1 left out", "truncated", "last backbone stage", "from epoch",
         "Verified: 3 frozen tensors", "transferkit predict IMAGE... -m 'runs/<script>",
     ):  # fmt: skip
-        assert told in text, told
+        assert shown in text, shown
     assert "9.0 s" not in text  # the page's own time is unknown while it is drawn
 
 

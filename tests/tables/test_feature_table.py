@@ -59,16 +59,16 @@ def read_csv(path):
 
 def read_safetensors(path):
     with safetensors.safe_open(path, "numpy") as file:
-        told = file.metadata()
+        described = file.metadata()
         labels = file.get_tensor("labels")
         return (
             file.get_tensor("features"),
             labels,
-            [json.loads(told["label_names"])[i] for i in labels],
-            json.loads(told["paths"]),
-            json.loads(told["columns"]),
-            *(told[key] for key in ("backbone", "layer", "pool")),
-            json.loads(told["preprocessing"]),
+            [json.loads(described["label_names"])[i] for i in labels],
+            json.loads(described["paths"]),
+            json.loads(described["columns"]),
+            *(described[key] for key in ("backbone", "layer", "pool")),
+            json.loads(described["preprocessing"]),
         )
 
 
@@ -86,7 +86,7 @@ def test_write_features__round_trip(tmp_path, monkeypatch, kind, read, piece):
     monkeypatch.setattr("transferkit.tables.feature_table._PIECE", piece)  # 20 bytes: row by row
     write_features(TABLE, tmp_path / f"f.{kind}", kind)
 
-    features, labels, names, paths, columns, *told = read(tmp_path / f"f.{kind}")
+    features, labels, names, paths, columns, *described = read(tmp_path / f"f.{kind}")
 
     assert np.array_equal(features, TABLE.features)
     assert features.dtype == np.float32
@@ -94,7 +94,7 @@ def test_write_features__round_trip(tmp_path, monkeypatch, kind, read, piece):
     assert names == ["dög", "cat, big", "dög"]
     assert paths == list(TABLE.paths)
     assert columns == list(TABLE.columns)
-    assert told == ["test_resnet", "stem,pooled", "avg", TABLE.preprocessing]
+    assert described == ["test_resnet", "stem,pooled", "avg", TABLE.preprocessing]
 
 
 @pytest.mark.parametrize("kind", [FeatureFormat.NPZ, FeatureFormat.SAFETENSORS])

@@ -53,8 +53,8 @@ def test_create_optimizer__has_a_group_a_stage_and_no_decay_on_norms_and_biases(
     network = network_of()
     optimizer = optimizer_of(network, stages=network.stages[-2:])
 
-    told = [(g["stage"], g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
-    assert told == [
+    groups = [(g["stage"], g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
+    assert groups == [
         ("stage4", 0.1, 0.5),
         ("stage4", 0.1, 0.0),
         ("head", 1.0, 0.5),

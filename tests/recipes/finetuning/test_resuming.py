@@ -321,9 +321,9 @@ def test_command__says_how_to_resume_and_exits_with_the_signals_code(
     ran = cli(*words)
 
     assert ran.code == 143
-    *_, told, last = ran.err.splitlines()
+    *_, notice, last = ran.err.splitlines()
     assert last == "terminated"
-    assert told == f"resume with: transferkit finetune {image_folder} -o '{run}' --resume"
+    assert notice == f"resume with: transferkit finetune {image_folder} -o '{run}' --resume"
     resumed = cli("finetune", image_folder, "-o", run, "--resume")
     assert resumed.code == 0
     assert "resumes in epoch 1, after 12 images" in resumed.err
