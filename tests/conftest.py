@@ -62,7 +62,7 @@ def estimates(monkeypatch):
 @pytest.fixture
 def fewer_steps(monkeypatch):
     """Range tests take 30 steps; the learning rate then grows faster from one to the next."""
-    for module in ("training.range_test", "recipes.finetuning.train_network"):
+    for module in ("training.lr_range_test", "recipes.finetuning.train_network"):
         monkeypatch.setattr(f"transferkit.{module}.STEPS", 30)
 
 

@@ -12,8 +12,8 @@ import typer.main
 
 import transferkit
 from transferkit.cli import app
-from transferkit.models.phases import Strategy
-from transferkit.options import commands as option_classes
+from transferkit.models.strategies import Strategy
+from transferkit.options import other_commands as option_classes
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import Options, declared_options
 from transferkit.options.finetune import FinetuneOptions
@@ -26,9 +26,9 @@ HEAVY = (
 )
 
 LAYERS = [
-    {"errors", "reporting", "files", "devices", "interruption", "memory"},
+    {"errors", "reporter", "files", "devices", "interruption", "memory"},
     {"row_cache", "classifiers", "data", "models", "intervals", "metrics", "tables"},
-    {"training", "inference", "frozen", "bundle", "attribution", "report", "run"},
+    {"training", "inference", "frozen_layers", "bundle", "attribution", "report", "run"},
     {"options"},
     {"recipes"},
     {"api", "cli", "sklearn"},
@@ -122,11 +122,11 @@ def test_settings_are_resolved_in_one_place():
     asking = {p.name for p in steps.glob("*.py") if re.search(left_open, p.read_text("utf-8"))}
 
     # What was tested with --lr auto is resumed with the rate that was found.
-    assert asking == {"resolution.py", "caches.py", "resuming.py"}
+    assert asking == {"resolve_settings.py", "caches.py", "resuming.py"}
 
 
 def test_strategies_are_objects():
-    """Only the room of phases parses what `--unfreeze` takes, or knows a phase by its name."""
+    """Only `models/strategies.py` parses what `--unfreeze` takes, or knows a phase by its name."""
     comparing = [
         path.relative_to(PACKAGE).as_posix()
         for path in FILES

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from untrained import create_tiled, tiled
 
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
-from transferkit.models.phases import HEAD_ALONE, Strategy, plan_phases
 from transferkit.models.stages import HEAD, Stage
+from transferkit.models.strategies import HEAD_ALONE, Strategy, plan_phases
 from transferkit.training.optimizer import create_optimizer
 
 ARCHITECTURES = {

@@ -13,8 +13,8 @@ from hub_server import point_client_at, serve_hub
 
 import transferkit
 from transferkit.errors import WeightsError
+from transferkit.models.create_network import create_network
 from transferkit.models.digests import tensors_digest
-from transferkit.models.sources import create_network
 
 REPOSITORY = "timm/test_resnet.r160_in1k"
 CONFIG = {
@@ -31,7 +31,7 @@ defer_compiler()  # as the command line does
 from transferkit import TransferKitError
 from transferkit.models.catalogue import list_backbones
 from transferkit.models.digests import tensors_digest
-from transferkit.models.sources import create_network
+from transferkit.models.create_network import create_network
 answers = []
 for name in sys.argv[1:]:
     try:

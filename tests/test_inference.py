@@ -5,8 +5,8 @@ from torch import nn
 
 from transferkit.devices import Precision
 from transferkit.inference import ComputeSettings, fast_extractor, fast_module, probabilities
+from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import FeatureExtractor
-from transferkit.models.sources import create_network
 
 
 def network_of(name, size, **changes):

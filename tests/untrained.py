@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from transferkit.models.create_network import create_network
 from transferkit.models.network import Network
-from transferkit.models.sources import create_network
 
 NUMBERS = torch.randn(10_007, generator=torch.Generator().manual_seed(0))
 

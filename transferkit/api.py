@@ -5,7 +5,9 @@ from functools import wraps
 from inspect import signature
 from typing import ParamSpec, TypeVar
 
-from transferkit.options.commands import (
+from transferkit.options.compare import CompareOptions
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.other_commands import (
     BackbonesOptions,
     EvaluateOptions,
     ExplainOptions,
@@ -14,8 +16,6 @@ from transferkit.options.commands import (
     PredictOptions,
     ReportOptions,
 )
-from transferkit.options.compare import CompareOptions
-from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.backbones import backbones as _backbones
 from transferkit.recipes.compare import compare as _compare
 from transferkit.recipes.evaluate import evaluate as _evaluate
@@ -24,7 +24,7 @@ from transferkit.recipes.explain import explain as _explain
 from transferkit.recipes.extract_features import Extraction, to_finetune_options
 from transferkit.recipes.extract_features import extract_features as _extract_features
 from transferkit.recipes.finetune import finetune as _finetune
-from transferkit.recipes.finetuning.run import FinetuneResult
+from transferkit.recipes.finetuning.run_in_progress import FinetuneResult
 from transferkit.recipes.inspect import inspect as _inspect
 from transferkit.recipes.predict import predict as _predict
 from transferkit.recipes.report import report as _report

@@ -29,10 +29,10 @@ from transferkit.inference import (
     probabilities,
     require_readable,
 )
+from transferkit.models.backbone_lookup import HUB_PREFIX, LOCAL_PREFIX
+from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
-from transferkit.models.origin import HUB_PREFIX, LOCAL_PREFIX
-from transferkit.models.sources import create_network
 from transferkit.models.weights import hub_file
 
 CONFIG = "config.json"

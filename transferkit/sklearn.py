@@ -24,7 +24,7 @@ from transferkit.models.feature_extractor import POOLED, FeatureExtractor
 from transferkit.options.shared import FeatureOptions
 from transferkit.recipes.shared.backbone import create_extractor
 from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.reporting import SILENT
+from transferkit.reporter import SILENT
 
 __all__ = ["BackboneFeatures"]
 

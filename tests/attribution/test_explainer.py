@@ -13,8 +13,8 @@ from transferkit.attribution import Method
 from transferkit.attribution.explainer import Explainer
 from transferkit.bundle import FeatureHead, ModelBundle
 from transferkit.errors import OptionError, UnknownNameError
+from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import Pool
-from transferkit.models.sources import create_network
 
 SIDE, CORNER = 96, 32
 CLASSES = ("red", "green")

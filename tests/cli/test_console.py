@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from transferkit.cli.console import ConsoleReporter, describe_time, print_plan
-from transferkit.reporting import PhaseRow, Plan, StageRow
-from transferkit.training.range_test import judge
+from transferkit.reporter import PhaseRow, Plan, StageRow
+from transferkit.training.lr_range_test import judge
 
 
 class Clock:

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from transferkit.models.sources import create_network
+from transferkit.models.create_network import create_network
 
 
 def table_of(text: str) -> dict[str, dict[str, str]]:

@@ -12,7 +12,7 @@ from transferkit.cli.invocation import Invocation, create_reporter
 from transferkit.cli.parameters import takes
 from transferkit.errors import OptionError
 from transferkit.options.declaration import Option, Options, Range
-from transferkit.reporting import SILENT
+from transferkit.reporter import SILENT
 
 
 def even(text: str) -> int:

@@ -10,7 +10,7 @@ import transferkit
 from transferkit.data import check
 from transferkit.data.index import scan
 from transferkit.errors import DataError
-from transferkit.reporting import SILENT, SilentReporter
+from transferkit.reporter import SILENT, SilentReporter
 from transferkit.row_cache import cache_folder
 
 

@@ -7,7 +7,7 @@ from image_files import make_classes, save_image
 
 from transferkit.data.index import scan
 from transferkit.errors import DataError
-from transferkit.reporting import LeftOut
+from transferkit.reporter import LeftOut
 
 
 def reasons(index):

@@ -10,7 +10,7 @@ import transferkit
 from transferkit.data.index import ImageIndex
 from transferkit.data.split_file import recorded_splits
 from transferkit.errors import DataError, OptionError
-from transferkit.reporting import LeftOut
+from transferkit.reporter import LeftOut
 from transferkit.tables import write_csv
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 1}

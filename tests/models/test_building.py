@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from transferkit.models.building import without_drawing
-from transferkit.models.sources import create_network
+from transferkit.models.create_network import create_network
 
 
 @pytest.mark.parametrize("bounds", [(-2.0, 2.0), (0.01, 0.02)])

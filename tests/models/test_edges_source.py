@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from transferkit.errors import OptionError
+from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import FeatureExtractor
-from transferkit.models.sources import create_network
 from transferkit.sklearn import BackboneFeatures
 
 DIRECTIONS = 8

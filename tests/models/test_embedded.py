@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 
 import transferkit
 from transferkit.models import NANO
+from transferkit.models.backbone_lookup import embedded_folders
+from transferkit.models.create_network import create_network
 from transferkit.models.digests import tensors_digest
-from transferkit.models.origin import embedded_folders
-from transferkit.models.sources import create_network
 from transferkit.sklearn import BackboneFeatures
 
 FOLDER = embedded_folders()[NANO]

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from transferkit.models.create_network import create_network
 from transferkit.models.freezing import (
     BatchNorm,
     freeze,
     frozen_names,
     train_mode,
 )
-from transferkit.models.phases import Unfreeze
-from transferkit.models.sources import create_network
+from transferkit.models.strategies import Unfreeze
 
 
 def network_of(name="test_resnet"):

@@ -9,8 +9,8 @@ from torch import nn
 from untrained import create_tiled
 
 from transferkit.errors import WeightsError
+from transferkit.models.create_network import create_network
 from transferkit.models.digests import tensors_digest
-from transferkit.models.sources import create_network
 from transferkit.models.weights import read_weights, translate_layout
 
 

@@ -15,8 +15,8 @@ from transferkit.cli.compare import print_comparison
 from transferkit.errors import DataError, DivergedError, OptionError, OutputError, WeightsError
 from transferkit.options.compare import CompareOptions
 from transferkit.recipes.compare import compare
-from transferkit.recipes.comparing import runs
-from transferkit.reporting import SilentReporter
+from transferkit.recipes.comparing import candidate_runs
+from transferkit.reporter import SilentReporter
 
 SMALL = {"weights": "none", "image_size": 32, "batch_size": 8, "cache": "memory"}
 ALL = {"strategy": ("partial", "full", "knn"), "backbone": "test_resnet", "epochs": 2, "seeds": 2}
@@ -143,14 +143,14 @@ def test_compare__resumed_with_more_seeds_keeps_the_finished_ones(compared, imag
 
 def fail_full(monkeypatch):
     """Make every run of the strategy `full` diverge."""
-    carry_out = runs.finetune
+    carry_out = candidate_runs.finetune
 
     def fails(options, *args, **more):
         if options.strategy == "full" and not options.dry_run:
             raise DivergedError("the training loss became nan in epoch 1")
         return carry_out(options, *args, **more)
 
-    monkeypatch.setattr(runs, "finetune", fails)
+    monkeypatch.setattr(candidate_runs, "finetune", fails)
 
 
 def test_compare__a_failure_is_reported_and_the_others_continue(

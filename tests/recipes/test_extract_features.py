@@ -9,9 +9,9 @@ from image_files import make_classes
 
 import transferkit
 from transferkit.errors import DataError, OptionError, OutputError, UnknownNameError
-from transferkit.options.commands import ExtractFeaturesOptions
+from transferkit.options.other_commands import ExtractFeaturesOptions
 from transferkit.recipes.extract_features import extract_features
-from transferkit.reporting import LeftOut, SilentReporter
+from transferkit.reporter import LeftOut, SilentReporter
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32}
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import transferkit
 from transferkit.errors import TransferKitError
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.reporting import EpochRow
+from transferkit.reporter import EpochRow
 
 SMALL = {
     "backbone": "test_resnet",
@@ -175,7 +175,7 @@ def test_bundle__loads_in_timm_to_bit_equal_logits(result):
 
 def test_finetune__partial_leaves_the_frozen_stages_as_they_were(result):
     torch.manual_seed(3)
-    from transferkit.models.sources import create_network
+    from transferkit.models.create_network import create_network
 
     fresh = create_network("test_resnet", weights="none", num_classes=3, image_size=32)
     before = fresh.module.state_dict()
@@ -284,7 +284,7 @@ def test_finetune__trains_when_one_image_is_left_over_for_the_last_batch(tmp_pat
 
 def test_finetune__reports_its_plan_and_epochs(image_folder, tmp_path):
     from transferkit.recipes.finetune import finetune
-    from transferkit.reporting import SilentReporter
+    from transferkit.reporter import SilentReporter
 
     class Recorder(SilentReporter):
         def __init__(self):

@@ -12,7 +12,7 @@ from transferkit.errors import OutputError
 from transferkit.metrics import summarize
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetune import finetune
-from transferkit.reporting import SilentReporter
+from transferkit.reporter import SilentReporter
 from transferkit.run.record import read_run
 from transferkit.tables.probabilities import read_probabilities
 

@@ -13,7 +13,7 @@ from transferkit.report.feature_map import project
 from transferkit.report.page import write_page
 from transferkit.report.run_page import RunReport, ShownImage, run_page
 from transferkit.report.thumbnails import thumbnail
-from transferkit.reporting import EpochRow, LeftOut, PhaseRow, Plan, StageRow
+from transferkit.reporter import EpochRow, LeftOut, PhaseRow, Plan, StageRow
 from transferkit.tables.probabilities import ProbabilityTable
 
 SCRIPT = "<script>alert(1)</script>"

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from transferkit.devices import Precision, create_scaler
+from transferkit.models.create_network import create_network
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.phases import HEAD_ALONE, Strategy, plan_phases
-from transferkit.models.sources import create_network
-from transferkit.reporting import SILENT, SilentReporter
+from transferkit.models.strategies import HEAD_ALONE, Strategy, plan_phases
+from transferkit.reporter import SILENT, SilentReporter
 from transferkit.training.loop import fit
 from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import create_optimizer

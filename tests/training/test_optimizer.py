@@ -6,8 +6,8 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
 from transferkit.errors import OptionError, UnknownNameError
+from transferkit.models.create_network import create_network
 from transferkit.models.freezing import freeze
-from transferkit.models.sources import create_network
 from transferkit.models.stages import HEAD, Stage
 from transferkit.training.optimizer import (
     applied_rates,

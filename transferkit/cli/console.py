@@ -25,12 +25,12 @@ from rich.progress import (
 from rich.table import Table
 
 from transferkit.cli.curve import draw_curve
-from transferkit.reporting import EpochRow, LeftOut, Plan, SilentReporter
-from transferkit.reporting import Progress as Count
+from transferkit.reporter import EpochRow, LeftOut, Plan, SilentReporter
+from transferkit.reporter import Progress as Count
 from transferkit.tables import csv_writer
 
 if TYPE_CHECKING:
-    from transferkit.training.range_test import RangeTest
+    from transferkit.training.lr_range_test import RangeTest
 
 _SHOWN_LEFT_OUT = 10
 """How many files that are no images `print_left_out` names."""

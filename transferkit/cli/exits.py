@@ -10,7 +10,7 @@ import typer
 from transferkit.cli.console import inert
 from transferkit.errors import OutputError, TransferKitError
 from transferkit.interruption import Terminated
-from transferkit.reporting import LeftOut
+from transferkit.reporter import LeftOut
 
 SOME_LEFT_OUT = 3
 """Exit code of a command that finished but could not use some of its inputs."""

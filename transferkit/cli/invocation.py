@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from transferkit.cli.console import ConsoleReporter, standard_error
-from transferkit.reporting import SILENT, Reporter
+from transferkit.reporter import SILENT, Reporter
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 from transferkit.cli.exits import exit_codes
 from transferkit.cli.invocation import Invocation
 from transferkit.options.declaration import DeclaredOption, Options, declared_options
-from transferkit.reporting import SILENT
+from transferkit.reporter import SILENT
 
 _O = TypeVar("_O", bound=Options)
 

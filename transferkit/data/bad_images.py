@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transferkit.errors import DataError, name_some
-from transferkit.reporting import LeftOut
+from transferkit.reporter import LeftOut
 
 if TYPE_CHECKING:
     from transferkit.data.index import ImageIndex

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from transferkit.data.copies import NEEDED, SIGNATURE_BYTES, signature
 from transferkit.data.images import VERSION, ImageError, decode_image, read_bytes
 from transferkit.data.index import ImageIndex
-from transferkit.data.parallel import map_in_order
+from transferkit.data.threads import map_in_order
 from transferkit.errors import DataError, OutputError, name_some
-from transferkit.reporting import LeftOut, Reporter
+from transferkit.reporter import LeftOut, Reporter
 from transferkit.row_cache import CacheEntry, Rows
 
 _AHEAD = 4

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transferkit.data.walk import ALREADY_READ, SUFFIXES, walk_images
 from transferkit.errors import DataError, name_some
-from transferkit.reporting import LeftOut
+from transferkit.reporter import LeftOut
 
 SPLIT_FOLDERS = {
     "train": "train",

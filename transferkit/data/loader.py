@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transferkit.data.images import ImageError, ImageSource, read_image
-from transferkit.data.parallel import map_in_order
 from transferkit.data.pixels import PixelStore
+from transferkit.data.threads import map_in_order
 from transferkit.data.transforms import Transform
 
 _BATCHES_AHEAD = 2

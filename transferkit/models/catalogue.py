@@ -9,8 +9,8 @@ import torch
 from huggingface_hub.errors import CacheNotFound
 from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_tag
 
+from transferkit.models.backbone_lookup import embedded_folders
 from transferkit.models.edges_source import EDGES
-from transferkit.models.origin import embedded_folders
 from transferkit.models.timm_source import TIMM
 from transferkit.models.torchvision_source import TORCHVISION, weights_config
 from transferkit.models.weights import HUB_FILES

@@ -11,6 +11,7 @@ from transferkit.metrics import majority_baseline
 from transferkit.options.compare import CompareOptions
 from transferkit.recipes.comparing.advice import advise
 from transferkit.recipes.comparing.budget import carry_out_all
+from transferkit.recipes.comparing.candidate_runs import CandidateRun, Runner, RunState
 from transferkit.recipes.comparing.comparison_files import write_comparison
 from transferkit.recipes.comparing.comparison_folder import (
     COMPARISON,
@@ -19,9 +20,8 @@ from transferkit.recipes.comparing.comparison_folder import (
     write_setup,
 )
 from transferkit.recipes.comparing.rows import Comparison, comparison_rows
-from transferkit.recipes.comparing.runs import CandidateRun, Runner, RunState
 from transferkit.recipes.finetuning.read_dataset import read_dataset
-from transferkit.reporting import SILENT, Reporter
+from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import SPLIT, choose_folder, claimed
 
 

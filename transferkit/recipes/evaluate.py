@@ -16,9 +16,9 @@ from transferkit.errors import DataError, name_some
 from transferkit.files import file_digest, require_place, write_json
 from transferkit.inference import collect
 from transferkit.metrics import summarize
-from transferkit.options.commands import EvaluateOptions
+from transferkit.options.other_commands import EvaluateOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.reporting import SILENT, Reporter
+from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import MODEL, SPLIT
 
 

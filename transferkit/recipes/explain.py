@@ -20,12 +20,12 @@ from transferkit.devices import Precision
 from transferkit.errors import UnknownNameError, name_some
 from transferkit.files import require_place
 from transferkit.inference import ComputeSettings
-from transferkit.options.commands import ExplainOptions
+from transferkit.options.other_commands import ExplainOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.recipes.shared.inputs import expand_inputs, load_model
 from transferkit.report.overlay import overlay
 from transferkit.report.panels import Panel, draw_panels, enlarged
-from transferkit.reporting import SILENT, Reporter
+from transferkit.reporter import SILENT, Reporter
 
 _LONGEST_STEM = 200
 """Bytes of an input's name that are kept; file systems allow 255, the ending included."""

@@ -13,13 +13,13 @@ from transferkit.files import require_place
 from transferkit.inference import features
 from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import FeatureExtractor
-from transferkit.models.phases import Strategy
-from transferkit.options.commands import ExtractFeaturesOptions
+from transferkit.models.strategies import Strategy
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.other_commands import ExtractFeaturesOptions
 from transferkit.options.shared import DEFAULT_BACKBONE, ClassifierOptions
 from transferkit.recipes.shared.backbone import create_extractor, extractor_of
 from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.reporting import SILENT, LeftOut, Reporter
+from transferkit.reporter import SILENT, LeftOut, Reporter
 from transferkit.tables import format_of
 from transferkit.tables.feature_table import FeatureFormat, FeatureTable, write_features
 from transferkit.tables.spool import Spool

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transferkit.models.phases import Strategy
+from transferkit.models.strategies import Strategy
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.read_dataset import DatasetReading
 from transferkit.recipes.finetuning.resuming import resumed_options
-from transferkit.recipes.finetuning.run import FinetuneResult, FinetuneRun, ShouldStop
-from transferkit.reporting import SILENT, Reporter
+from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, FinetuneRun, ShouldStop
+from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import choose_folder
 from transferkit.run.stopwatch import CHECKING, START_UP, Stopwatch
 

@@ -17,11 +17,11 @@ from transferkit.errors import DataError, OptionError
 from transferkit.models import EDGES8, NO_WEIGHTS
 from transferkit.models.anatomy.layer_table import LayerRow, Role, list_layers
 from transferkit.models.building import without_drawing
+from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import POOLED, PRELOGITS, FeatureExtractor
 from transferkit.models.network import Network
-from transferkit.models.sources import create_network
 from transferkit.models.stages import HEAD
-from transferkit.options.commands import InspectOptions
+from transferkit.options.other_commands import InspectOptions
 from transferkit.report.layer_drawings import draw_kernels, draw_maps
 
 _LONGEST_STEM = 40

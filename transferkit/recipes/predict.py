@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferkit.options.commands import PredictOptions
+from transferkit.options.other_commands import PredictOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.recipes.shared.inputs import expand_inputs, load_model
-from transferkit.reporting import SILENT, Reporter
+from transferkit.reporter import SILENT, Reporter
 from transferkit.tables.predictions import Prediction
 
 

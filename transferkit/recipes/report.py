@@ -5,10 +5,10 @@ from pathlib import Path
 
 from transferkit.bundle import ModelBundle
 from transferkit.files import require_place
-from transferkit.options.commands import ReportOptions
+from transferkit.options.other_commands import ReportOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.report.run_contents import ReportSources, write_report
-from transferkit.reporting import SILENT, Reporter
+from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import REPORT_PAGE
 from transferkit.run.record import read_run
 

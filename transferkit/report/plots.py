@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from transferkit.files import whole_file
-from transferkit.training.range_test import RangeTest
+from transferkit.training.lr_range_test import RangeTest
 
 _DPI = 120
 

@@ -16,7 +16,7 @@ from transferkit.report.feature_map import FeatureMap, project
 from transferkit.report.page import write_page
 from transferkit.report.run_page import RunReport, ShownImage, run_page
 from transferkit.report.thumbnails import thumbnail
-from transferkit.reporting import Reporter
+from transferkit.reporter import Reporter
 from transferkit.run.record import RunRecord
 from transferkit.tables.probabilities import ProbabilityTable
 

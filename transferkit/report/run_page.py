@@ -29,7 +29,7 @@ from transferkit.report.feature_map import (
 )
 from transferkit.report.mistakes import describe_confusion
 from transferkit.report.page import render
-from transferkit.reporting import EpochRow, Plan
+from transferkit.reporter import EpochRow, Plan
 from transferkit.tables.probabilities import ProbabilityTable
 
 _TRAIN, _VAL, _BASELINE = COLOURS[0], COLOURS[1], "--s8"

@@ -12,7 +12,7 @@ from typing import Any
 from transferkit.data.split_file import recorded_digests
 from transferkit.errors import BundleError, DataError
 from transferkit.files import write_json
-from transferkit.reporting import EpochRow, LeftOut, PhaseRow, Plan, StageRow
+from transferkit.reporter import EpochRow, LeftOut, PhaseRow, Plan, StageRow
 from transferkit.run.folder import (
     HISTORY,
     METRICS,

@@ -23,7 +23,7 @@ from transferkit.errors import BundleError
 from transferkit.files import whole_file, write_json
 from transferkit.interruption import deferred_stop
 from transferkit.models.weights import copy_tensors
-from transferkit.reporting import EpochRow
+from transferkit.reporter import EpochRow
 from transferkit.training.progress import EpochProgress, TrainingProgress, changing_tensors
 from transferkit.training.setup import TrainingSetup
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from transferkit.errors import DivergedError
 from transferkit.models.freezing import freeze, frozen_names, train_mode
-from transferkit.models.phases import Phase
+from transferkit.models.strategies import Phase
 from transferkit.models.weights import copy_tensors
-from transferkit.reporting import EpochRow, Progress, Reporter
+from transferkit.reporter import EpochRow, Progress, Reporter
+from transferkit.training.frozen_proof import Digests, digests, require_unchanged
 from transferkit.training.optimizer import applied_rates, restart_thawed
 from transferkit.training.progress import (
     EpochProgress,
@@ -20,7 +21,6 @@ from transferkit.training.progress import (
     TrainingProgress,
     changing_tensors,
 )
-from transferkit.training.proof import Digests, digests, require_unchanged
 from transferkit.training.setup import PhaseData, TrainingSetup, Validation
 from transferkit.training.step import training_step
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from transferkit.reporting import EpochRow
+from transferkit.reporter import EpochRow
 from transferkit.training.setup import TrainingSetup
 
 

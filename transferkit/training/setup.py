@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from transferkit.devices import Precision
 from transferkit.memory import MicroBatches
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.phases import Phase
+from transferkit.models.strategies import Phase
 from transferkit.training.loss import Criterion
 from transferkit.training.schedule import Schedule
 

@@ -6,8 +6,8 @@ from torch import nn
 from untrained import create_undrawn
 
 from transferkit.models.anatomy.layer_table import Role, list_layers
+from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
-from transferkit.models.sources import create_network
 
 FAMILIES = [
     "vgg19",

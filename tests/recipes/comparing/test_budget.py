@@ -7,8 +7,8 @@ import pytest
 
 from transferkit.options.compare import Candidate
 from transferkit.recipes.comparing.budget import carry_out_all, rungs
-from transferkit.recipes.comparing.runs import CandidateRun, RunState
-from transferkit.reporting import SILENT, EpochRow
+from transferkit.recipes.comparing.candidate_runs import CandidateRun, RunState
+from transferkit.reporter import SILENT, EpochRow
 
 EPOCHS = 8
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 import transferkit
-from transferkit.reporting import Plan
+from transferkit.reporter import Plan
 
 SMALL = {
     "backbone": "test_resnet",

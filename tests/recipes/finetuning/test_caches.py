@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import transferkit
 from transferkit.devices import Cache
 from transferkit.errors import OptionError
-from transferkit.frozen import FrozenRows
+from transferkit.frozen_layers import FrozenRows
 from transferkit.recipes.finetuning.caches import describe_size
 from transferkit.row_cache import list_entries
 

@@ -6,7 +6,7 @@ from image_files import make_classes
 import transferkit
 from transferkit.errors import DataError
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.reporting import LeftOut
+from transferkit.reporter import LeftOut
 
 SMALL = {
     "backbone": "test_resnet",
@@ -39,7 +39,7 @@ def test_finetune__uses_a_validation_folder_of_its_own(image_folder, tmp_path):
 
 def test_finetune__says_when_validation_images_are_also_in_training(image_folder, tmp_path):
     from transferkit.recipes.finetune import finetune
-    from transferkit.reporting import SilentReporter
+    from transferkit.reporter import SilentReporter
 
     class Recorder(SilentReporter):
         said = ""

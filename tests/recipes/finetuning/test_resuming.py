@@ -20,7 +20,7 @@ from transferkit.errors import (
     OutputError,
     WeightsError,
 )
-from transferkit.recipes.finetuning.training_setup import _Reading
+from transferkit.recipes.finetuning.create_setup import _Reading
 from transferkit.tables.probabilities import read_probabilities
 from transferkit.training import checkpoint
 from transferkit.training.loss import Criterion

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import transferkit
 from transferkit.errors import TransferKitError
-from transferkit.training.range_test import STEPS, judge
+from transferkit.training.lr_range_test import STEPS, judge
 
 SMALL = {
     "backbone": "test_resnet",
@@ -82,11 +82,11 @@ def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
     """What thawed after the best epoch must be put back as well."""
-    from transferkit.recipes.finetuning import training_setup
+    from transferkit.recipes.finetuning import create_setup
 
     accuracies = iter([0.2, 0.9, 0.3, 0.1])
-    monkeypatch.setattr(training_setup, "top_k_accuracy", lambda *_: next(accuracies))
-    monkeypatch.setattr(training_setup, "log_loss", lambda *_: 1.0)
+    monkeypatch.setattr(create_setup, "top_k_accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr(create_setup, "log_loss", lambda *_: 1.0)
     transferkit.finetune(
         image_folder, tmp_path, strategy="gradual", epochs=4, bn="train", **pretrained
     )
@@ -101,11 +101,11 @@ def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
 def test_finetune__patience_begins_with_the_last_phase(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
-    from transferkit.recipes.finetuning import training_setup
+    from transferkit.recipes.finetuning import create_setup
 
     accuracies = iter([0.9, *[0.1] * 20])
-    monkeypatch.setattr(training_setup, "top_k_accuracy", lambda *_: next(accuracies))
-    monkeypatch.setattr(training_setup, "log_loss", lambda *_: 1.0)
+    monkeypatch.setattr(create_setup, "top_k_accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr(create_setup, "log_loss", lambda *_: 1.0)
     result = transferkit.finetune(
         image_folder,
         tmp_path,

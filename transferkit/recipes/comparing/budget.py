@@ -10,7 +10,7 @@ other, the first would never be stopped, and the order would decide about the re
 import math
 from collections.abc import Sequence
 
-from transferkit.recipes.comparing.runs import CandidateRun, Runner, RunState
+from transferkit.recipes.comparing.candidate_runs import CandidateRun, Runner, RunState
 
 _RUNGS = (4, 2, 1)
 """Candidates are judged after 1/4, 1/2 and all of the epochs; here the divisors."""

@@ -7,10 +7,10 @@ from typing import Any
 from transferkit.files import write_json
 from transferkit.intervals import LEVEL, METHOD, Estimate
 from transferkit.options.compare import CompareOptions
+from transferkit.recipes.comparing.candidate_runs import CandidateRun
 from transferkit.recipes.comparing.comparison_folder import FIGURES, TABLE
 from transferkit.recipes.comparing.comparison_page import write_comparison_page
 from transferkit.recipes.comparing.rows import Comparison, ComparisonRow
-from transferkit.recipes.comparing.runs import CandidateRun
 from transferkit.tables import write_csv
 
 COLUMNS = (

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from transferkit.intervals import Estimate, accuracy, difference
 from transferkit.options.compare import Candidate
-from transferkit.recipes.comparing.runs import CandidateRun, RunState
-from transferkit.reporting import LeftOut
+from transferkit.recipes.comparing.candidate_runs import CandidateRun, RunState
+from transferkit.reporter import LeftOut
 from transferkit.run.stopwatch import FROZEN
 
 

@@ -18,7 +18,7 @@ from transferkit.classifiers.fitting import (
 from transferkit.data.dataset import Dataset
 from transferkit.data.views import PLAIN
 from transferkit.errors import OptionError
-from transferkit.frozen import FrozenRows, frozen_features, plain_views
+from transferkit.frozen_layers import FrozenRows, frozen_features, plain_views
 from transferkit.intervals import wilson_interval
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
@@ -26,18 +26,18 @@ from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.outputs import leave_report, write_inputs, write_model
 from transferkit.recipes.finetuning.plan import describe_copies, describe_weights
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
-from transferkit.recipes.finetuning.resolution import resolve_features
+from transferkit.recipes.finetuning.resolve_settings import resolve_features
 from transferkit.recipes.finetuning.resuming import require_same_beginning
-from transferkit.recipes.finetuning.run import FeaturesRun, FinetuneResult
+from transferkit.recipes.finetuning.run_in_progress import FeaturesRun, FinetuneResult
 from transferkit.recipes.finetuning.settings import FeatureSettings
 from transferkit.recipes.shared.backbone import create_extractor
 from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.reporting import Plan, Reporter, StageRow
+from transferkit.reporter import Plan, Reporter, StageRow
 from transferkit.run.folder import claimed
 from transferkit.run.record import write_plan
 from transferkit.run.stopwatch import FROZEN, TRAINING
+from transferkit.training.frozen_proof import digests, require_unchanged
 from transferkit.training.loss import ClassWeights
-from transferkit.training.proof import digests, require_unchanged
 
 
 def prepare_features(

@@ -12,10 +12,10 @@ from transferkit.bundle import FeatureHead, ModelBundle
 from transferkit.data.split_file import write_split
 from transferkit.errors import TransferKitError
 from transferkit.files import write_json
-from transferkit.models.phases import Strategy
+from transferkit.models.strategies import Strategy
 from transferkit.options.declaration import AppliesTo, option_names
 from transferkit.options.recorded import GIVEN, given_options, json_values
-from transferkit.recipes.finetuning.run import FinetuneRun
+from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
 from transferkit.recipes.finetuning.settings import RunSettings
 from transferkit.report.plots import draw_range_test
 from transferkit.report.run_contents import ReportSources, write_report
@@ -33,7 +33,7 @@ from transferkit.run.record import package_versions, read_run
 from transferkit.run.stopwatch import REPORT
 from transferkit.tables import write_csv
 from transferkit.tables.probabilities import ProbabilityTable, write_probabilities
-from transferkit.training.range_test import RangeTest
+from transferkit.training.lr_range_test import RangeTest
 
 
 def write_inputs(run: FinetuneRun[RunSettings]) -> None:

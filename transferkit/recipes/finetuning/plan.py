@@ -7,19 +7,19 @@ from transferkit.data.dataset import Dataset
 from transferkit.devices import Cache
 from transferkit.errors import name_some
 from transferkit.models import EDGES8, PRETRAINED
+from transferkit.models.backbone_lookup import embedded_folders
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.origin import embedded_folders
-from transferkit.models.phases import Strategy
 from transferkit.models.stages import HEAD, Stage
+from transferkit.models.strategies import Strategy
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.caches import describe_size
-from transferkit.recipes.finetuning.run import TrainingRun
+from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.recipes.finetuning.settings import (
     PhaseSettings,
     TrainingSettings,
     keeps_statistics,
 )
-from transferkit.reporting import PhaseRow, Plan, StageRow
+from transferkit.reporter import PhaseRow, Plan, StageRow
 
 _WHERE = {Cache.MEMORY: "in memory", Cache.DISK: "on disk"}
 

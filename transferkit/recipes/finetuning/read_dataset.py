@@ -16,7 +16,7 @@ from transferkit.data.split_file import recorded_splits
 from transferkit.devices import Cache, default_workers
 from transferkit.errors import DataError, name_some
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.reporting import Reporter
+from transferkit.reporter import Reporter
 
 
 class DatasetReading:

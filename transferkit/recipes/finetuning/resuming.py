@@ -10,7 +10,7 @@ from transferkit.models.network import Network
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.recorded import GIVEN, read_recorded, resumed
-from transferkit.reporting import Reporter
+from transferkit.reporter import Reporter
 from transferkit.run.folder import METRICS, OPTIONS, SPLIT
 from transferkit.run.record import package_versions
 

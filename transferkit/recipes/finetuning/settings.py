@@ -1,6 +1,6 @@
 """The resolved settings of a run: one record for training, one for fitting a classifier.
 
-The plan, the estimate and the files of a run are functions of these records. `resolution.py`
+The plan, the estimate and the files of a run are functions of these records. `resolve_settings.py`
 creates them; no step after it sees an option that is still `auto` or unset.
 """
 
@@ -14,10 +14,10 @@ from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut, cut_network
-from transferkit.models.phases import Phase
 from transferkit.models.stages import Stage
+from transferkit.models.strategies import Phase
 from transferkit.recipes.finetuning.caches import CacheChoice
-from transferkit.training.rates import stage_rates
+from transferkit.training.learning_rates import stage_rates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
 from transferkit.models.weights import copy_tensors
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.create_setup import create_setup
 from transferkit.recipes.finetuning.estimate import estimate_seconds
 from transferkit.recipes.finetuning.outputs import (
     leave_report,
@@ -20,22 +21,21 @@ from transferkit.recipes.finetuning.outputs import (
     write_range_test,
 )
 from transferkit.recipes.finetuning.plan import create_plan
-from transferkit.recipes.finetuning.resolution import resolve_training
+from transferkit.recipes.finetuning.resolve_settings import resolve_training
 from transferkit.recipes.finetuning.resuming import require_same_beginning
-from transferkit.recipes.finetuning.run import FinetuneResult, TrainingRun
+from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, TrainingRun
 from transferkit.recipes.finetuning.settings import TrainingSettings
-from transferkit.recipes.finetuning.training_setup import create_setup
 from transferkit.recipes.shared.backbone import create_backbone
 from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.reporting import Reporter
+from transferkit.reporter import Reporter
 from transferkit.run.folder import CHECKPOINT, claimed
 from transferkit.run.record import write_history, write_plan
 from transferkit.run.stopwatch import EVALUATION, FROZEN, TRAINING
 from transferkit.training.checkpoint import Checkpoints
 from transferkit.training.loop import fit
+from transferkit.training.lr_range_test import STEPS, RangeTest, find_learning_rate
 from transferkit.training.progress import TrainingProgress
 from transferkit.training.randomness import seeded
-from transferkit.training.range_test import STEPS, RangeTest, find_learning_rate
 from transferkit.training.schedule import Scheduler
 
 

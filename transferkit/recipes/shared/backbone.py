@@ -6,9 +6,9 @@ import torch
 
 from transferkit.errors import OptionError
 from transferkit.models import EDGES8
+from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import POOLED, FeatureExtractor, Pool
 from transferkit.models.network import Network
-from transferkit.models.sources import create_network
 from transferkit.models.stages import HEAD
 from transferkit.options.shared import FeatureOptions
 from transferkit.training.randomness import seeded

@@ -7,7 +7,7 @@ from transferkit.inference import ComputeSettings
 from transferkit.memory import MicroBatches
 from transferkit.models.network import Network
 from transferkit.options.shared import ComputeOptions
-from transferkit.reporting import Reporter
+from transferkit.reporter import Reporter
 
 
 def resolve_compute(

@@ -8,7 +8,7 @@ from pathlib import Path
 from transferkit.bundle import ModelBundle
 from transferkit.data.walk import walk_images
 from transferkit.errors import DataError
-from transferkit.models.sources import categories, create_network
+from transferkit.models.create_network import categories, create_network
 from transferkit.options.shared import InputOptions
 
 STANDARD_INPUT = "-"

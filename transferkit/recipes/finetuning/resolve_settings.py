@@ -16,7 +16,7 @@ from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
 from transferkit.models.network_cut import cut_network
-from transferkit.models.phases import Phase, plan_phases
+from transferkit.models.strategies import Phase, plan_phases
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.caches import (
@@ -31,7 +31,7 @@ from transferkit.recipes.finetuning.settings import (
     keeps_statistics,
     rates_of_stages,
 )
-from transferkit.training.rates import BACKBONE_SHARE, default_layer_decay, spread_rates
+from transferkit.training.learning_rates import BACKBONE_SHARE, default_layer_decay, spread_rates
 
 _VIEWS_OF_HEAD, _VIEWS_OF_STAGES = 1, 4
 """Measured on cat breeds: more views help trained stages, but not a head alone."""

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from transferkit.errors import TransferKitError
-from transferkit.models.sources import create_network
-from transferkit.training.proof import digests, require_unchanged
+from transferkit.models.create_network import create_network
+from transferkit.training.frozen_proof import digests, require_unchanged
 
 
 def network_of(name="test_resnet"):

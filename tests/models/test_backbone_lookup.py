@@ -3,7 +3,7 @@
 import pytest
 
 from transferkit.errors import UnknownNameError, WeightsError
-from transferkit.models.origin import Origin, find_backbone
+from transferkit.models.backbone_lookup import Origin, find_backbone
 from transferkit.models.timm_source import TIMM
 
 

@@ -14,8 +14,8 @@ import torch
 
 from transferkit.errors import TransferKitError
 from transferkit.models.freezing import freeze, train_mode
-from transferkit.models.phases import Phase
 from transferkit.models.stages import HEAD
+from transferkit.models.strategies import Phase
 from transferkit.training.setup import PhaseData, TrainingSetup
 from transferkit.training.step import training_step
 

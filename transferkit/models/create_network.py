@@ -13,9 +13,9 @@ from torchvision.models import ResNet18_Weights
 
 from transferkit.errors import OptionError, UnknownNameError, WeightsError
 from transferkit.models import NO_WEIGHTS, PRETRAINED
+from transferkit.models.backbone_lookup import SOURCES, Origin, find_backbone
 from transferkit.models.building import without_drawing
 from transferkit.models.network import Network
-from transferkit.models.origin import SOURCES, Origin, find_backbone
 from transferkit.models.timm_source import TIMM
 from transferkit.models.weights import State, fit_weights, translate_layout
 

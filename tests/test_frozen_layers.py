@@ -12,8 +12,8 @@ from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache
 from transferkit.errors import DataError
-from transferkit.frozen import FrozenLayers, FrozenRows
-from transferkit.reporting import SilentReporter
+from transferkit.frozen_layers import FrozenLayers, FrozenRows
+from transferkit.reporter import SilentReporter
 from transferkit.row_cache import (
     cache_folder,
 )
@@ -104,7 +104,7 @@ def test_frozen_rows__of_an_interrupted_run_serve_the_next(tmp_path):
 
 
 def test_frozen_rows__are_written_piece_by_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr("transferkit.frozen._WRITE_BYTES", 1)
+    monkeypatch.setattr("transferkit.frozen_layers._WRITE_BYTES", 1)
     table(frozen_rows(tmp_path, Cache.DISK), PLAIN)
     (folder,) = cache_folder().iterdir()
 

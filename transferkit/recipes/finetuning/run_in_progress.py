@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         RunSettings,
         TrainingSettings,
     )
-    from transferkit.reporting import EpochRow, Plan, Reporter
+    from transferkit.reporter import EpochRow, Plan, Reporter
     from transferkit.run.stopwatch import Stopwatch
-    from transferkit.training.range_test import RangeTest
+    from transferkit.training.lr_range_test import RangeTest
 
 S = TypeVar("S", bound="RunSettings", covariant=True)
 

@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from transferkit.errors import OptionError
-from transferkit.models.phases import EVERYTHING, HEAD_ALONE, Phase, Strategy, Unfreeze, plan_phases
-from transferkit.models.sources import create_network
+from transferkit.models.create_network import create_network
+from transferkit.models.strategies import (
+    EVERYTHING,
+    HEAD_ALONE,
+    Phase,
+    Strategy,
+    Unfreeze,
+    plan_phases,
+)
 
 
 @pytest.fixture(scope="module")

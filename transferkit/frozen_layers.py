@@ -24,7 +24,7 @@ from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut
-from transferkit.reporting import Reporter
+from transferkit.reporter import Reporter
 from transferkit.row_cache import CacheEntry, Rows, make_room
 
 _WRITE_BYTES, _WRITE_SECONDS = 2**28, 60.0

@@ -11,12 +11,12 @@ from torch import Tensor
 from transferkit.data.pixels import PixelStore
 from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache, Precision, autocast, create_scaler, memory_budget
-from transferkit.frozen import FrozenRows, empty_prefix, frozen_prefix
+from transferkit.frozen_layers import FrozenRows, empty_prefix, frozen_prefix
 from transferkit.metrics import log_loss, top_k_accuracy
 from transferkit.models.depthwise import train_depthwise_in_full_precision
-from transferkit.models.phases import Phase
+from transferkit.models.strategies import Phase
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
-from transferkit.recipes.finetuning.run import TrainingRun
+from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.row_cache import cache_folder
 from transferkit.training.loss import Criterion, class_weights
 from transferkit.training.optimizer import create_optimizer

@@ -21,7 +21,7 @@ from transferkit.options.declaration import OnResume, option_names
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.comparing.comparison_folder import RUNS, failed_before
 from transferkit.recipes.finetune import finetune
-from transferkit.reporting import EpochRow, LeftOut, Plan, Progress, Reporter
+from transferkit.reporter import EpochRow, LeftOut, Plan, Progress, Reporter
 from transferkit.run.folder import METRICS, MODEL, OPTIONS, SPLIT
 from transferkit.run.record import read_history, read_run
 

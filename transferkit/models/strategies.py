@@ -1,4 +1,4 @@
-"""Which parameters are trained in which epochs.
+"""Strategies: which parameters are trained in which epochs.
 
 `Unfreeze` chooses a set of parameters, a `Strategy` arranges such sets over the epochs, and a
 `Phase` is the result: consecutive epochs that train the same parameters. The phase of an epoch

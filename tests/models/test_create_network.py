@@ -6,7 +6,7 @@ from torch import nn
 from untrained import create_tiled
 
 from transferkit.errors import OptionError, UnknownNameError, WeightsError
-from transferkit.models.sources import categories, create_network
+from transferkit.models.create_network import categories, create_network
 
 NARROW = {"vgg11": {"mlp_ratio": 1 / 64}}
 """Arguments that save 100 million parameters in the layers before a head."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transferkit.training.rates import default_layer_decay, spread_rates, stage_rates
+from transferkit.training.learning_rates import default_layer_decay, spread_rates, stage_rates
 
 
 def test_stage_rates__fall_from_the_last_stage_towards_the_stem():

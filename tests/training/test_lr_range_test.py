@@ -10,11 +10,11 @@ from torch import nn
 from transferkit.devices import Precision, create_scaler
 from transferkit.errors import TransferKitError
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.phases import Phase
 from transferkit.models.stages import HEAD, Stage
+from transferkit.models.strategies import Phase
 from transferkit.training.loss import Criterion
+from transferkit.training.lr_range_test import HIGHEST, LOWEST, STEPS, find_learning_rate, judge
 from transferkit.training.optimizer import create_optimizer
-from transferkit.training.range_test import HIGHEST, LOWEST, STEPS, find_learning_rate, judge
 from transferkit.training.schedule import Scheduler, create_schedule
 from transferkit.training.setup import PhaseData, TrainingSetup
 
