@@ -8,7 +8,7 @@ from transferkit.cli import main
 
 
 class Ran(NamedTuple):
-    """What a command left: its exit code and its two streams."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -20,7 +20,7 @@ def call_main(
 ) -> Ran:
     """Run `transferkit WORDS` as the console script does, into a pipe of no known width."""
     monkeypatch.setattr("sys.argv", ["transferkit", *map(str, words)])
-    # Python's readline, where something imports it, tells the environment 80.
+    # Python's readline, if something imports it, sets COLUMNS to 80.
     monkeypatch.delenv("COLUMNS", raising=False)
     try:
         main()

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# What stands before the imports is for torch, which reads it when it is imported.
+# Set before the imports, because torch reads these settings when it is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many workers as cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 if sys.dont_write_bytecode:
-    # Where Python keeps no bytecode, every process compiles torch again, for tens of seconds.
+    # Without stored bytecode, every process compiles torch again, which takes tens of seconds.
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": sys.pycache_prefix}
@@ -26,11 +26,11 @@ SECONDS = (("this run", 42.0), ("head", 42.0), ("last:1", 100.0), ("full", 9000.
 
 
 @pytest.fixture(autouse=True, scope="session")
-def everywhere_the_same(tmp_path_factory):
-    """A cache for this session alone, fp32 on any CPU, and short runs.
+def session_defaults(tmp_path_factory):
+    """Use a cache of this session's own, fp32 on any CPU, and no fsync; keep runs short.
 
-    Pages and time estimates take longer than most of these runs, so tests of them ask for `pages`
-    and `estimates`. Files need not survive a power cut.
+    Report pages and time estimates take longer than most of these runs, so only tests that use
+    `pages` and `estimates` get them.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSFERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -43,7 +43,7 @@ def everywhere_the_same(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages():
-    """Runs write their pages, as they do for users."""
+    """Let runs write their report pages, as they do for users."""
     from transferkit.report.run_contents import write_report
 
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +53,7 @@ def pages():
 
 @pytest.fixture
 def estimates(monkeypatch):
-    """Runs estimate their time, as they do for users."""
+    """Let runs estimate their time, as they do for users."""
     from transferkit.recipes.finetuning.estimate import estimate_seconds
 
     monkeypatch.setattr(ESTIMATED, estimate_seconds)
@@ -61,7 +61,7 @@ def estimates(monkeypatch):
 
 @pytest.fixture
 def fewer_steps(monkeypatch):
-    """Range tests take 30 steps; the learning rate then grows faster from one to the next."""
+    """Shorten range tests to 30 steps, between which the learning rate grows faster."""
     for module in ("training.lr_range_test", "recipes.finetuning.train_network"):
         monkeypatch.setattr(f"transferkit.{module}.STEPS", 30)
 
@@ -74,7 +74,7 @@ def image_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def few_images(tmp_path_factory) -> Path:
-    """Three classes of four, for runs whose accuracy does not matter. Read only."""
+    """Three classes of four small images, for runs whose accuracy does not matter. Read only."""
     return make_classes(tmp_path_factory.mktemp("few") / "colours", 4)
 
 
@@ -110,7 +110,7 @@ def cli(capsys, monkeypatch) -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real images and weights, where the machine has one."""
+    """The folder of real images and weights, if the machine has one."""
     folder = os.environ.get("TRANSFERKIT_SHARED", "")
     if not folder or not Path(folder, "SOURCES.md").is_file():
         pytest.skip("TRANSFERKIT_SHARED names no folder of real images and weights")
@@ -119,14 +119,14 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium, where the machine has one."""
+    """Headless Chromium, if the machine has one."""
     names = ("chromium", "chromium-browser", "google-chrome")
     chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
         pytest.skip("there is no chromium to open pages with")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
-        # Root, as in containers, has no sandbox.
+        # Chromium's sandbox does not work for root, the usual user in containers.
         opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield opened
         opened.close()

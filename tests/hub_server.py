@@ -1,4 +1,4 @@
-"""A stand-in for the model hub: real files over HTTP, with the headers that its client reads."""
+"""A stand-in for the model hub: real files over HTTP, with the headers its client reads."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -20,10 +20,10 @@ def serve_hub(
     """Serve `files` ("owner/name/file" -> content); yields the address and the requests seen.
 
     Args:
-        files: What the hub has.
-        truncated: Files whose downloads are closed half way.
-        damaged: Files that are announced with a digest that is not theirs. A file that is removed
-            from this collection is announced correctly from then on.
+        files: The content of the hub.
+        truncated: Files whose downloads break off half way.
+        damaged: Files announced with a wrong digest. Once removed from this collection, a file is
+            announced correctly.
     """
     seen: list[str] = []
 
@@ -70,7 +70,7 @@ def serve_hub(
 
 
 def point_client_at(address: str, cache: Path, patch: pytest.MonkeyPatch) -> None:
-    """Let the hub client of this process, which has read its environment, use another hub."""
+    """Point this process's hub client, which has already read its environment, at another hub."""
     url = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
     patch.setattr(constants, "ENDPOINT", address)

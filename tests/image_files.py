@@ -17,7 +17,7 @@ def save_image(path: Path, colour: tuple[int, int, int], *, seed: int, size=(40,
 
 
 def make_classes(root: Path, count: int = 8) -> Path:
-    """Write three classes of `count` images each, which their colour tells apart."""
+    """Write three classes of `count` images each, told apart by colour."""
     for name, colour in COLOURS.items():
         for i in range(count):
             save_image(root / name / f"{i}.png", colour, seed=10 * len(name) + i)

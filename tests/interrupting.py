@@ -1,4 +1,4 @@
-"""Interrupt a run in this process, at a step that a test chooses."""
+"""Interrupt a run in this process at a chosen step."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from transferkit.training.checkpoint import Checkpoints
 def stop_after(
     monkeypatch: pytest.MonkeyPatch, steps: int, number: signal.Signals = signal.SIGINT
 ) -> None:
-    """Send a signal during some training step, counted over the process."""
+    """Send a signal during training step `steps`, counted over the whole process."""
     seen = []
 
     def counted(self, setup, progress):

@@ -1,4 +1,4 @@
-"""The rules of the house, as tests: layers, names, quick start, one definition per option."""
+"""The package's rules, as tests: layers, names, a quick start, one definition per option."""
 
 import ast
 import re
@@ -51,7 +51,7 @@ COMMANDS = {
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name[:2] != "__")
 
 
-def room_of(path: Path) -> str:
+def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -60,7 +60,7 @@ def layer_of(module: str) -> int:
 
 
 def imported(path: Path) -> set[str]:
-    """Full names of the package's modules that a file imports."""
+    """Return the full names of the package's modules that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -76,14 +76,14 @@ each_file = pytest.mark.parametrize(
 
 
 @each_file
-def test_imports_point_down(path):
-    rooms = {name.split(".")[1] for name in imported(path)}
+def test_imports__point_down(path):
+    parts = {name.split(".")[1] for name in imported(path)}
 
-    assert {room for room in rooms if layer_of(room) > layer_of(room_of(path))} == set()
+    assert {part for part in parts if layer_of(part) > layer_of(part_of(path))} == set()
 
 
 @each_file
-def test_only_the_command_line_prints_exits_or_knows_rich_and_typer(path):
+def test_command_line__alone_prints_exits_and_imports_rich_and_typer(path):
     if path.is_relative_to(PACKAGE / "cli"):
         return
     tree = ast.parse(path.read_text("utf-8"))
@@ -95,10 +95,10 @@ def test_only_the_command_line_prints_exits_or_knows_rich_and_typer(path):
 
 
 @each_file
-def test_nothing_is_hidden(path):
-    """No patch of another module, no look at errors in flight, no global that is rebound.
+def test_modules__patch_no_other_and_rebind_no_global(path):
+    """No module patches another, inspects the exception being handled or rebinds a global.
 
-    One patch is measured and remains: without it, predicting an image takes twice as long.
+    One patch remains, for a measured gain: without it, predicting an image takes twice as long.
     """
     text, tree = path.read_text("utf-8"), ast.parse(path.read_text("utf-8"))
 
@@ -108,25 +108,25 @@ def test_nothing_is_hidden(path):
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
 
 
-def test_parts_never_see_an_options_object():
-    below = [path for path in FILES if layer_of(room_of(path)) < layer_of("options")]
+def test_parts__never_see_an_options_object():
+    below = [path for path in FILES if layer_of(part_of(path)) < layer_of("options")]
 
     assert len(below) > 20
     assert not [path for path in below if re.search(r"\w+Options\b", path.read_text("utf-8"))]
 
 
-def test_settings_are_resolved_in_one_place():
-    """No step of a run asks what "auto" means, or what an option that was left open becomes."""
+def test_settings__are_resolved_in_one_place():
+    """No step of a run interprets "auto", or fills in an option that was left open."""
     steps = PACKAGE / "recipes" / "finetuning"
     left_open = r"\bAUTO\b|options\.(thaw_every|freeze_epochs|layer_decay|learning_rate|bn|views)\b"
     asking = {p.name for p in steps.glob("*.py") if re.search(left_open, p.read_text("utf-8"))}
 
-    # What was tested with --lr auto is resumed with the rate that was found.
+    # Resuming a run with --lr auto takes the rate that its range test found.
     assert asking == {"resolve_settings.py", "caches.py", "resuming.py"}
 
 
-def test_strategies_are_objects():
-    """Only `models/strategies.py` parses what `--unfreeze` takes, or knows a phase by its name."""
+def test_strategies__are_never_told_apart_by_name():
+    """No module compares the name of a phase, or the value of `--unfreeze`, with a string."""
     comparing = [
         path.relative_to(PACKAGE).as_posix()
         for path in FILES
@@ -136,7 +136,7 @@ def test_strategies_are_objects():
     assert comparing == []
 
 
-def test_recipes__one_file_a_command_and_folders_for_their_steps():
+def test_recipes__are_one_file_per_command_and_folders_of_steps():
     files = {path.stem for path in (PACKAGE / "recipes").glob("*.py")} - {"__init__"}
     folders = {path.name for path in (PACKAGE / "recipes").iterdir() if path.is_dir()}
 
@@ -145,14 +145,14 @@ def test_recipes__one_file_a_command_and_folders_for_their_steps():
 
 
 def test_modules__have_names_of_their_own():
-    """A command's floors share its name; nothing else shares one."""
+    """A command's modules in cli, recipes and options share its name; no others share one."""
     shared = {name.replace("-", "_") for name in COMMANDS}
-    floors = {"cli", "recipes", "options"}
+    places = {"cli", "recipes", "options"}
     names = Counter(path.stem for path in FILES if path.stem != "__init__")
     twice = {name for name, count in names.items() if count > 1}
 
     assert twice <= shared
-    assert {room_of(path) for path in FILES if path.stem in twice} <= floors
+    assert {part_of(path) for path in FILES if path.stem in twice} <= places
 
 
 @pytest.mark.parametrize("words", [["--help"], ["finetune", "--help"], ["--version"]])
@@ -188,7 +188,7 @@ def test_commands__are_all_listed_here():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_options__command_line_and_class_are_the_same(name):
+def test_options__of_command_line_and_class_are_the_same(name):
     command = typer.main.get_command(app).commands[name]
     parameters = {p.name: p for p in command.params if p.name not in ("help", "quiet")}
     declared = {entry.name: entry for entry in declared_options(COMMANDS[name])}
@@ -201,8 +201,8 @@ def test_options__command_line_and_class_are_the_same(name):
 
 
 @each_file
-def test_options__are_never_listed_by_name_again(path):
-    """What is true of an option stands where it is declared, not in a list of strings."""
+def test_options__are_listed_by_name_nowhere_else(path):
+    """Facts about an option belong to its declaration, not to a list of names."""
     names = {entry.name for cls in COMMANDS.values() for entry in declared_options(cls)}
     names -= {"data", "model", "output", "layer", "split", "val", "weights", "strategy", "seed"}
     lists = [
@@ -215,12 +215,12 @@ def test_options__are_never_listed_by_name_again(path):
     assert lists == []
 
 
-def test_contributing__draws_the_tree_as_it_is():
+def test_contributing__lists_every_module():
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    rooms = {p.relative_to(PACKAGE).as_posix() for p in FILES if p.name != "__init__.py"}
+    modules = {p.relative_to(PACKAGE).as_posix() for p in FILES if p.name != "__init__.py"}
 
     drawn = set(re.findall(r"^    (\S+\.py)", text, re.MULTILINE))
-    assert drawn - {"cli/__init__.py"} == rooms
+    assert drawn - {"cli/__init__.py"} == modules
 
 
 def test_contributing__names_files_that_exist():
@@ -233,7 +233,7 @@ def test_contributing__names_files_that_exist():
     assert {name for name in missing if "/x." not in name and "_x." not in name} == set()
 
 
-def test_options__are_checked_when_they_are_made_in_python_too():
+def test_options__made_in_python_are_checked_too():
     with pytest.raises(transferkit.TransferKitError, match="--strategy: got 'x', expected partial"):
         FinetuneOptions("data", strategy="x")
     made = FinetuneOptions("data", strategy="full", output="run")

@@ -1,7 +1,7 @@
 """The contract of freezing, on architectures of all families.
 
-On each of them: stages divide the parameters; every phase changes exactly what it plans, buffers
-included; and what the frozen stages compute is bit-equal before and after.
+Stages divide the parameters; every phase changes exactly what it plans, buffers included; and the
+outputs of frozen stages are bit-equal before and after.
 """
 
 from contextlib import suppress
@@ -93,15 +93,15 @@ FEWER_BLOCKS = {
     "twins_svt_small": {"depths": (1, 1, 2, 1)},
     "vgg11_bn": {"mlp_ratio": 1 / 64},
 }
-"""Arguments that keep the structure of an architecture and leave most of its numbers out."""
+"""Arguments that keep an architecture's structure but drop most of its parameters."""
 
 WIDE = {"torchvision:alexnet", "torchvision:vgg11"}
-"""Those whose fully connected layers hold nearly all numbers, and can be made narrow afterwards."""
+"""Architectures whose fully connected layers hold nearly all parameters; tests narrow them."""
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
-BLIND = ("rel_pos.mlp.fc2.bias",)
-"""Adds one number to all logits of an attention, which softmax does not see: no gradient."""
+WITHOUT_GRADIENT = ("rel_pos.mlp.fc2.bias",)
+"""Parameters that add one number to all logits of an attention, which softmax ignores."""
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -114,7 +114,7 @@ def network(request):
         make_narrow(network.module.classifier)
     with torch.no_grad():
         for parameter in network.module.parameters():
-            # Layer scales, heads and biases begin at or near nothing, which stops gradients.
+            # Layer scales, heads and biases start at or near zero, which stops gradients.
             parameter.add_(tiled(parameter.shape), alpha=0.02)
     return network
 
@@ -129,7 +129,7 @@ def make_narrow(layers: nn.Sequential, width: int = 64) -> None:
 
 
 def test_stages__divide_the_parameters(network):
-    """Each parameter is in one stage, and a stage's modules hold its parameters alone."""
+    """Each parameter is in one stage, and a stage's modules hold exactly its parameters."""
     parameters = [p for p, _ in network.module.named_parameters()]
     in_stages = [p for stage in network.stages for p in stage.parameters]
     names = [stage.name for stage in network.stages]
@@ -145,7 +145,7 @@ def test_stages__divide_the_parameters(network):
 
 
 def test_phases__change_what_they_plan_and_nothing_else(network):
-    """Gradual thawing passes through every strategy: head, last:N and, in the end, all."""
+    """Gradual thawing passes through head, last:N and, in the end, all stages."""
     module = network.module
     phases = plan_phases(
         network,
@@ -179,7 +179,9 @@ def test_phases__change_what_they_plan_and_nothing_else(network):
             planned |= {n for stage in phase.trainable for n in held_by(stage, statistics)}
 
         assert changed <= planned, phase.name
-        assert {n for n in planned - changed if not n.endswith(BLIND)} == set(), phase.name
+        assert {n for n in planned - changed if not n.endswith(WITHOUT_GRADIENT)} == set(), (
+            phase.name
+        )
         again = outputs_of(network, frozen, images[:1])
         assert len(computed) == len(again) >= min(1, len(frozen))
         assert all(torch.equal(a, b) for a, b in zip(computed, again, strict=True)), phase.name
@@ -196,12 +198,12 @@ def held_by(stage: Stage, names: list[str]) -> list[str]:
 
 
 class Reached(Exception):
-    """A pass has come to a layer that is trained."""
+    """A pass has reached a layer that is trained."""
 
 
 @torch.no_grad()
 def outputs_of(network, frozen, images: Tensor) -> list[Tensor]:
-    """Return what the layers of the frozen stages put out in eval mode, up to a trained layer."""
+    """Return the outputs of the frozen stages' layers in eval mode, up to a trained layer."""
     outputs: list[Tensor] = []
     names = tuple(f"{name}." for stage in frozen for name in stage.modules)
 

@@ -1,4 +1,4 @@
-"""Precision, memory, threads and the allocator, as far as the machine allows."""
+"""Precision, the memory budget, threads and the allocator."""
 
 import os
 import subprocess
@@ -95,7 +95,7 @@ UNLIMITED_V1 = 9223372036854771712
 
 
 def cgroup(tmp_path, membership, limits):
-    """Write a file that names a process's groups, and the groups with their limits."""
+    """Write a process's membership file and its control groups' limits; return both paths."""
     (tmp_path / "membership").write_text(membership)
     for place, limit in limits.items():
         (tmp_path / "root" / place).parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def test_memory_budget__is_a_quarter_of_the_machine_without_control_groups(tmp_p
     assert memory_budget(tmp_path, tmp_path / "no such file") == machine // 4
 
 
-def test_memory_budget__is_2_gib_if_the_system_does_not_tell(tmp_path, monkeypatch):
+def test_memory_budget__is_2_gib_if_the_system_does_not_say(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
 
     assert memory_budget(tmp_path, tmp_path / "no such file") == 2**31

@@ -3,7 +3,7 @@
 Each page runs from top to bottom in a folder of its own, on a part of the sample data, which also
 stands in for photographs; the model hub is on loopback, and its weights are random. Console blocks
 go through the command line in this process, Python blocks share one namespace per page. Outputs are
-not compared: a figure depends on the processor.
+not compared, because figures depend on the processor.
 """
 
 import re
@@ -36,10 +36,10 @@ SHOWN_ONLY = {"text", "json"}
 """Languages of blocks that show output and files."""
 
 CAPTIONED = {"needs-hub", "needs-photographs", "needs-interruption"}
-"""Classes of blocks for which a reader needs more than a checkout; the site's style says what."""
+"""Classes of blocks that need more than a checkout; the site's style says what."""
 
 INTERRUPT = "^C"
-"""Line of a console block: the command before it is interrupted."""
+"""Line of a console block that interrupts the command before it."""
 
 IMAGES_PER_CLASS = 6
 
@@ -48,7 +48,7 @@ CHEAPER = {
     "compare": {"--image-size": "32", "--epochs": "2", "--seeds": "2"},
     "extract-features": {"--image-size": "32"},
 }
-"""What replaces or adds to the options of a page's commands. A classifier takes no epochs."""
+"""Options that a page's commands get instead of or beside theirs; classifiers take no epochs."""
 
 SHARED_RUN = "runs/cats"
 """The run that pages use without making it."""
@@ -67,7 +67,7 @@ class Block:
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
-    """Yield the code blocks of a page; those of other directives are left out."""
+    """Yield the code blocks of a page; skip those of other directives."""
     for token in MarkdownIt().parse(page.read_text("utf-8")):
         if token.type != "fence":
             continue
@@ -82,7 +82,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 def cheaper(words: list[str]) -> list[str]:
-    """Return a command's words with the options of `CHEAPER`."""
+    """Return a command's words with the options of `CHEAPER` applied."""
     words = list(words)
     for flag, value in CHEAPER.get(words[0], {}).items():
         if flag == "--epochs" and "features" in words:
@@ -117,7 +117,7 @@ def example_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def hub(example_folder, tmp_path, monkeypatch):
-    """A stand-in for the model hub, which has one network."""
+    """A stand-in for the model hub, with one network."""
     weights = (example_folder / WEIGHTS).read_bytes()
     with serve_hub({"timm/resnet18.a1_in1k/model.safetensors": weights}) as (address, _):
         point_client_at(address, tmp_path / "hub", monkeypatch)
@@ -146,7 +146,7 @@ def test_page__runs_from_top_to_bottom(
         elif block.language == "python":
             exec(compile("\n".join(block.lines), str(page), "exec"), names)
         elif block.language == "sh":
-            assert page.name == "README.md", "commands stand in console blocks, after a $"
+            assert page.name == "README.md", "commands belong in console blocks, after a $"
         else:
             assert block.language in SHOWN_ONLY
 
@@ -156,7 +156,7 @@ def run_line(line: str, cli, monkeypatch, *, interrupted: bool) -> None:
 
     It must succeed, or end as an interrupted command does.
     """
-    assert line.startswith("$ "), f"{line!r}: output stands in a text block"
+    assert line.startswith("$ "), f"{line!r}: output belongs in a text block"
     before, _, command = line[2:].rpartition("| ")
     if before:
         listed = subprocess.run(before, shell=True, check=True, capture_output=True, text=True)
@@ -184,8 +184,8 @@ def test_blocks__that_need_more_than_a_checkout_have_a_caption():
     assert all(f".{mark}::before {{ content:" in style for mark in CAPTIONED)
 
 
-class Site(HTMLParser):
-    """What a page of the built site holds."""
+class BuiltPage(HTMLParser):
+    """The ids of a built page, and the addresses it loads."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -211,15 +211,14 @@ def test_site__builds_without_a_warning_loads_nothing_and_has_every_option(tmp_p
     )  # fmt: skip
     assert (built.returncode, built.stderr) == (0, "")
 
-    loaded = [address for page in site.rglob("*.html") for address in Site(page).loaded]
+    loaded = [address for page in site.rglob("*.html") for address in BuiltPage(page).loaded]
     assert loaded
     assert [address for address in loaded if re.match("(https?:)?//", address)] == []
 
     monkeypatch.syspath_prepend(DOCS / "extensions")
     import command_reference
 
-    ids = Site(site / "reference/commands.html").ids
-    assert len(command_reference.command_names()) == 10
+    ids = BuiltPage(site / "reference/commands.html").ids
     for name in command_reference.command_names():
         assert f"command-{name}" in ids
         declared = command_reference.options_of(name)

@@ -16,7 +16,7 @@ def test_write_json__leaves_the_file_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("whole", [whole_file, whole_folder])
-def test_whole__a_failure_leaves_what_was_there(tmp_path, whole):
+def test_whole__keeps_the_old_content_if_writing_fails(tmp_path, whole):
     target = tmp_path / "target"
 
     def write(content, error=None):

@@ -1,4 +1,4 @@
-"""Rows of frozen layers: computed once and the same from every cache."""
+"""Outputs of frozen layers: computed once, and the same from every cache."""
 
 from dataclasses import replace
 
@@ -14,9 +14,7 @@ from transferkit.devices import Cache
 from transferkit.errors import DataError
 from transferkit.frozen_layers import FrozenLayers, FrozenRows
 from transferkit.reporter import SilentReporter
-from transferkit.row_cache import (
-    cache_folder,
-)
+from transferkit.row_cache import cache_folder
 
 NAMES = [f"{i:064x}" for i in range(6)]
 
@@ -73,7 +71,7 @@ def test_frozen_rows__are_the_same_from_every_cache(tmp_path, view):
     assert torch.equal(disk, off)
 
 
-def test_frozen_rows__are_computed_once_and_then_by_no_later_run(tmp_path):
+def test_frozen_rows__are_computed_once_for_this_and_later_runs(tmp_path):
     seen = []
     rows = frozen_rows(tmp_path, Cache.DISK, seen=seen)
     table(rows, PLAIN, (0, 1, 2))
@@ -111,7 +109,7 @@ def test_frozen_rows__are_written_piece_by_piece(tmp_path, monkeypatch):
     assert len(list(folder.glob("*.rows.npy"))) == 3  # batches of two, two and one
 
 
-def test_frozen_rows__belong_to_a_image_and_not_to_its_place(tmp_path):
+def test_frozen_rows__belong_to_an_image_and_not_to_its_place(tmp_path):
     before = table(frozen_rows(tmp_path, Cache.DISK), 1, (4,))
     for i in range(4):
         (tmp_path / f"{i}.png").unlink()
@@ -127,7 +125,7 @@ def test_frozen_rows__belong_to_a_image_and_not_to_its_place(tmp_path):
     assert not seen
 
 
-def test_frozen_rows__stay_in_memory_where_the_disk_cannot_be_written(tmp_path, monkeypatch):
+def test_frozen_rows__stay_in_memory_if_the_disk_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "file"))
     notices = []
@@ -137,7 +135,7 @@ def test_frozen_rows__stay_in_memory_where_the_disk_cannot_be_written(tmp_path, 
     assert "cached in memory instead" in notices[0]
 
 
-def test_frozen_rows__name_a_image_that_can_no_longer_be_read(tmp_path):
+def test_frozen_rows__name_an_image_that_can_no_longer_be_read(tmp_path):
     rows = frozen_rows(tmp_path, Cache.MEMORY)
     (tmp_path / "3.png").write_bytes(b"gone")
 

@@ -1,4 +1,4 @@
-"""Images from well-known test suites that are odd or broken, through every command."""
+"""Odd and broken images from well-known test suites, through the commands."""
 
 import csv
 import shutil
@@ -20,7 +20,7 @@ UPRIGHT = [
 
 @pytest.fixture(scope="module")
 def hostile(shared, tmp_path_factory):
-    """All of them, in two classes in turn."""
+    """All of these images, alternately in two classes."""
     root = tmp_path_factory.mktemp("hostile")
     files = sorted(p for p in (shared / "data/hostile").iterdir() if p.suffix != ".csv")
     for i, file in enumerate(files):
@@ -84,7 +84,7 @@ def test_extract_features__leaves_out_what_evaluate_leaves_out(hostile, run_fold
 
 @pytest.mark.parametrize("name", ["oxfordpet_Abyssinian_34.jpg", "rot1mir0.avif", "basn4a16.png"])
 def test_read_image__shows_what_other_programs_show(name, shared):
-    """A GIF named .jpg, an AVIF that is turned by its own tag, 16-bit gray with alpha."""
+    """A GIF named .jpg, an AVIF rotated by its own tag, and 16-bit gray with alpha."""
     pixels = np.asarray(read_image(shared / "data/hostile" / name))
 
     assert pixels.std() > 20

@@ -50,7 +50,7 @@ def weights():
 
 
 def answer(name: str) -> str:
-    """Return the digest of a backbone's weights, or the error that kept them away."""
+    """Return the digest of a backbone's weights, or the error of loading them."""
     try:
         return tensors_digest(create_network(name).module.state_dict())
     except WeightsError as error:
@@ -58,9 +58,9 @@ def answer(name: str) -> str:
 
 
 def ask_fresh_process(endpoint, home, *names):
-    """Return the answers of a process that reads the hub's address and cache from its environment.
+    """Return the answers of a new process, and the backbones it finds on this machine.
 
-    And the backbones that it finds on this machine.
+    It reads the hub's address and cache from its environment.
     """
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *names]
     environment = {
@@ -69,7 +69,7 @@ def ask_fresh_process(endpoint, home, *names):
         "HF_HOME": str(home),
         "TORCH_HOME": str(home / "torch"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "https_proxy": NOBODY,  # where torchvision's weights are, whatever network there is
+        "https_proxy": NOBODY,  # torchvision would download its weights by https
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -78,14 +78,14 @@ def ask_fresh_process(endpoint, home, *names):
 
 
 class Visits(NamedTuple):
-    """What three visits gave, by the name of a backbone.
+    """Answers of three visits to the hub, by backbone.
 
     Attributes:
         first: Begins with an empty cache.
-        second: When the damaged file has been mended.
-        third: Of a fresh process, when the hub is gone.
-        requests: Those of the first.
-        local: The backbones that the third found on this machine.
+        second: After the damaged file was repaired.
+        third: By a fresh process, after the hub was gone.
+        requests: The requests of the first visit.
+        local: The backbones that the third visit found on this machine.
     """
 
     first: dict[str, str]
@@ -116,11 +116,11 @@ def visits(weights, tmp_path_factory):
         with serve_hub(files, truncated=truncated, damaged=damaged) as (address, requests):
             point_client_at(address, home / "hub", patch)
             first = {name: answer(name) for name in asked}
-            of_the_first = list(requests)
+            first_requests = list(requests)
             damaged.clear()
             second = {"hf-hub:someone/damaged": answer("hf-hub:someone/damaged")}
     third, local = ask_fresh_process(NOBODY, home, *good, "test_vit", "torchvision:alexnet")
-    return Visits(first, second, third, of_the_first, local)
+    return Visits(first, second, third, first_requests, local)
 
 
 def test_download__arrives_whole_and_is_not_fetched_twice(visits, weights):
@@ -128,18 +128,18 @@ def test_download__arrives_whole_and_is_not_fetched_twice(visits, weights):
 
     for name in ("test_resnet", "hf-hub:someone/cats"):
         assert visits.first[name] == whole
-        assert visits.third[name] == whole, "found on this machine, where nobody can be asked"
+        assert visits.third[name] == whole, "found on this machine, without a hub"
     assert any(request.startswith("GET") for request in visits.requests)
     assert "test_resnet" in visits.local
 
 
-def test_download__a_repository_that_is_not_there_is_named(visits):
+def test_download__of_a_missing_repository_names_it(visits):
     answer = visits.first["hf-hub:someone/dogs"]
 
     assert answer.startswith("WeightsError: someone/dogs on http://127.0.0.1")
 
 
-def test_download__a_truncated_file_is_refused(visits):
+def test_download__refuses_a_truncated_file(visits):
     answer = visits.first["test_vit"]
 
     assert answer.startswith("WeightsError: cannot download model.safetensors of timm/test_vit.")
@@ -147,7 +147,7 @@ def test_download__a_truncated_file_is_refused(visits):
     assert "test_vit" not in visits.local
 
 
-def test_download__a_file_with_another_digest_is_refused_and_removed(visits, weights):
+def test_download__refuses_and_removes_a_file_with_another_digest(visits, weights):
     refused, fetched_again = (
         visit["hf-hub:someone/damaged"] for visit in (visits.first, visits.second)
     )
@@ -156,7 +156,7 @@ def test_download__a_file_with_another_digest_is_refused_and_removed(visits, wei
     assert fetched_again == tensors_digest(weights)
 
 
-def test_download__an_unreachable_hub_is_one_line_with_advice(visits):
+def test_download__from_an_unreachable_hub_is_one_line_with_advice(visits):
     timms, torchvisions = visits.third["test_vit"], visits.third["torchvision:alexnet"]
 
     assert timms.startswith(
@@ -168,9 +168,7 @@ def test_download__an_unreachable_hub_is_one_line_with_advice(visits):
     assert "\n" not in timms + torchvisions
 
 
-def test_download__a_classifier_on_features_comes_with_its_network(
-    image_folder, tmp_path, monkeypatch
-):
+def test_download__fetches_a_classifier_with_its_network(image_folder, tmp_path, monkeypatch):
     run = transferkit.finetune(
         image_folder, tmp_path / "run", backbone="edges8", strategy="features", classifier="ridge"
     ).run

@@ -1,25 +1,13 @@
-"""Fast copies of a network for inference: used only where they give the same results."""
+"""Fast copies of a network for inference: used only if they give the same results."""
 
 import torch
 from torch import nn
+from untrained import create_random
 
 from transferkit.devices import Precision
 from transferkit.inference import ComputeSettings, fast_extractor, fast_module, probabilities
 from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import FeatureExtractor
-
-
-def network_of(name, size, **changes):
-    torch.manual_seed(0)
-    weights = "pretrained" if name == "edges8" else "none"
-    network = create_network(name, weights=weights, num_classes=5, image_size=size, **changes)
-    with torch.no_grad():
-        for key, buffer in network.module.named_buffers():  # norms start at mean 0 and variance 1
-            if key.endswith("running_mean"):
-                buffer.copy_(0.1 * torch.randn_like(buffer))
-            elif key.endswith("running_var"):
-                buffer.copy_(0.5 + torch.rand_like(buffer))
-    return network
 
 
 class MixesTypes(nn.Module):
@@ -33,16 +21,19 @@ class MixesTypes(nn.Module):
         return self.layer(x + torch.ones(4))
 
 
-def how(precision):
+def settings_for(precision):
     return ComputeSettings(torch.device("cpu"), precision, batch_size=4, workers=1)
 
 
-def test_fast_module__is_the_module_itself_in_fp32_and_where_a_copy_would_fail():
+def test_fast_module__is_the_module_itself_in_fp32_and_if_a_copy_would_fail():
     module = MixesTypes()
 
-    assert fast_module(module, torch.zeros(1, 4), how(Precision.FP32))[0] is module
-    assert fast_module(module, torch.zeros(1, 4), how(Precision.BF16)) == (module, torch.float32)
-    copy, dtype = fast_module(module.layer, torch.zeros(1, 4), how(Precision.BF16))
+    assert fast_module(module, torch.zeros(1, 4), settings_for(Precision.FP32))[0] is module
+    assert fast_module(module, torch.zeros(1, 4), settings_for(Precision.BF16)) == (
+        module,
+        torch.float32,
+    )
+    copy, dtype = fast_module(module.layer, torch.zeros(1, 4), settings_for(Precision.BF16))
     assert copy is not module.layer
     assert dtype is torch.bfloat16
 
@@ -53,7 +44,7 @@ def test_bf16__gives_the_labels_of_fp32_on_real_images(shared):
     files = sorted(shared.glob("data/imagenet_sample/**/*.jp*g"))[:16]
     exact, fast = (
         torch.cat([torch.from_numpy(part.values)
-                   for part in probabilities(network, files, how(precision))])
+                   for part in probabilities(network, files, settings_for(precision))])
         for precision in (Precision.FP32, Precision.BF16)
     )  # fmt: skip
 
@@ -63,9 +54,11 @@ def test_bf16__gives_the_labels_of_fp32_on_real_images(shared):
 
 
 def test_bf16__features_are_those_of_fp32(image_folder):
-    extractor = FeatureExtractor(network_of("resnet18", 32), ("layer2.0.conv1", "stage3", "pooled"))
+    extractor = FeatureExtractor(
+        create_random("resnet18", 32), ("layer2.0.conv1", "stage3", "pooled")
+    )
     images = torch.rand(4, 3, 32, 32)
-    fast = fast_extractor(extractor, how(Precision.BF16))
+    fast = fast_extractor(extractor, settings_for(Precision.BF16))
 
     with torch.no_grad():
         exact, near = extractor(images), fast(images.bfloat16())

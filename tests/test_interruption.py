@@ -1,4 +1,4 @@
-"""Signals: they stop the program at once, or at the next safe point."""
+"""Signals stop the program at once, or at the next safe point."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def test_deferred_stop__waits_until_it_is_safe(number, kind):
     assert done == ["the step continues", "saved"]
 
 
-def test_deferred_stop__ends_at_once_when_asked_twice():
+def test_deferred_stop__ends_at_once_at_the_second_signal():
     done = []
 
     def work():

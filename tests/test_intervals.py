@@ -1,4 +1,4 @@
-"""Intervals of accuracies over seeds and images: known values, and their coverage."""
+"""Confidence intervals of accuracies over seeds and images: known values and coverage."""
 
 import math
 from statistics import NormalDist
@@ -23,20 +23,20 @@ def drawn(rng, *, seeds: int, images: int, spread: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("row", ["1101", "1111", "0000", "10" * 30])
-def test_accuracy__of_one_seed_is_wilsons(row):
+def test_accuracy__of_one_seed_has_wilsons_interval(row):
     found, known = accuracy(table(row)), wilson_interval(row.count("1"), len(row))
 
     assert found.value == row.count("1") / len(row)
     assert (found.low, found.high) == pytest.approx((known["low"], known["high"]))
 
 
-def test_accuracy__seeds_that_agree_add_nothing():
+def test_accuracy__of_seeds_that_agree_is_that_of_one():
     once, thrice = accuracy(table("110100")), accuracy(table(*["110100"] * 3))
 
     assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high))
 
 
-def test_accuracy__seeds_that_differ_widen():
+def test_accuracy__is_wider_if_seeds_differ():
     # By hand: two seeds with accuracy 1 and 0 on 4 images, whose means do not vary. The variance is
     # (1/2) / 2 with 1 degree of freedom, for which Student's quantile is 12.706.
     found = accuracy(table("1111", "0000"))
@@ -49,7 +49,8 @@ def test_accuracy__seeds_that_differ_widen():
 
 
 def test_accuracy__covers_the_truth_over_images_and_seeds():
-    # 0.95, with 0.022 for chance. Wilson's interval of the mean ignores seeds and falls short.
+    # 0.95 is expected, give or take 0.022 by chance. Wilson's interval of the mean ignores seeds
+    # and falls short.
     rng = np.random.default_rng(0)
     spread = 0.2
     truth = NormalDist().cdf(1 / math.sqrt(2 + spread**2))
@@ -84,7 +85,7 @@ def test_difference__of_equals_is_0_and_has_a_width():
 
 
 def test_difference__pairs_images():
-    """One is right on the same images and six more: certain, unlike the accuracies."""
+    """One is right on the other's images and six more: certain, although the intervals overlap."""
     one, other = table("1" * 36 + "0" * 14), table("1" * 30 + "0" * 20)
 
     assert difference(one, other).low > 0

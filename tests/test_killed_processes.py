@@ -1,4 +1,4 @@
-"""Processes that end without warning, in the middle of their work: what they kept is resumed."""
+"""Processes killed in the middle of their work: what they saved is resumed."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ TRAINED = {**SMALL, "epochs": 3, "unfreeze": "last:1", "batch_size": 4}
 
 @pytest.fixture(scope="module")
 def killed(image_folder, tmp_path_factory):
-    """A folder with what two killed commands left: a run, and the features of single images."""
+    """What two killed commands left in a folder: a run, and the features of some images."""
     folder = tmp_path_factory.mktemp("killed")
     commands = [
         ["finetune", "-o", "run", "--epochs", "3", "--unfreeze", "last:1", "--batch-size", "4",
@@ -56,7 +56,7 @@ def killed(image_folder, tmp_path_factory):
     return folder
 
 
-def test_finetune__ends_like_the_run_that_was_never_killed(killed, image_folder, tmp_path):
+def test_finetune__resumes_to_the_results_of_a_run_never_killed(killed, image_folder, tmp_path):
     state = json.loads((killed / "run/checkpoint/state.json").read_text())
     whole = transferkit.finetune(image_folder, tmp_path / "whole", **TRAINED)
 
@@ -70,7 +70,7 @@ def test_finetune__ends_like_the_run_that_was_never_killed(killed, image_folder,
     assert not (killed / "run/.lock").exists()
 
 
-def test_extract_features__gives_the_rows_of_the_command_that_was_never_killed(
+def test_extract_features__resumes_to_the_rows_of_a_command_never_killed(
     killed, image_folder, tmp_path
 ):
     log = (killed / "f.npz.partial/log.jsonl").read_text()

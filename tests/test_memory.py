@@ -11,32 +11,32 @@ from transferkit.memory import MicroBatches, is_out_of_memory
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 8}
 
 
-def full() -> RuntimeError:
+def out_of_memory() -> RuntimeError:
     return RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
 
 
-def test_micro_batches__halve_until_it_fits_and_stay_there():
-    said, tried = [], []
-    pieces = MicroBatches(said.append)
+def test_micro_batches__halve_until_they_fit_and_stay_that_small():
+    notices, tried = [], []
+    batches = MicroBatches(notices.append)
 
     def attempt(size):
         tried.append(size)
         if size > 3:
-            raise full()
+            raise out_of_memory()
         return size
 
-    assert pieces.run(10, attempt, lambda: tried.append("undone")) == 3
-    assert pieces.run(8, attempt, lambda: None) == 3
-    assert pieces.run(2, attempt, lambda: None) == 2
+    assert batches.run(10, attempt, lambda: tried.append("undone")) == 3
+    assert batches.run(8, attempt, lambda: None) == 3
+    assert batches.run(2, attempt, lambda: None) == 2
     assert tried == [10, "undone", 5, "undone", 3, 3, 2]
-    assert [text.split(":")[0] for text in said] == [
+    assert [text.split(":")[0] for text in notices] == [
         "out of memory with 10 images at a time", "out of memory with 5 images at a time",
     ]  # fmt: skip
 
 
-def test_micro_batches__say_when_one_image_is_too_much_and_pass_other_errors_on():
+def test_micro_batches__report_one_image_too_large_and_pass_other_errors_on():
     def attempt(size):
-        raise full()
+        raise out_of_memory()
 
     with pytest.raises(TransferKitError, match=r"out of memory with one image at a time"):
         MicroBatches().run(4, attempt, lambda: None)
@@ -62,7 +62,7 @@ def test_finetune__continues_in_micro_batches_when_memory_runs_out(
 
     def small_machine(self, images):
         if len(images) > 3 and images.shape[-1] >= 4:
-            raise full()
+            raise out_of_memory()
         return forward(self, images)
 
     monkeypatch.setattr(nn.Conv2d, "forward", small_machine)

@@ -41,7 +41,7 @@ def test_log_loss__agrees_with_scikit_learn():
     assert log_loss(LABELS, PROBABILITIES) == pytest.approx(expected)
 
 
-def test_log_loss__of_a_sure_mistake_is_finite():
+def test_log_loss__of_a_certain_mistake_is_finite():
     assert log_loss(np.array([1]), np.array([[1.0, 0.0]])) == pytest.approx(15.94, abs=0.01)
 
 
@@ -54,7 +54,7 @@ def test_per_class__agrees_with_scikit_learn():
         assert got == pytest.approx([float(column[i]) for column in expected])
 
 
-def test_expected_calibration_error__by_hand():
+def test_expected_calibration_error__agrees_with_a_value_by_hand():
     """Half the rows at 0.8, one of two right: |0.5 - 0.8|; half at 0.6, both right: |1 - 0.6|."""
     labels = np.array([0, 1, 0, 0])
     probabilities = np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]])
@@ -98,7 +98,7 @@ def test_summarize__has_the_interval_of_its_accuracy():
     assert metrics["accuracy_interval"] == wilson_interval(correct, len(LABELS))
 
 
-def test_reliability__is_what_the_calibration_error_is_made_of():
+def test_reliability__adds_up_to_the_calibration_error():
     bins = reliability(LABELS, PROBABILITIES)
     gaps = [count * abs(right - sure) for sure, right, count in bins if count]
 
@@ -114,7 +114,7 @@ def test_confusion__agrees_with_scikit_learn():
     assert (confusion(LABELS, PROBABILITIES) == expected).all()
 
 
-def test_likely_label_errors__are_found_by_hand():
+def test_likely_label_errors__agree_with_those_found_by_hand():
     """Thresholds are 0.6 and 0.625: rows 2 and 5 reach the other class's, row 6 reaches none."""
     first = np.array([0.9, 0.8, 0.1, 0.2, 0.1, 0.65, 0.55])
     labels = np.array([0, 0, 0, 1, 1, 1, 1])

@@ -1,7 +1,7 @@
-"""Tests stand where their module stands: `tests/<package>/test_<module>.py`.
+"""Tests mirror the package: those of a module are in `tests/<package>/test_<module>.py`.
 
-A module without such a file has a row that names the file which covers it; most of these are the
-tests of the command that uses it.
+A module without such a file has a row here that names the file that covers it, usually the tests of
+the command that uses it.
 """
 
 import ast
@@ -67,10 +67,10 @@ ACROSS_MODULES = {
     "test_architecture.py": "the rules of the package",
     "test_contract.py": "freezing, on all families of networks",
     "test_docs.py": "what the documents show",
-    "test_hostile.py": "files that are damaged or odd, through the commands",
+    "test_hostile.py": "damaged and odd files, through the commands",
     "test_hub.py": "downloads, through a server",
-    "test_killed_processes.py": "what a process that was killed has left",
-    "test_mirror.py": "the places of tests",
+    "test_killed_processes.py": "what killed processes leave behind",
+    "test_mirror.py": "where tests belong",
     "test_pretraining.py": "the scripts in pretraining/",
     "test_properties.py": "what holds for every name, layout and image",
     "test_readme.py": "README.md",
@@ -94,7 +94,7 @@ def present() -> set[str]:
 
 
 def mirror_of(module: str) -> str:
-    """Return where the tests of a module belong; those of a package's own file bear its name."""
+    """Return the test file of a module; for an `__init__.py` it has the package's name."""
     path = PACKAGE / module
     name = path.parent.name if path.stem == "__init__" else path.stem
     return path.with_name(f"test_{name}.py").relative_to(PACKAGE).as_posix()

@@ -16,7 +16,7 @@ SCRIPTS = Path(__file__).parents[1] / "pretraining"
 
 @pytest.fixture
 def scripts(monkeypatch):
-    """The scripts as modules, with parts of few pictures."""
+    """The scripts as modules, with few pictures per part."""
     monkeypatch.syspath_prepend(SCRIPTS)
     import learner
     import pictures
@@ -32,14 +32,14 @@ def scripts(monkeypatch):
 
 @pytest.fixture
 def few():
-    """Options of a pretraining of seconds."""
+    """Options of a pretraining that takes seconds."""
     return {
         "programs": 16, "side": 32, "view": 32, "epochs": 2, "batch": 8,
         "workers": 1, "probe_every": 99, "probe_folders": [],
     }  # fmt: skip
 
 
-def test_pictures__are_what_their_number_says(scripts):
+def test_pictures__follow_from_their_number(scripts):
     pictures, *_ = scripts
     drawn = [pictures.render(program, 32) for program in range(24)]
 
@@ -128,10 +128,10 @@ def test_train__resumes_to_the_same_weights(scripts, few, tmp_path, monkeypatch,
     assert made["pretraining"]["steps"] == 4
     weights = load_file(whole / "model.safetensors")
     assert made["pretraining"]["digest"] == tensors_digest(weights)
-    # It has moved from where it began.
+    # Training has changed the weights.
     torch.manual_seed(0)
-    begun = scripts[3].Learner().backbone.state_dict()["layer4.0.conv2.weight"].half()
-    assert not torch.equal(weights["layer4.0.conv2.weight"], begun)
+    initial = scripts[3].Learner().backbone.state_dict()["layer4.0.conv2.weight"].half()
+    assert not torch.equal(weights["layer4.0.conv2.weight"], initial)
 
 
 def test_train__refuses_to_resume_with_other_options(scripts, few, tmp_path):

@@ -1,4 +1,4 @@
-"""What holds for every name, every layout and every image, tried on many."""
+"""What holds for every name, layout and image, tried on many."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ NAMES = st.one_of(
         and len(os.fsencode(name)) <= 200
     )
 )
-"""What a file system takes for a name, not hidden."""
+"""Names that file systems accept and that are not hidden."""
 
 
 @given(name=NAMES)
@@ -83,7 +83,7 @@ def test_scan__finds_images_under_every_name(classes, file, tmp_path_factory):
 
 @st.composite
 def datasets(draw):
-    """Images with labels and contents, of which some are copies."""
+    """Labels and contents of images, some of which are copies."""
     count = draw(st.integers(8, 60))
     contents = draw(st.lists(st.integers(0, 3 * count), min_size=count, max_size=count))
     labels = draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
@@ -91,7 +91,7 @@ def datasets(draw):
 
 
 def divide(labels, contents, order, **options):
-    """Content and label -> the splits they are in, of images in some order."""
+    """Split images in this order: return (content, label) -> split, and the split of each image."""
     paths = tuple(f"{i}.png" for i in range(len(order)))
     index = ImageIndex(Path("data"), paths, labels[order], ("a", "b", "c"), ("",) * len(order))
     digests = [f"{c:064x}" for c in contents[order]]
@@ -112,7 +112,7 @@ def test_splits__follow_from_content_keep_shares_and_never_divide_copies(
     order = np.arange(len(labels))
     shuffled = np.array(data.draw(st.permutations(order.tolist())))
     options = {"val_fraction": fraction, "seed": seed}
-    # A class whose every image also stands in another one can lose its training images.
+    # A class all of whose images are in other classes too can lose its training images.
     assume(all(len(set(contents[labels == label]) - set(contents[labels != label])) > 1
                for label in range(3)))  # fmt: skip
     sides, splits = divide(labels, contents, order, **options)
@@ -176,7 +176,7 @@ def test_decode_image__gives_rgb_of_the_same_shape(width, height, mode, needed):
     kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"]),
     share=st.floats(0, 1, exclude_max=True),
 )
-def test_decode_image__of_a_cut_file_is_a_reason_or_the_whole_image(kind, share):
+def test_decode_image__of_a_cut_file_gives_a_reason_or_the_whole_image(kind, share):
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, kind)
@@ -191,7 +191,7 @@ def pixels(file):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_splits__need_two_different_images_a_class(count):
+def test_splits__need_two_different_images_per_class(count):
     labels = np.array([0] * count + [1] * 5 + [2] * 5)
     contents = np.array([0] * count + list(range(1, 11)))
     with pytest.raises(DataError, match="fewer than two different readable images in a"):

@@ -1,4 +1,4 @@
-"""README is short, and its links and its two commands are what they say."""
+"""README: its length, its links and its two commands."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_readme__links_to_files_that_exist():
     assert [link for link in links if "://" not in link and not (ROOT / link).is_file()] == []
 
 
-def test_readme__ci_calls_its_test_command_as_it_stands():
+def test_readme__has_the_test_command_of_ci():
     (command,) = re.findall(r"```sh\n(.*uv run pytest)\n```", README)
 
     assert command in (ROOT / ".ci/run").read_text("utf-8").splitlines()

@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other customs")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep caches elsewhere")
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
         ({"XDG_CACHE_HOME": ""}, "/home/me/.cache/transferkit"),
     ],
 )
-def test_cache_folder__is_where_users_keep_caches_unless_a_variable_names_another(
+def test_cache_folder__is_where_users_keep_caches_unless_a_variable_names_another_folder(
     monkeypatch, variables, expected
 ):
     for name in ("TRANSFERKIT_CACHE", "XDG_CACHE_HOME"):
@@ -49,7 +49,7 @@ def entry(what="layers", shape=(2,), **more):
     return CacheEntry({"what": what, **more}, np.dtype(np.float32), shape)
 
 
-def test_entry__returns_rows_by_name_in_any_order_and_in_later_processes():
+def test_entry__returns_rows_by_name_in_any_order_and_after_reopening():
     first = entry()
     first.add(NAMES[:4], ROWS[:4])
     first.add(NAMES[4:], ROWS[4:])
@@ -61,7 +61,7 @@ def test_entry__returns_rows_by_name_in_any_order_and_in_later_processes():
 
 
 @pytest.mark.parametrize("other", [{"what": "others"}, {"weights": "x"}, {"shape": (3,)}])
-def test_entry__is_another_one_for_another_computation(other):
+def test_entry__does_not_serve_another_computation(other):
     entry().add(NAMES, ROWS)
 
     assert NAMES[0] not in entry(**other)
@@ -119,7 +119,7 @@ def test_make_room__removes_the_least_recently_used_first_and_keeps_the_current_
     assert [kept.what for kept in list_entries()] == ["old"]
 
 
-def test_list_and_remove():
+def test_entries__are_listed_and_removed():
     entry("first").add(NAMES, ROWS)
     entry("second").add(NAMES[:1], ROWS[:1])
     found = {one.what: one for one in list_entries()}

@@ -1,4 +1,4 @@
-"""The sample dataset: complete, small, drawn again alike, and not to be guessed from colours."""
+"""The sample dataset: complete, small, reproducible, and not to be guessed from colours."""
 
 import hashlib
 import sys
@@ -24,14 +24,14 @@ def pictures():
 
 
 def cross_validated(rows: list[np.ndarray]) -> float:
-    """The better 5-fold accuracy of a linear and an RBF classifier."""
+    """Return the better 5-fold accuracy of a linear and an RBF classifier."""
     return max(
         cross_val_score(make_pipeline(StandardScaler(), estimator), np.array(rows), LABELS).mean()
         for estimator in (LogisticRegression(max_iter=2000, C=0.1), SVC())
     )
 
 
-def test_sample_data__has_thirty_distinct_pictures_a_breed():
+def test_sample_data__has_thirty_distinct_pictures_per_breed():
     breeds, counts = np.unique(LABELS, return_counts=True)
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in FILES}
 
@@ -70,7 +70,7 @@ def test_sample_data__size_and_mean_colour_do_not_give_the_breed_away(pictures):
 
 
 def test_draw_cats__draws_the_same_again(tmp_path, monkeypatch):
-    """Pixels may differ by a step where another Pillow rounds another way."""
+    """Pixels may differ by a step, since versions of Pillow round differently."""
     monkeypatch.syspath_prepend(str(FOLDER))
     draw_cats = __import__("draw_cats")
     draw_cats.draw_all(tmp_path, per_breed=2)

@@ -48,7 +48,7 @@ CHECKS = (
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_estimator_checks__that_apply_pass(check):
     estimator = BackboneFeatures("edges8")
-    check("BackboneFeatures", estimator)  # raises where it fails
+    check("BackboneFeatures", estimator)  # raises if it fails
 
     assert estimator.get_params() == BackboneFeatures("edges8").get_params()
 
@@ -81,7 +81,7 @@ def test_transform__takes_paths_images_and_arrays(images):
     assert np.array_equal(model.transform(np.array(files)), expected)
 
 
-def test_pipeline__search_and_cross_validation(images):
+def test_pipeline__works_in_a_search_and_in_cross_validation(images):
     files, labels = images
     edges = BackboneFeatures("edges8", image_size=32, workers=1)
     pipeline = make_pipeline(edges, StandardScaler(), LogisticRegression())
@@ -94,7 +94,7 @@ def test_pipeline__search_and_cross_validation(images):
     assert search.predict(files[:1]).tolist() == labels[:1]
 
 
-def test_copies__have_the_parameters_and_a_pickle_the_backbone(images):
+def test_copies__keep_the_parameters_and_pickles_the_backbone_too(images):
     model = small(layer="stem", pool="max").fit(images[0])
     copied = clone(model)
 

@@ -1,4 +1,4 @@
-"""Networks without pretrained weights: random ones, or ones that cost no time to draw."""
+"""Networks without pretrained weights: random, or filled at almost no cost."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,13 +14,13 @@ NUMBERS = torch.randn(10_007, generator=torch.Generator().manual_seed(0))
 
 
 def tiled(shape: torch.Size) -> Tensor:
-    """Return a tensor of the standard deviation 1 from a few random numbers, repeated."""
+    """Return a tensor of standard deviation 1 that repeats a few random numbers."""
     count = shape.numel()
     return NUMBERS.repeat(-(-count // len(NUMBERS)))[:count].view(shape)
 
 
 class Undrawn(TorchFunctionMode):
-    """A mode in which weights become zero instead of being drawn."""
+    """Set weights to zero instead of drawing them."""
 
     DRAWING = (
         *(Tensor.uniform_, Tensor.normal_),
@@ -50,10 +50,10 @@ def create_undrawn(name: str, **options: object) -> Network:
 
 @torch.no_grad()
 def create_tiled(name: str, **options: object) -> Network:
-    """Return a network whose weights are a few random numbers, repeated.
+    """Return a network whose weights repeat a few random numbers.
 
-    Weights of layers have a standard deviation of 1 / sqrt(inputs), biases one of 0.02; what is
-    filled with a constant, as the scales of norms are, keeps it.
+    Weights of layers have a standard deviation of 1 / sqrt(inputs), biases one of 0.02.
+    Parameters that start as a constant, such as the scales of norms, keep it.
     """
     network = create_undrawn(name, **options)
     for key, parameter in network.module.named_parameters():
@@ -66,7 +66,7 @@ def create_tiled(name: str, **options: object) -> Network:
 
 @torch.no_grad()
 def create_random(name: str, size: int, **changes: object) -> Network:
-    """Return a network with five outputs, random weights and random statistics of its norms."""
+    """Return a network with five outputs, random weights and random norm statistics."""
     torch.manual_seed(0)
     weights = "pretrained" if name == "edges8" else "none"
     network = create_network(name, weights=weights, num_classes=5, image_size=size, **changes)

@@ -21,7 +21,7 @@ CLASSES = ("red", "green")
 
 
 def bundle_of(name: str, weights: str = "none", size: int | None = None, head=None) -> ModelBundle:
-    """Return a network whose head has no zero weights; frozen, as a partial run leaves it."""
+    """Return a frozen network, as a partial run leaves it, whose head has no zero weights."""
     torch.manual_seed(0)
     network = create_network(name, weights=weights)
     if size:
@@ -45,7 +45,7 @@ def noise(bundle: ModelBundle, count: int = 3) -> torch.Tensor:
 def squares():
     """Return nano with a logistic regression that detects a red or a green square in a corner.
 
-    Also held-out images (16, 3, 96, 96), normalised, and their labels.
+    With it come held-out images (16, 3, 96, 96), normalised, and their labels.
     """
     network = create_network("nano")
     network = network.with_preprocessing(
@@ -79,7 +79,7 @@ def squares():
 def detector():
     """Return a network whose weights detect red as one class and green as the other.
 
-    Also one image of each class (2, 3, 128, 128), and the mask of its colour.
+    With it come an image of each class (2, 3, 128, 128), and the mask of its colour.
     """
     network = create_network("edges8").with_new_head(2)
     module = network.module
@@ -109,7 +109,7 @@ def detector():
         (Method.OCCLUSION, 0.5),  # its squares reach beyond the edge of the colour
     ],
 )
-def test_maps__energy_lies_where_the_evidence_is(detector, method, share):
+def test_maps__are_concentrated_on_the_evidence(detector, method, share):
     bundle, images, inside = detector
     explainer = Explainer(bundle, method)
     maps = explainer.maps(images, torch.tensor([0, 1]))
@@ -123,7 +123,7 @@ def test_maps__energy_lies_where_the_evidence_is(detector, method, share):
         assert others.max() < 1e-6  # there is no evidence for the other colour
 
 
-def test_maps__hiding_the_hottest_first_loses_the_class_sooner_than_hiding_at_random(squares):
+def test_maps__hot_squares_lose_the_class_sooner_when_hidden_than_random_ones(squares):
     """The deletion curve of RISE (Petsiuk et al., BMVC 2018), in squares of 16 pixels."""
     bundle, images, labels = squares
     explainer = Explainer(bundle, layer="stage3")
@@ -149,12 +149,12 @@ def test_maps__hiding_the_hottest_first_loses_the_class_sooner_than_hiding_at_ra
     "name", ["test_resnet", "test_vit", "test_convnext", "torchvision:squeezenet1_1"]
 )
 @pytest.mark.parametrize("method", [Method.GRAD_CAM, Method.SALIENCY, Method.INTEGRATED_GRADIENTS])
-def test_maps__are_of_each_image_alone_and_leave_the_model_as_it_was(name, method):
+def test_maps__depend_on_one_image_and_leave_the_model_unchanged(name, method):
     bundle = bundle_of(name, size=64 if "test" not in name or "vit" not in name else None)
     module, images = bundle.network.module, noise(bundle)
     before = {key: value.clone() for key, value in module.state_dict().items()}
     explainer = Explainer(bundle, method)
-    with torch.inference_mode():  # as a caller may be
+    with torch.inference_mode():  # as callers may do
         maps = explainer.maps(images, torch.tensor([0, 1, 2]))
     alone = explainer.maps(images[1:2], torch.tensor([1]))
 
@@ -166,8 +166,8 @@ def test_maps__are_of_each_image_alone_and_leave_the_model_as_it_was(name, metho
     assert not images.requires_grad
 
 
-def test_maps__grad_cam_is_that_of_the_formula():
-    """On a ResNet: the last map times its gradient's mean over positions, summed, then ReLU."""
+def test_maps__of_grad_cam_follow_its_formula():
+    """On a ResNet: the last map, weighted by its gradients' means and summed, then ReLU."""
     bundle = bundle_of("test_resnet", size=64)
     module, images = bundle.network.module, noise(bundle, 1)
     with torch.no_grad():
@@ -183,7 +183,7 @@ def test_maps__grad_cam_is_that_of_the_formula():
 
 
 def test_maps__of_a_linear_classifier_are_those_of_the_same_linear_head():
-    """For two classes its log-odds differ from the head's logits only by a factor."""
+    """For two classes, its log-odds differ from the head's logits only by a factor."""
     random = np.random.default_rng(0)
     bundle = bundle_of("test_resnet", size=64, head=FeatureHead(None, ("pooled",), Pool.AUTO))
     rows = bundle.extractor(noise(bundle, 16)).numpy()
@@ -205,7 +205,7 @@ def test_maps__of_a_linear_classifier_are_those_of_the_same_linear_head():
     ("layers", "pool"),
     [(("stage2", "pooled"), Pool.AVG), (("stage3",), Pool.FLATTEN), (("prelogits",), Pool.AUTO)],
 )
-def test_maps__of_a_classifier_on_any_layers(layers, pool):
+def test_maps__explain_a_classifier_on_any_layers(layers, pool):
     plain = bundle_of("test_resnet", size=32, head=FeatureHead(None, layers, pool))
     rows = plain.extractor(noise(plain, 12)).numpy()
     classifier = LogisticRegression(max_iter=1000).fit(rows, np.arange(12) % 3)
@@ -219,7 +219,7 @@ def test_maps__of_a_classifier_on_any_layers(layers, pool):
             Explainer(bundle, layer="stage4")
 
 
-def test_explainer__says_what_cannot_be_explained():
+def test_explainer__refuses_layers_it_cannot_explain():
     bundle = bundle_of("test_resnet", size=32)
     with pytest.raises(UnknownNameError, match="unknown layer 'stagg3'; did you mean stage3"):
         Explainer(bundle, layer="stagg3")
@@ -229,7 +229,7 @@ def test_explainer__says_what_cannot_be_explained():
         Explainer(bundle, Method.SALIENCY, "stage3")
 
 
-def test_explainer__k_nearest_neighbours_have_no_gradient_but_can_be_occluded():
+def test_explainer__explains_k_nearest_neighbours_only_by_occlusion():
     classifier = make_pipeline(StandardScaler(), KNeighborsClassifier(3))
     plain = bundle_of("test_resnet", size=32, head=FeatureHead(classifier, ("pooled",), Pool.AUTO))
     classifier.fit(plain.extractor(noise(plain, 12)).numpy(), np.arange(12) % 3)

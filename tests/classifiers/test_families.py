@@ -1,4 +1,4 @@
-"""Families of classifiers: their fast paths predict exactly what the estimators do."""
+"""Families of classifiers: their fast paths predict what the estimators do."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def fold(classes: int, width: int) -> Fold:
 @pytest.mark.parametrize("kind", [Classifier.SVM, Classifier.LINEAR, Classifier.RIDGE])
 def test_answers__are_those_of_the_estimator_itself(kind, classes, width, balanced):
     family, part = FAMILIES[kind], fold(classes, width)
-    if balanced:  # lose most of a class, so that weights matter
+    if balanced:  # drop most of a class, so that weights matter
         kept = (part.labels != 0) | (np.arange(len(part.labels)) % 5 == 0)
         part = Fold(part.train[kept], part.labels[kept], part.test)
     common = {"class_weight": "balanced"} if balanced else {}
@@ -35,7 +35,7 @@ def test_answers__are_those_of_the_estimator_itself(kind, classes, width, balanc
     for settings, given in zip(grid, answers, strict=True):
         alone = family.create(**settings, **common).fit(part.train, part.labels)
         differing += int((alone.predict(part.test) != given).sum())
-    # logistic regression ends within its tolerance of the same optimum
+    # Logistic regression stops within its tolerance of the same optimum.
     allowed = 0.03 * len(grid) * len(part.test) if kind is Classifier.LINEAR else 0
     assert differing <= allowed
     assert len(np.unique(np.concatenate(answers))) == classes

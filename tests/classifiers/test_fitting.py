@@ -31,7 +31,7 @@ def test_fit__chooses_the_best_of_the_grid_reproducibly(kind):
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.6
 
 
-def test_fit__accuracy_is_that_of_the_pipeline_in_the_same_folds():
+def test_fit__has_the_accuracy_of_the_pipeline_in_the_same_folds():
     features, labels = clouds()
     fitted = fit_classifier(Classifier.LINEAR, features, labels, seed=3)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, **fitted.settings))
@@ -44,7 +44,7 @@ def test_fit__accuracy_is_that_of_the_pipeline_in_the_same_folds():
 
 
 @pytest.mark.parametrize("kind", [Classifier.SVM, Classifier.LINEAR, Classifier.RIDGE])
-def test_fit__probabilities_are_calibrated(kind):
+def test_fit__calibrates_probabilities(kind):
     features, labels = clouds(count=120)
     new, new_labels = clouds(count=120)  # new points around the same centres
     fitted = fit_classifier(kind, features, labels, seed=0)
@@ -56,10 +56,10 @@ def test_fit__probabilities_are_calibrated(kind):
     assert log_loss(new_labels, probabilities) < 0.75 * np.log(3)
 
 
-def test_fit__copies_stay_on_one_side_of_a_fold():
+def test_fit__keeps_copies_on_one_side_of_a_fold():
     random = np.random.default_rng(0)
     rows = random.normal(size=(60, 8))
-    labels = random.integers(0, 2, 60)  # nothing to learn but the copies themselves
+    labels = random.integers(0, 2, 60)  # nothing can be learned except the copies
     features, labels = np.tile(rows, (3, 1)), np.tile(labels, 3)
     groups = np.tile(np.arange(60), 3)
 
@@ -70,26 +70,26 @@ def test_fit__copies_stay_on_one_side_of_a_fold():
     assert honest.correct / honest.searched < 0.7
 
 
-def test_fit__balanced_weights_raise_the_recall_of_a_rare_class():
+def test_fit__raises_the_recall_of_a_rare_class_with_balanced_weights():
     features, labels = clouds(count=100, classes=2, spread=2.5)
     kept = (labels == 0) | (np.arange(200) % 10 == 0)
     features, labels = features[kept], labels[kept]
     recall = {}
     for balanced in (False, True):
         fitted = fit_classifier(Classifier.RIDGE, features, labels, seed=0, balanced=balanced)
-        said = fitted.estimator.predict_proba(features).argmax(axis=1)
-        recall[balanced] = (said[labels == 1] == 1).mean()
+        predicted = fitted.estimator.predict_proba(features).argmax(axis=1)
+        recall[balanced] = (predicted[labels == 1] == 1).mean()
 
     assert recall[True] > recall[False] + 0.2
 
 
 @pytest.mark.parametrize("kind", [Classifier.MLP, Classifier.KNN])
-def test_fit__says_which_classifiers_weight_classes(kind):
+def test_fit__names_the_classifiers_that_weight_classes(kind):
     with pytest.raises(OptionError, match="does not weight classes; take svm, linear, ridge"):
         fit_classifier(kind, *clouds(), seed=0, balanced=True)
 
 
-def test_fit__few_images_lower_the_folds_and_one_is_an_error():
+def test_fit__uses_fewer_folds_for_few_images_and_refuses_one():
     features, labels = clouds(count=3)
 
     assert fit_classifier(Classifier.SVM, features, labels, seed=0).folds == 3
@@ -99,7 +99,7 @@ def test_fit__few_images_lower_the_folds_and_one_is_an_error():
         fit_classifier(Classifier.SVM, features, labels, seed=0, groups=np.arange(9) * (labels > 0))
 
 
-def test_fit__copies_in_a_small_class_leave_it_in_every_training_part():
+def test_fit__keeps_a_small_class_with_copies_in_every_training_part():
     features, labels = clouds(count=10)
     features, labels, groups = features[7:], labels[7:], np.arange(23)  # 3 of class 0
     groups[1] = groups[0]
@@ -110,10 +110,13 @@ def test_fit__copies_in_a_small_class_leave_it_in_every_training_part():
 
 
 @pytest.mark.parametrize("count", [51, 53, 200])
-def test_fit__searches_on_a_share_of_each_class_if_there_are_many_rows(monkeypatch, count):
+def test_fit__searches_on_a_sample_of_each_class_of_many_rows(monkeypatch, count):
     monkeypatch.setattr("transferkit.classifiers.fitting.SEARCH_ROWS", 50)
     features, labels = clouds(count=count, classes=4)
-    features, labels = features[: 3 * count + 6], labels[: 3 * count + 6]  # 6 of the last class
+    features, labels = (
+        features[: 3 * count + 6],
+        labels[: 3 * count + 6],
+    )  # 6 rows of the last class
     copies = np.arange(len(labels)) // 2
     for groups in (None, copies):
         fitted = fit_classifier(Classifier.KNN, features, labels, seed=0, groups=groups)
@@ -122,7 +125,7 @@ def test_fit__searches_on_a_share_of_each_class_if_there_are_many_rows(monkeypat
         assert fitted.folds == (5 if groups is None else 3)
 
 
-def test_fit__features_that_are_not_finite_are_an_error():
+def test_fit__refuses_features_that_are_not_finite():
     features, labels = clouds()
     features[3, 2] = np.inf
 

@@ -1,4 +1,4 @@
-"""Saving classifiers: loading returns the same classifier, and no file runs code."""
+"""Saved classifiers: loading returns the same classifier, and no file runs code."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from transferkit.errors import BundleError
 
 
 @pytest.mark.parametrize("kind", Classifier)
-def test_storage__gives_the_same_classifier_back(tmp_path, kind):
+def test_storage__returns_the_same_classifier(tmp_path, kind):
     features, labels = clouds(count=10)
     fitted = fit_classifier(kind, features, labels, seed=0).estimator
     (tmp_path / "c.skops").write_bytes(dump_classifier(fitted))
@@ -67,7 +67,7 @@ def of_type(schema, module: str, name: str):
     ],
     ids=["function", "reduce", "estimator", "os.system", "Popen"],
 )
-def test_storage__a_crafted_file_runs_nothing_and_its_type_is_named(
+def test_storage__runs_nothing_in_a_crafted_file_and_names_its_type(
     tmp_path, monkeypatch, content, named
 ):
     monkeypatch.chdir(tmp_path)
@@ -88,10 +88,10 @@ def test_storage__a_crafted_file_runs_nothing_and_its_type_is_named(
         lambda: skops.io.dumps([1, 2]),
         lambda: truncated(),
         lambda: skops.io.dumps(make_pipeline(StandardScaler(), LogisticRegression())),
-        lambda: of_texts(),
+        lambda: with_text_labels(),
     ],
 )
-def test_storage__a_damaged_or_strange_file_is_an_error(tmp_path, content):
+def test_storage__refuses_a_damaged_or_foreign_file(tmp_path, content):
     (tmp_path / "c.skops").write_bytes(content() if callable(content) else content)
 
     expected = r"c\.skops: (cannot be read as a classifier|contains list)"
@@ -99,7 +99,7 @@ def test_storage__a_damaged_or_strange_file_is_an_error(tmp_path, content):
         load_classifier(tmp_path / "c.skops")
 
 
-def of_texts() -> bytes:
+def with_text_labels() -> bytes:
     features, labels = clouds()
     names = np.array(["a", "b", "c"])[labels]
     return dump_classifier(
@@ -111,6 +111,6 @@ def truncated() -> bytes:
     return crafted(lambda schema: schema)[:-200]
 
 
-def test_storage__a_missing_file_is_an_error(tmp_path):
+def test_storage__refuses_a_missing_file(tmp_path):
     with pytest.raises(BundleError, match=r"c\.skops: no such file"):
         load_classifier(tmp_path / "c.skops")

@@ -1,9 +1,9 @@
-"""`transferkit cache`: what runs have left, and how it is cleared."""
+"""`transferkit cache`: it lists and clears what runs have cached."""
 
 from tiny_backbone import TINY
 
 
-def test_cache__lists_and_clears_what_runs_have_left(cli, image_folder, tmp_path, monkeypatch):
+def test_cache__lists_and_clears_what_runs_have_cached(cli, image_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
     cli("finetune", image_folder, "-o", tmp_path / "run", "--epochs", "2", *TINY)
     header, *lines = cli("cache").out.splitlines()

@@ -1,4 +1,4 @@
-"""The application: its version, its help, --quiet, and no connection that nobody asked for."""
+"""The application: its version, its help, --quiet, and no connection without need."""
 
 from itertools import pairwise
 
@@ -26,7 +26,7 @@ def test_help__has_an_example(cli, command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help__breaks_lines_where_the_terminal_ends(cli, monkeypatch, command):
+def test_help__breaks_lines_at_the_width_of_the_terminal(cli, monkeypatch, command):
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 40)
     prose = cli(command, "--help").out.partition("╭")[0]
     lines = [line.strip() for line in prose.splitlines()]

@@ -1,4 +1,4 @@
-"""What the console reporter draws, from data made by hand and a clock that the test sets."""
+"""What the console reporter prints, from made-up data and a clock that the test sets."""
 
 from io import StringIO
 
@@ -52,7 +52,7 @@ def test_print_plan__estimates_the_time_of_the_run_and_of_other_strategies(secon
     assert line in printed(plan_taking(*seconds)).splitlines()
 
 
-def test_print_plan__has_no_time_where_there_is_no_estimate():
+def test_print_plan__has_no_time_without_an_estimate():
     assert "time" not in printed(plan_taking())
 
 
@@ -85,7 +85,7 @@ def test_progress__shows_nothing_in_a_pipe():
     assert console.file.getvalue() == ""
 
 
-def test_resumable__is_the_command_as_a_notice():
+def test_resumable__shows_the_command_unwrapped_and_unstyled():
     console = Console(file=StringIO(), width=20)
     ConsoleReporter(console).resumable("transferkit finetune photos -o '[bold]' --resume")
 
@@ -94,7 +94,7 @@ def test_resumable__is_the_command_as_a_notice():
     )
 
 
-def test_print_range_test__draws_nothing_of_a_single_step(capsys, tmp_path):
+def test_print_range_test__draws_no_curve_of_a_single_step(capsys, tmp_path):
     from transferkit.cli.console import print_range_test, standard_output
 
     test = judge([1e-6, 1e-5], [1.0, float("nan")])

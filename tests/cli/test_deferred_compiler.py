@@ -49,7 +49,7 @@ def test_commands__load_no_compiler_no_scikit_learn_and_no_table_library(
     assert training.isdisjoint(NOT_LOADED)
 
 
-def test_defer_compiler__gives_way_to_the_compiler_when_something_is_compiled():
+def test_defer_compiler__gives_way_when_something_is_compiled():
     run_program(
         "import sys; from transferkit.cli.deferred_compiler import defer_compiler\n"
         "defer_compiler()\n"
@@ -67,7 +67,7 @@ def test_defer_compiler__gives_way_to_the_compiler_when_something_is_compiled():
     )
 
 
-def test_defer_compiler__gives_way_to_whoever_reads_the_compilers_settings():
+def test_defer_compiler__gives_way_when_the_compilers_settings_are_read():
     run_program(
         "import sys; from transferkit.cli.deferred_compiler import defer_compiler\n"
         "defer_compiler()\n"
@@ -79,6 +79,6 @@ def test_defer_compiler__gives_way_to_whoever_reads_the_compilers_settings():
     )
 
 
-def test_defer_compiler__stands_for_modules_that_exist():
-    """Private names of torch: where they move, the start is slow again."""
+def test_defer_compiler__replaces_a_module_that_exists():
+    """The name is private to torch: if it changes, start-up is slow again."""
     assert find_spec("torch._dynamo.utils")

@@ -1,4 +1,4 @@
-"""`transferkit evaluate`: JSON or a line, and what it says of the training images."""
+"""`transferkit evaluate`: JSON or one line, and its notice about training images."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def test_evaluate__counts_what_the_model_was_trained_on(cli, run_folder, image_f
     assert "trained on" not in cli("evaluate", tmp_path / "data", "-m", run_folder).err
 
 
-def test_evaluate__of_a_model_alone_says_nothing_of_its_training(
+def test_evaluate__of_a_model_without_its_run_gives_no_notice(
     cli, run_folder, image_folder, tmp_path
 ):
     shutil.copytree(run_folder / "model", tmp_path / "moved")
@@ -34,7 +34,7 @@ def test_evaluate__of_a_model_alone_says_nothing_of_its_training(
     assert cli("evaluate", image_folder, "-m", tmp_path / "moved").err == ""
 
 
-def test_evaluate__keeps_its_figures_when_images_go_meanwhile(
+def test_evaluate__keeps_its_metrics_when_images_disappear_meanwhile(
     cli, run_folder, image_folder, monkeypatch
 ):
     def gone(file):

@@ -1,4 +1,4 @@
-"""Exit codes: bad input is one line, misuse points to --help."""
+"""Exit codes: bad input gives one line, and misuse points to --help."""
 
 import shutil
 

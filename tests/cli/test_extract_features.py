@@ -1,4 +1,4 @@
-"""`transferkit extract-features`: its one line, and its exit code."""
+"""`transferkit extract-features`: its line of output, and its exit code."""
 
 import re
 
@@ -15,7 +15,7 @@ def test_extract_features__says_what_it_wrote(cli, image_folder, tmp_path):
     )
 
 
-def test_extract_features__exits_with_3_when_something_was_left_out(cli, tmp_path):
+def test_extract_features__exits_with_3_if_an_image_was_left_out(cli, tmp_path):
     data = make_classes(tmp_path / "data", 2)
     (data / "red" / "0.png").write_bytes(b"")
 

@@ -11,7 +11,7 @@ from tiny_backbone import TINY
 from transferkit.cli.console import describe_time
 
 
-def test_finetune__in_a_pipe_is_plain_lines_and_a_command_that_predicts(
+def test_finetune__in_a_pipe_prints_plain_lines_and_the_command_to_predict(
     cli, image_folder, tmp_path
 ):
     run = tmp_path / "my run"
@@ -55,7 +55,7 @@ def test_finetune__dry_run_prints_the_plan(cli, image_folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_finetune__dry_run_prints_what_thaws_when(cli, image_folder):
+def test_finetune__dry_run_prints_when_each_stage_thaws(cli, image_folder):
     ran = cli(
         "finetune", image_folder, *TINY, "--strategy", "gradual", "--freeze-epochs", 2,
         "--thaw-every", 3, "--epochs", 9, "--dry-run",
@@ -83,7 +83,7 @@ def test_finetune__dry_run_prints_what_thaws_when(cli, image_folder):
     }
 
 
-def test_finetune__names_a_run_and_the_next_one(cli, image_folder, tmp_path, monkeypatch):
+def test_finetune__numbers_runs_of_the_same_name(cli, image_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert cli("finetune", image_folder, *TINY, "--epochs", 1).code == 0
@@ -94,7 +94,7 @@ def test_finetune__names_a_run_and_the_next_one(cli, image_folder, tmp_path, mon
     ]
 
 
-def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
+def test_finetune__replaces_a_run_only_on_request(cli, image_folder, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "metrics.json").write_text("old")
     words = ("finetune", image_folder, *TINY, "--epochs", 1, "-o", tmp_path)
@@ -118,16 +118,16 @@ def test_finetune__keeps_a_run_that_is_there(cli, image_folder, tmp_path):
 
 
 @pytest.fixture
-def little_room():
-    """No file of more than 200 kB can be written, as on a device that is nearly full."""
+def nearly_full_device():
+    """Limit files to 200 kB, as on a device that is nearly full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_finetune__a_full_device_leaves_nothing_half_written(
-    cli, image_folder, tmp_path, little_room
+def test_finetune__leaves_nothing_half_written_on_a_full_device(
+    cli, image_folder, tmp_path, nearly_full_device
 ):
     run = tmp_path / "run"
 
@@ -142,7 +142,7 @@ def test_finetune__a_full_device_leaves_nothing_half_written(
     ]  # fmt: skip
 
 
-def test_finetune__exits_with_3_when_an_image_cannot_be_read(cli, tmp_path):
+def test_finetune__exits_with_3_if_an_image_cannot_be_read(cli, tmp_path):
     data = make_classes(tmp_path / "data", 4)
     (data / "red" / "0.png").write_bytes(b"broken")
     (data / "red" / "notes.txt").write_text("no image, and nobody took it for one")
@@ -155,7 +155,7 @@ def test_finetune__exits_with_3_when_an_image_cannot_be_read(cli, tmp_path):
     assert (tmp_path / "run/model/config.json").is_file()
 
 
-def test_finetune__says_how_long_it_will_take_and_where_the_time_went(cli, image_folder, tmp_path):
+def test_finetune__estimates_its_time_and_shows_how_it_was_spent(cli, image_folder, tmp_path):
     ran = cli("finetune", image_folder, "-o", tmp_path / "run", "--epochs", "2", *TINY)
     dry = cli("finetune", image_folder, "--dry-run", *TINY)
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
@@ -166,7 +166,7 @@ def test_finetune__says_how_long_it_will_take_and_where_the_time_went(cli, image
     assert describe_time(metrics) in ran.out.splitlines()
 
 
-def test_find_lr__is_shown_with_its_reason(cli, fewer_steps, image_folder, tmp_path):
+def test_find_lr__prints_a_suggestion_and_its_curve(cli, fewer_steps, image_folder, tmp_path):
     run = tmp_path / "r"
     words = ("-b", "test_resnet", "--weights", "none", "--image-size", 32, "--strategy", "full")
     ran = cli("finetune", image_folder, "-o", run, "--find-lr", *words)

@@ -13,7 +13,7 @@ def table_of(text: str) -> dict[str, dict[str, str]]:
     return {row["layer"]: row for row in csv.DictReader(io.StringIO(text))}
 
 
-def test_inspect__in_a_pipe_is_csv_and_says_what_agrees_beside_it(cli):
+def test_inspect__in_a_pipe_is_csv_with_a_summary_on_stderr(cli):
     ran = cli("inspect", "test_resnet", "--image-size", 64)
     rows = table_of(ran.out)
     network = create_network("test_resnet", weights="none")
@@ -57,7 +57,7 @@ def test_inspect__fits_a_terminal(cli, monkeypatch, width):
     )
 
 
-def test_inspect__names_what_has_no_formula_and_what_layer_does_not_take(cli, monkeypatch):
+def test_inspect__names_layers_without_a_formula_and_those_layer_refuses(cli, monkeypatch):
     monkeypatch.setattr(
         "transferkit.cli.console._console",
         lambda _: Console(force_terminal=True, color_system=None, width=120),

@@ -1,4 +1,4 @@
-"""From an options class to a command: its parameters, --help, and what the command gets."""
+"""Commands made from an options class: parameters, --help, and what the function gets."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -56,7 +56,7 @@ def run(calls):
     return lambda *words: CliRunner().invoke(app, ["sample", *words])
 
 
-def test_takes__makes_options_of_the_words(run, calls):
+def test_takes__turns_words_into_options(run, calls):
     assert run("there", "-n", "x", "--name", "y", "--pairs", "4", "--seed", "7").exit_code == 0
     assert run().exit_code == 0
 
@@ -83,7 +83,7 @@ def test_takes__lists_own_options_first(run):
 
 
 @pytest.mark.parametrize("words", [["--seed", "-1"], ["--pairs", "3"]])
-def test_takes__ends_with_one_line_for_values_that_cannot_work(run, calls, words):
+def test_takes__reports_a_value_out_of_range_in_one_line(run, calls, words):
     ran = run(*words)
 
     assert (ran.exit_code, calls) == (2, [])
@@ -91,7 +91,7 @@ def test_takes__ends_with_one_line_for_values_that_cannot_work(run, calls, words
     assert len(ran.output.splitlines()) == 1
 
 
-def test_takes__points_to_help_for_values_that_cannot_be_read(run, calls):
+def test_takes__points_to_help_for_a_value_it_cannot_parse(run, calls):
     ran = run("--pairs", "many")
 
     assert (ran.exit_code, calls) == (2, [])

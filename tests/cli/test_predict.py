@@ -1,4 +1,4 @@
-"""`transferkit predict`: its formats, its table, and names that mean harm."""
+"""`transferkit predict`: its formats, its table, and hostile names."""
 
 import csv
 import io
@@ -59,7 +59,7 @@ def test_predict__table_shows_names_inertly(cli, run_folder, image_folder, tmp_p
     assert "[bold]x[red].png" in ran.out
 
 
-def test_predict__table_has_a_line_for_each_of_the_next_classes(cli, run_folder, image_folder):
+def test_predict__table_has_a_line_for_each_runner_up(cli, run_folder, image_folder):
     ran = cli("predict", image_folder / "red/0.png", "-m", run_folder, "--format", "table")
     rows = [[cell.strip() for cell in line.split("│")] for line in ran.out.splitlines()]
     shown = [row[4] for row in rows if len(row) == 6 and row[4]]
@@ -79,7 +79,7 @@ def test_predict__with_a_backbone_names_imagenet_categories(cli, image_folder):
     assert not row["label"].isdigit()
 
 
-def test_names__that_are_hostile_are_shown_inertly_and_come_back_whole(
+def test_names__that_are_hostile_are_shown_inertly_and_written_unchanged(
     cli, run_folder, tmp_path, monkeypatch
 ):
     # The table folds long paths anywhere.

@@ -1,4 +1,4 @@
-"""Checking: images are read once, and results are cached until they change."""
+"""Checking: images are read once, and results are cached until files change."""
 
 import shutil
 import threading
@@ -25,7 +25,7 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def looked_at(monkeypatch):
+def counts(monkeypatch):
     """Count the files that are read and the images that are decoded."""
     counts = {"read": 0, "decoded": 0}
 
@@ -47,54 +47,54 @@ def look(root, **options):
     return check.check_images(scan(root), workers=2, reporter=SILENT, **options)
 
 
-def test_check_images__reads_nothing_twice(data, looked_at):
+def test_check_images__reads_nothing_twice(data, counts):
     first = look(data, remember=True)
-    assert looked_at == {"read": 9, "decoded": 9}
+    assert counts == {"read": 9, "decoded": 9}
     second = look(data, remember=True)
 
-    assert looked_at == {"read": 9, "decoded": 9}
+    assert counts == {"read": 9, "decoded": 9}
     assert second.sha256 == first.sha256
     assert (second.signatures == first.signatures).all()
 
 
-def test_check_images__decodes_nothing_that_it_knows_by_content(data, looked_at):
+def test_check_images__decodes_no_content_twice(data, counts):
     first = look(data, remember=True)
     for file in data.rglob("*.png"):
         shutil.copy(file, file.with_name("renamed " + file.name))
         file.unlink()
     second = look(data, remember=True)
 
-    assert looked_at == {"read": 18, "decoded": 9}
+    assert counts == {"read": 18, "decoded": 9}
     assert second.sha256 == first.sha256
 
 
-def test_check_images__notices_a_file_that_changed(data, looked_at):
+def test_check_images__notices_a_file_that_changed(data, counts):
     look(data, remember=True)
     save_image(data / "red/0.png", (9, 9, 9), seed=77)
     (data / "red/1.png").write_bytes(b"broken now")
     second = look(data, remember=True)
 
-    assert looked_at == {"read": 11, "decoded": 11}
+    assert counts == {"read": 11, "decoded": 11}
     assert [item.path for item in second.index.left_out] == ["red/1.png"]
 
 
-def test_check_images__trusts_no_state_that_could_still_change(data, looked_at, monkeypatch):
+def test_check_images__trusts_no_file_written_a_moment_ago(data, counts, monkeypatch):
     monkeypatch.setattr(check, "_SETTLED_NS", 3600 * 10**9)
     look(data, remember=True)
     look(data, remember=True)
 
-    assert looked_at == {"read": 18, "decoded": 9}
+    assert counts == {"read": 18, "decoded": 9}
 
 
-def test_check_images__remembers_nothing_unless_it_may(data, looked_at):
+def test_check_images__remembers_nothing_by_default(data, counts):
     look(data)
     look(data)
 
-    assert looked_at == {"read": 18, "decoded": 18}
+    assert counts == {"read": 18, "decoded": 18}
     assert not cache_folder().exists()
 
 
-def test_check_images__keeps_what_it_has_seen_when_it_is_stopped(data, looked_at):
+def test_check_images__keeps_its_results_when_stopped(data, counts):
     stop = threading.Event()
 
     class StopsAfterFour(SilentReporter):
@@ -118,27 +118,27 @@ def test_check_images__keeps_what_it_has_seen_when_it_is_stopped(data, looked_at
         check.check_images(
             scan(data), workers=1, reporter=StopsAfterFour(), remember=True, stop=stop
         )
-    before = looked_at["decoded"]
+    before = counts["decoded"]
     look(data, remember=True)
 
-    assert looked_at["decoded"] - before == 5
+    assert counts["decoded"] - before == 5
 
 
-def test_check_images__a_full_cache_costs_nothing_but_the_memory(data, monkeypatch):
-    said = []
+def test_check_images__succeeds_without_a_cache_and_says_so(data, monkeypatch):
+    notices = []
 
     class Recorder(SilentReporter):
         def notice(self, message):
-            said.append(message)
+            notices.append(message)
 
     monkeypatch.setenv("TRANSFERKIT_CACHE", "/proc/nowhere")
     found = check.check_images(scan(data), workers=1, reporter=Recorder(), remember=True)
 
     assert len(found.sha256) == 9
-    assert said[0].endswith("the next run will check all images again")
+    assert notices[0].endswith("the next run will check all images again")
 
 
-def test_finetune__takes_truncated_jpegs_where_it_may(data, tmp_path):
+def test_finetune__takes_truncated_jpegs_only_if_allowed(data, tmp_path):
     save_image(tmp_path / "whole.jpg", (250, 0, 0), seed=5, size=(64, 64))
     cut = (tmp_path / "whole.jpg").read_bytes()[:900]
     (data / "red/cut.jpg").write_bytes(cut)
@@ -159,8 +159,8 @@ def test_finetune__takes_truncated_jpegs_where_it_may(data, tmp_path):
     assert [record.error is None for record in records] == [False, True]
 
 
-def test_state__is_none_of_what_could_still_change_and_of_what_is_missing(data):
+def test_state__of_a_new_or_missing_file_is_none(data):
     save_image(data / "red/0.png", (1, 2, 3), seed=4)
 
-    assert check._state(data / "red/0.png") is None  # just made
+    assert check._state(data / "red/0.png") is None  # just written
     assert check._state(data / "red/missing.png") is None

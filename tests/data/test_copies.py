@@ -68,7 +68,7 @@ def test_copies__are_not_images_in_other_colours():
     assert copies_among(photograph(1), *other) == [0, 1, 2]
 
 
-def test_copies__plain_images_are_copies_only_if_their_files_are_equal():
+def test_copies__of_plain_images_are_found_only_if_their_files_are_equal():
     plain = [Image.new("RGB", (9, 9), "red") for _ in range(3)]
 
     assert copies_among(*plain) == [0, 1, 2]
@@ -82,7 +82,7 @@ def test_near_pairs__finds_every_pair_up_to_15_bits(bits):
         assert list(near_pairs(differing(count, bits))) == [(0, 1)]
 
 
-def test_near_pairs__agrees_with_comparing_all():
+def test_near_pairs__agrees_with_comparing_all_pairs():
     random = np.random.default_rng(0)
     hashes = random.integers(0, 256, (300, 32), dtype=np.uint8)
     hashes[100:200] = hashes[:100]
@@ -95,7 +95,7 @@ def test_near_pairs__agrees_with_comparing_all():
     assert len(expected) >= 100
 
 
-def test_near_pairs__of_many_equal_hashes_does_not_compare_all():
+def test_near_pairs__of_many_equal_hashes_does_not_list_all_pairs():
     hashes = np.zeros((30_000, 32), dtype=np.uint8)
 
     pairs = list(near_pairs(hashes))

@@ -1,4 +1,4 @@
-"""Decoding: every file becomes upright RGB, or the reason why it cannot."""
+"""Decoding: every file becomes upright RGB, or gives the reason why it cannot."""
 
 import csv
 import io
@@ -47,14 +47,14 @@ def corner(data: bytes) -> tuple[int, int, int]:
         ("F", 127.0, "TIFF", (127, 127, 127)),
     ],
 )
-def test_decode_image__every_mode_becomes_rgb(mode, colour, kind, expected):
+def test_decode_image__converts_every_mode_to_rgb(mode, colour, kind, expected):
     image = Image.new(mode, (4, 3), colour)
     if mode == "F":
         image.putpixel((3, 2), 1.0 if colour < 1 else 255.0)
     assert corner(encoded(image, kind)) == expected
 
 
-def test_decode_image__palette_with_transparency_is_laid_on_white():
+def test_decode_image__lays_a_transparent_palette_on_white():
     image = Image.new("P", (2, 1))
     image.putpalette([200, 0, 0, 0, 0, 200])
     image.putdata([0, 1])
@@ -71,7 +71,7 @@ def test_decode_image__of_an_animation_takes_the_first_frame():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_decode_image__all_exif_orientations_come_out_upright(orientation):
+def test_decode_image__turns_every_exif_orientation_upright(orientation):
     """An image stored in any orientation decodes to the same upright image."""
     upright = Image.new("RGB", (30, 20), "white")
     upright.paste("black", (0, 0, 15, 10))
@@ -125,7 +125,7 @@ def test_read_image__names_a_missing_file_and_a_folder(tmp_path):
 
 
 def test_read_image__of_hostile_files_agrees_with_the_manifest(shared):
-    """All that pillow opens is opened; the rest gives a reason and never another exception."""
+    """Whatever Pillow opens can be read; the rest raises ImageError and nothing else."""
     folder = shared / "data" / "hostile"
     with (folder / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -157,7 +157,7 @@ def test_decode_image__converts_colour_profiles_to_srgb():
     assert corner(encoded(image, "PNG", icc_profile=b"no profile")) == (200, 100, 50)
 
 
-def test_decode_image__applies_the_profile_of_a_wide_gamut():
+def test_decode_image__applies_a_wide_gamut_profile():
     """The same numbers mean stronger colours in Adobe RGB than in sRGB."""
     profile = wide_gamut()
     image = Image.new("RGB", (8, 8), (60, 160, 60))
@@ -172,7 +172,7 @@ def test_decode_image__applies_the_profile_of_a_wide_gamut():
 
 @pytest.mark.parametrize("adobe", [True, False], ids=["with the marker", "without"])
 def test_decode_image__reads_cmyk_jpegs_with_and_without_adobes_marker(adobe):
-    """Adobe's writers invert the inks and add their marker; other writers do neither."""
+    """Adobe's programs invert the inks and add their marker; others do neither."""
     inks = Image.new("CMYK", (16, 16), (0, 200, 200, 0))  # a red
     data = encoded(inks if adobe else ImageChops.invert(inks), "JPEG", quality=95)
     assert b"Adobe" in data
@@ -216,7 +216,7 @@ def test_decode_image__reads_a_truncated_jpeg_only_if_allowed():
         decode_image(b"\xff\xd8\xff", allow_truncated=True)
 
 
-def test_decode_image__reduces_a_huge_jpeg_and_refuses_what_it_cannot(monkeypatch):
+def test_decode_image__reduces_a_huge_jpeg_and_refuses_others(monkeypatch):
     """The limits are lowered, because testing the real ones would take a gigabyte."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
     monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
@@ -229,14 +229,14 @@ def test_decode_image__reduces_a_huge_jpeg_and_refuses_what_it_cannot(monkeypatc
         decode_image(encoded(image, "PNG"))
 
 
-def test_decode_image__scales_by_the_bits_that_a_tiff_has(shared):
-    """An image of 12 bits is not nearly black."""
+def test_decode_image__scales_by_the_bit_depth_of_a_tiff(shared):
+    """12 bits are scaled by 4095; scaled by 65535, the image would be black."""
     decoded = np.asarray(read_image(shared / "data" / "hostile" / "12bit.cropped.tif"))
 
-    assert decoded.max() == 2  # of 30 among 4095
+    assert decoded.max() == 2  # 30 of 4095
 
 
-def test_decode_image__says_what_reads_heif(shared, monkeypatch):
+def test_decode_image__names_the_package_that_reads_heif(shared, monkeypatch):
     data = (shared / "data" / "hostile" / "hopper.heif").read_bytes()
     if HEIF:
         assert decode_image(data).size == (128, 128)
@@ -296,7 +296,7 @@ def test_decode_image__drops_pixels_that_are_not_needed(tmp_path, side, needed, 
     assert needed is None or min(decoded.size) >= 2 * needed or decoded.size == (side, side)
 
 
-def test_decode_image__of_fewer_pixels_gives_nearly_the_same_view(tmp_path):
+def test_decode_image__with_fewer_pixels_gives_nearly_the_same_view(tmp_path):
     smooth(3000, 4000).save(tmp_path / "a.jpg", exif=sideways())
     transform = eval_transform(Preprocessing())
     whole, reduced = (

@@ -1,4 +1,4 @@
-"""Scanning: which files are images of which class, and what is left out and recorded."""
+"""Scanning: which files are images of which class, and what is left out."""
 
 import os
 
@@ -50,7 +50,7 @@ def test_scan__names_what_it_leaves_out(tmp_path):
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
-def test_scan__reads_a_dataset_that_is_split_already(tmp_path, val):
+def test_scan__reads_a_dataset_that_is_already_split(tmp_path, val):
     make_classes(tmp_path / "train", 2)
     make_classes(tmp_path / val, 1)
     make_classes(tmp_path / "test", 1)
@@ -127,7 +127,7 @@ def test_scan__follows_links_once(tmp_path):
     assert reasons(index) == {"red/loop": "a link to a folder already read"}
 
 
-def test_scan__names_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+def test_scan__names_a_folder_without_permission(tmp_path, monkeypatch):
     make_classes(tmp_path, 1)
     save_image(tmp_path / "red" / "secret" / "1.png", (1, 2, 3), seed=0)
     allowed = os.scandir
@@ -165,8 +165,8 @@ def test_with_validation__joins_two_folders(tmp_path):
     assert index.files[-1].resolve() == tmp_path / "b/red/new.png"
 
 
-def test_with_validation__finds_its_files_from_behind_a_link(tmp_path):
-    """With the same names on both sides of a link, the images are those that were named."""
+def test_with_validation__finds_its_files_beyond_a_link(tmp_path):
+    """If both sides of a link have the same names, the images are those of the folder given."""
     make_classes(tmp_path / "elsewhere" / "data", 2)
     save_image(tmp_path / "elsewhere" / "val" / "red" / "1.png", (0, 0, 0), seed=1)
     save_image(tmp_path / "here" / "val" / "red" / "1.png", (200, 0, 0), seed=2)
@@ -177,7 +177,7 @@ def test_with_validation__finds_its_files_from_behind_a_link(tmp_path):
     assert index.files[-1].resolve() == tmp_path / "here/val/red/1.png"
 
 
-def test_with_validation__refuses_classes_of_its_own(tmp_path):
+def test_with_validation__refuses_classes_that_training_lacks(tmp_path):
     make_classes(tmp_path / "a", 2)
     save_image(tmp_path / "b" / "purple" / "new.png", (200, 0, 0), seed=5)
 

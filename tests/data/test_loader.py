@@ -1,4 +1,4 @@
-"""Batches: in order with any number of threads, with unreadable files listed beside them."""
+"""Batches: in order with any number of threads, and with a list of unreadable files."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 4, 50])
-def test_iterate_batches__keeps_the_order_and_lists_what_is_broken(files, workers, batch_size):
+def test_iterate_batches__keeps_the_order_and_lists_broken_files(files, workers, batch_size):
     transform = eval_transform(SMALL)
 
     batches = list(iterate_batches(files, transform, batch_size=batch_size, workers=workers))
@@ -37,7 +37,7 @@ def test_iterate_batches__keeps_the_order_and_lists_what_is_broken(files, worker
     assert len(batches) == -(-11 // batch_size)
 
 
-def test_iterate_batches__gives_the_same_views_whatever_the_workers(files):
+def test_iterate_batches__gives_the_same_views_with_any_number_of_workers(files):
     def views(workers, seed):
         batches = iterate_batches(
             files,

@@ -1,20 +1,11 @@
-"""The store of pixels: each image is prepared once, as long as there is room."""
+"""The pixel store: each image is prepared once, while there is room."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from transferkit.data.pixels import PixelStore
-from transferkit.data.preprocessing import Preprocessing
-
-SMALL = Preprocessing(input_size=(3, 32, 32))
-
-
-def smooth(width: int, height: int) -> Image.Image:
-    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.mark.parametrize("in_file", [False, True])
@@ -35,7 +26,7 @@ def test_store__gives_back_what_was_prepared_once(in_file, tmp_path):
     assert store.used == sum(6 * (row + 1) for row in range(20))
 
 
-def test_store__prepares_pixels_again_that_have_no_room():
+def test_store__prepares_pixels_again_if_they_had_no_room():
     store, made = PixelStore(limit=30), []
     for row in (0, 1, 2, 0, 1, 2):
         store.get(row, lambda row=row: made.append(row) or np.zeros((1, 4, 3), dtype=np.uint8))

@@ -14,7 +14,7 @@ def smooth(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("box", [(0, 0, 300, 200), (17, 3, 90, 180), (5, 5, 6, 199)])
-def test_resizer__torch_and_pillow_differ_by_roundings(interpolation, box):
+def test_resizer__torch_and_pillow_differ_only_by_rounding(interpolation, box):
     pixels = np.asarray(smooth(300, 200))
     image = Image.fromarray(pixels).crop(box)
     image = image.resize((64, 48), Image.Resampling[interpolation.upper()])

@@ -43,13 +43,13 @@ def test_assign_splits__depends_on_the_seed_alone():
     assert assign_splits(index, val_fraction=0.5, seed=2) != first
 
 
-def test_assign_splits__keeps_what_the_folders_say():
+def test_assign_splits__keeps_the_splits_of_the_folders():
     given = ("train", "train", "val", "train", "train", "val", "test")
 
     assert assign_splits(index_of({"a": 3, "b": 4}, given), val_fraction=0.2, seed=0) == given
 
 
-def test_assign_splits__takes_validation_from_train_where_there_is_only_test():
+def test_assign_splits__takes_validation_from_train_if_there_is_only_test():
     given = ("train",) * 5 + ("test",) + ("train",) * 5
 
     splits = assign_splits(index_of({"a": 6, "b": 5}, given), val_fraction=0.2, seed=0)
@@ -70,7 +70,7 @@ def test_assign_splits__refuses_a_single_class():
         assign_splits(index_of({"a": 5}), val_fraction=0.2, seed=0)
 
 
-def test_assign_splits__refuses_a_validation_class_that_is_not_trained():
+def test_assign_splits__refuses_a_validation_class_without_training_images():
     given = ("train", "train", "val", "train", "val")
 
     with pytest.raises(DataError, match="c in val but without an image in train"):

@@ -1,4 +1,4 @@
-"""A split is written, read back and reused; images that have changed since are named."""
+"""A split is written, read back and reused; errors name images that have changed since."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def rows(splits=("train", "val", "test"), digests="xyz"):
     return [(p, p[0], s, d, d) for p, s, d in zip(NAMES, splits, digests, strict=True)]
 
 
-def test_recorded_splits__come_back_for_every_name(tmp_path):
+def test_recorded_splits__are_read_back_for_any_name(tmp_path):
     file = write(tmp_path / "split.csv", rows())
 
     found = recorded_splits(file, index_of((*NAMES, "b/new.png")), "xyzw")
@@ -74,7 +74,7 @@ def splits_of(run):
     return {line.split(",")[0]: line.split(",")[2] for line in lines}
 
 
-def test_finetune__replays_a_split_and_divides_new_images_beside_it(tmp_path):
+def test_finetune__reuses_a_split_and_divides_new_images(tmp_path):
     data = make_classes(tmp_path / "data", 6)
     transferkit.finetune(data, tmp_path / "first", seed=5, **SMALL)
     for i in range(6):

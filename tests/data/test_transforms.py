@@ -18,7 +18,7 @@ def smooth(width: int, height: int) -> Image.Image:
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def test_train_transform__prepares_large_images_smaller_and_small_ones_not_at_all():
+def test_train_transform__prepares_large_images_smaller_and_leaves_small_ones():
     transform = train_transform(SMALL, Augment.LIGHT)
 
     assert transform.prepare(smooth(400, 300)).shape == (48, 64, 3)
@@ -32,7 +32,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("resize", list(Resize))
 @pytest.mark.parametrize("size", [(60, 40), (40, 60), (20, 20), (300, 11)])
-def test_eval_transform__is_timms_own(resize, size):
+def test_eval_transform__equals_timms(resize, size):
     record = SMALL.changed(image_size=None, resize=resize)
     image = noise(*size)
 
@@ -58,7 +58,7 @@ def test_train_transform__depends_on_its_generator_alone(augment, size):
     assert any(not np.array_equal(views[0], view) for view in views[2:])
 
 
-def test_train_transform__without_augmentation_is_the_fixed_one():
+def test_train_transform__without_augmentation_is_that_of_evaluation():
     image = noise(50, 40)
     random = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""Names of backbones: what each stands for, and suggestions for unknown names."""
+"""Names of backbones: the model each one means, and suggestions for unknown names."""
 
 import pytest
 
@@ -28,6 +28,6 @@ def test_find_backbone__a_tag_brings_its_own_preprocessing():
     assert (tagged.config["tag"], tagged.config["interpolation"]) == ("tv_in1k", "bilinear")
 
 
-def test_create_network__says_when_there_are_no_published_weights():
+def test_weights_file__that_was_never_published_is_an_error():
     with pytest.raises(WeightsError, match="no published weights for test_resnet2; take -b nano"):
         Origin(TIMM, "test_resnet2", {}).weights_file()

@@ -9,8 +9,8 @@ from transferkit.models.create_network import create_network
 
 
 @pytest.mark.parametrize("bounds", [(-2.0, 2.0), (0.01, 0.02)])
-def test_without_drawing__truncated_normals_come_to_an_end(bounds, monkeypatch):
-    """Torch redraws them until all numbers are within the bounds, starting from raw memory."""
+def test_without_drawing__truncated_normals_terminate(bounds, monkeypatch):
+    """Torch redraws until all numbers are within the bounds, starting from raw memory."""
     large = torch.full((8,), 1e3)
     monkeypatch.setattr(torch, "empty_like", lambda tensor: large.clone())
     with without_drawing():
@@ -19,7 +19,7 @@ def test_without_drawing__truncated_normals_come_to_an_end(bounds, monkeypatch):
     assert large.tolist() == [0.0] * 8
 
 
-def test_without_drawing__keeps_what_is_filled_and_computed():
+def test_without_drawing__keeps_constant_and_computed_tensors():
     drawn = create_network("swin_tiny_patch4_window7_224", weights="none", image_size=56)
     with without_drawing():
         undrawn = create_network("swin_tiny_patch4_window7_224", weights="none", image_size=56)

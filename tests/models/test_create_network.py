@@ -1,4 +1,4 @@
-"""Backbones: names, features, heads and categories, the same for every library."""
+"""Networks: features, heads and categories work alike for every library."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from transferkit.errors import OptionError, UnknownNameError, WeightsError
 from transferkit.models.create_network import categories, create_network
 
 NARROW = {"vgg11": {"mlp_ratio": 1 / 64}}
-"""Arguments that save 100 million parameters in the layers before a head."""
+"""Model arguments that remove 100 million parameters from the layers before the head."""
 
 FAMILIES = [
     ("resnet18", 32, 512),
@@ -29,8 +29,8 @@ FAMILIES = [
 
 @pytest.mark.parametrize(("name", "size", "feature_dim"), FAMILIES)
 @torch.no_grad()
-def test_network__keeps_the_contract(name, size, feature_dim):
-    """Features do not depend on the head, and a new head has the requested width."""
+def test_network__keeps_its_features_under_a_new_head(name, size, feature_dim):
+    """Also, a new head has the requested width."""
     network = create_tiled(name, image_size=size, model_args=NARROW.get(name))
     images = torch.rand(2, *network.preprocessing.input_size)
     before = network.features(images)
@@ -53,7 +53,7 @@ def test_network__keeps_the_contract(name, size, feature_dim):
     "name", ["resnet18", "vgg11", "convnext_atto", "densenet121", "torchvision:alexnet"]
 )
 @torch.no_grad()
-def test_network__the_head_on_the_features_gives_the_logits(name):
+def test_network__logits_are_the_head_of_the_features(name):
     network = create_tiled(name, num_classes=4, image_size=64, model_args=NARROW.get(name))
     network.module.eval()
     images = torch.rand(2, *network.preprocessing.input_size)
@@ -70,20 +70,20 @@ def test_create_network__builds_for_another_image_size():
 
 
 @pytest.mark.parametrize("name", ["torchvision:vit_b_16", "vit_tiny_patch16_224"])
-def test_create_network__says_which_image_size_cannot_work(name):
+def test_create_network__names_an_image_size_that_cannot_work(name):
     with pytest.raises(
         OptionError, match=r"--image-size: \S+ cannot (be built for|take images of) 9 "
     ):
         create_network(name, weights="none", image_size=9)
 
 
-def test_create_network__names_an_embedded_backbone_in_errors():
+def test_create_network__calls_nano_by_its_name_in_errors():
     with pytest.raises(WeightsError, match=r"^nano cannot be built with model_args \{.*\"width\""):
         create_network("nano", model_args={"width": 7})
 
 
 @torch.no_grad()
-def test_backbone_digest__covers_all_tensors_but_the_heads():
+def test_backbone_digest__covers_all_tensors_except_the_heads():
     network = create_network("test_resnet", weights="none")
     before = network.backbone_digest()
 

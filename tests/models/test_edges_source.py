@@ -1,4 +1,4 @@
-"""edges8, the hand-made extractor: its features, and that patches tell a circle from a star."""
+"""edges8, the hand-made extractor: its features, and patches that tell a circle from a star."""
 
 import math
 
@@ -19,14 +19,14 @@ DIRECTIONS = 8
 
 
 def sums_of(brightness: np.ndarray, patches: int = 1) -> np.ndarray:
-    """Return the sums of an image of brightness 0..1: (8,) or (8, patches, patches)."""
+    """Return the features of an image of brightness 0..1: (8,) or (8, patches, patches)."""
     network = create_network("edges8", model_args={"patches": patches})
     image = torch.from_numpy(brightness).float().expand(1, 3, -1, -1)
     with torch.no_grad():
         return network.features(image).view(DIRECTIONS, patches, patches).squeeze().numpy()
 
 
-def test_edges__a_ramp_has_its_slope_in_its_direction():
+def test_edges__of_a_ramp_are_its_slope_by_direction():
     ramp = np.tile(np.arange(34) / 34, (34, 1))  # brighter to the right, by 1/34 per pixel
     sums = sums_of(ramp)
 
@@ -35,14 +35,14 @@ def test_edges__a_ramp_has_its_slope_in_its_direction():
     np.testing.assert_allclose(sums, 32 * 32 / 34 * np.array(slope), rtol=1e-4, atol=1e-3)
 
 
-def test_edges__a_turned_image_turns_its_directions():
+def test_edges__of_a_rotated_image_are_rotated():
     image = np.random.default_rng(0).random((40, 40))
     sums, turned = sums_of(image), sums_of(np.rot90(image, -1).copy())
 
     np.testing.assert_allclose(turned, np.roll(sums, 2), rtol=1e-4)
 
 
-def test_edges__patches_divide_the_sums():
+def test_edges__of_patches_add_up_to_those_of_the_image():
     image = np.random.default_rng(1).random((42, 42))
 
     np.testing.assert_allclose(
@@ -71,7 +71,7 @@ def drawn(radii: list[float], seed: int) -> np.ndarray:
     return np.asarray(image.resize((128, 128), Image.Resampling.BOX).convert("RGB"))
 
 
-def test_edges__patches_tell_a_circle_from_a_star_and_sums_over_all_do_not():
+def test_edges__of_patches_tell_a_circle_from_a_star_and_of_the_image_do_not():
     images = [drawn(shape, seed) for seed in range(60) for shape in (CIRCLE, STAR)]
     labels = np.array([0, 1] * 60)
     accuracy = {}
@@ -84,7 +84,7 @@ def test_edges__patches_tell_a_circle_from_a_star_and_sums_over_all_do_not():
     assert accuracy[1] < 0.7
 
 
-def test_edges__takes_no_weights_and_has_no_categories():
+def test_edges__take_no_weights_and_have_a_value_per_direction_and_patch():
     with pytest.raises(OptionError, match="--weights: edges8 is computed by formula"):
         create_network("edges8", weights="none")
     assert FeatureExtractor(create_network("edges8")).shape == (DIRECTIONS * 16,)

@@ -1,4 +1,4 @@
-"""The backbone that comes with the package: complete, small, loaded like any other, and named."""
+"""The backbone that comes with the package: complete, small, called nano, and loaded like any other."""
 
 import json
 import socket
@@ -35,7 +35,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def test_nano__is_small_and_is_the_file_that_its_configuration_describes():
+def test_nano__is_small_and_as_its_configuration_describes():
     config = json.loads((FOLDER / "config.json").read_text("utf-8"))
     made = config["pretraining"]
     weights = load_file(FOLDER / "model.safetensors")
@@ -44,19 +44,19 @@ def test_nano__is_small_and_is_the_file_that_its_configuration_describes():
     assert made["digest"] == tensors_digest(weights)
     assert made["steps"] == made["epochs"] * (made["programs"] // made["batch"]) > 0
     assert {"script", "seed"} <= made.keys()
-    assert config["model_args"]  # they tell it from timm's network of the same architecture
+    assert config["model_args"]  # which distinguish it from timm's network of the same architecture
     assert {tensor.dtype for tensor in floating} == {torch.float16}
     assert all(tensor.isfinite().all() for tensor in floating)
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 6e6
 
 
-def test_nano__keeps_its_pooling_where_timm_would_return_to_the_mean(monkeypatch):
+def test_nano__keeps_its_pooling_with_a_timm_that_would_reset_it(monkeypatch):
     reset = timm.models.ResNet.reset_classifier
 
-    def reset_as_before(self, num_classes, global_pool="avg"):
+    def reset_to_mean(self, num_classes, global_pool="avg"):
         reset(self, num_classes, global_pool)
 
-    monkeypatch.setattr(timm.models.ResNet, "reset_classifier", reset_as_before)
+    monkeypatch.setattr(timm.models.ResNet, "reset_classifier", reset_to_mean)
 
     assert create_network(NANO, num_classes=3).module.fc.in_features == 2 * 384
     assert create_network(NANO, num_classes=0).feature_dim == 2 * 384
@@ -82,9 +82,7 @@ def test_nano__can_be_loaded_by_timm():
         assert torch.equal(theirs(images), ours.features(images))
 
 
-def test_nano__is_named_and_never_as_pretrained_on_imagenet(
-    pages, few_images, tmp_path, no_network
-):
+def test_nano__is_never_called_pretrained_on_imagenet(pages, few_images, tmp_path, no_network):
     options = {"backbone": NANO, "image_size": 64, "epochs": 1}
     result = transferkit.finetune(few_images, tmp_path / "run", **options)
     settings = dict(result.plan.settings)

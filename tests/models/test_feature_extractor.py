@@ -1,4 +1,4 @@
-"""Features of any layer: equal to the library's own, for stages and modules and every pooling."""
+"""Features of any layer: equal to the library's own, for stages, modules and every pooling."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_features__equal_those_of_timm(name):
         ("test_resnet", "head", "fc"),
     ],
 )
-def test_layer__the_output_of_a_stage_is_the_input_of_the_next(name, layer, module):
+def test_layer__of_a_stage_is_the_output_of_its_last_module(name, layer, module):
     network = network_of(name)
     images = images_for(network)
     by_stage, by_module = (
@@ -103,7 +103,7 @@ def test_layers__are_concatenated_and_named():
 
 
 @torch.no_grad()
-def test_pool__each_follows_its_formula():
+def test_pool__follows_its_formula():
     network = network_of("resnet18")
     images = images_for(network)
     x = network.module.forward_features(images)
@@ -123,7 +123,7 @@ def test_pool__each_follows_its_formula():
 
 
 @torch.no_grad()
-def test_pool__a_mean_of_tokens_leaves_out_the_class_token():
+def test_pool__averages_tokens_without_the_class_token():
     network = network_of("vit_tiny_patch16_224")
     images = images_for(network)
     tokens = network.module.forward_features(images)
@@ -145,7 +145,7 @@ def test_pool__handles_maps_with_channels_last():
     torch.testing.assert_close(pooled, last_map.mean(dim=(1, 2)), rtol=1e-5, atol=1e-6)
 
 
-def test_layer__with_more_than_one_row_per_image_is_refused_and_listed_so():
+def test_layer__with_more_than_one_row_per_image_is_refused():
     network = network_of("swin_tiny_patch4_window7_224", 56)
 
     with pytest.raises(OptionError, match="outputs no feature map, tokens or vector per image"):
@@ -154,7 +154,7 @@ def test_layer__with_more_than_one_row_per_image_is_refused_and_listed_so():
 
 
 @torch.no_grad()
-def test_pool__tokens_without_a_class_token_are_all_averaged():
+def test_pool__averages_all_tokens_without_a_class_token():
     network = network_of("vit_tiny_patch16_224")
     images = images_for(network)
     tokens = network.module.patch_embed(images)
@@ -188,7 +188,7 @@ def test_maps__are_the_layers_own_tokens_in_a_grid_with_channels_first():
     assert FeatureExtractor(vit, ("prelogits",)).maps(images)["prelogits"].shape == (2, 192, 1, 1)
 
 
-def test_layer__an_unknown_name_gets_suggestions():
+def test_layer__of_an_unknown_name_gets_suggestions():
     with pytest.raises(UnknownNameError, match=r"unknown layer 'stage9'; did you mean stage"):
         FeatureExtractor(network_of("test_resnet"), ("stage9",))
 
@@ -203,7 +203,7 @@ def test_layers__of_unpooled_maps_cannot_be_joined():
         FeatureExtractor(network_of("test_resnet"), ("stem", "stage1"), Pool.NONE)
 
 
-def test_image_size__other_than_in_pretraining_works_or_explains_why_not():
+def test_image_size__unlike_that_of_pretraining_works_or_says_why_not():
     network = network_of("resnet18", 224)
     larger = network.with_preprocessing(network.preprocessing.changed(image_size=320, resize=None))
 

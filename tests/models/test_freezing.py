@@ -1,4 +1,4 @@
-"""Freezing: the named parameters alone are trained, and BatchNorm and dropout follow them."""
+"""Freezing: only the named parameters are trained, and BatchNorm and dropout follow them."""
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ def test_train_mode__with_everything_trainable_covers_every_module():
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
-def test_train_mode__eval_affects_layers_with_statistics_alone(name):
+def test_train_mode__in_eval_affects_only_layers_with_statistics(name):
     network = network_of(name)
     prepared(network, "all")
     train_mode(network.module, BatchNorm.EVAL)

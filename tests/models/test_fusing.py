@@ -1,4 +1,4 @@
-"""Copies with fused norms: they compute what the network computes."""
+"""Copies with fused norms compute what the network computes."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A cut network: its two parts compute together what the whole network computes."""
+"""A cut network: its two parts together compute what the whole network computes."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_cut_network__follows_the_modes_and_weights_of_the_network():
     assert not cut.suffix(crossing).any()
 
 
-def test_cut_network__cuts_between_single_parameters_too():
+def test_cut_network__cuts_within_a_stage_too():
     network = create_random("resnet18", 32)
     cut = cut_network(network, frozen(network, r"re:layer3\.1\.conv1"))
 
@@ -76,7 +76,7 @@ def test_cut_network__cuts_between_single_parameters_too():
 @pytest.mark.parametrize(
     ("name", "unfreeze"), [("twins_svt_small", "head"), ("resnet18", "all"), ("hrnet", "last:1")]
 )
-def test_cut_network__returns_none_where_it_cannot_be_cut(name, unfreeze):
+def test_cut_network__returns_none_if_the_network_cannot_be_cut(name, unfreeze):
     network = create_random("hrnet_w18_small" if name == "hrnet" else name, 64)
 
     assert cut_network(network, frozen(network, unfreeze)) is None

@@ -18,7 +18,7 @@ def stage_modules(name: str) -> dict[str, tuple[str, ...]]:
     return {stage: modules for stage, (modules, _) in stages_of(name).items()}
 
 
-def test_stages__of_resnet18():
+def test_stages__of_resnet18_are_its_layers():
     assert stage_modules("resnet18") == {
         "stem": ("conv1", "bn1"),
         "stage1": ("layer1",),
@@ -56,7 +56,7 @@ def test_stages__a_norm_before_the_head_belongs_to_the_last_stage():
     ["resnet18", "vgg11", "densenet121", "convnext_tiny", "swin_tiny_patch4_window7_224"],
 )
 def test_stages__are_the_same_in_both_libraries(name):
-    """`last:2` means equally many parameters whichever library built the network."""
+    """`last:2` means as many parameters whichever library built the network."""
     theirs = name.removesuffix("iny_patch4_window7_224")
     ours, other = (
         [size for _, size in stages_of(full).values()] for full in (name, f"torchvision:{theirs}")

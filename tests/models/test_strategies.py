@@ -74,7 +74,7 @@ def planned(network, strategy, *, epochs=10, unfreeze="head", freeze_epochs=0, t
         (Strategy.GRADUAL, {"epochs": 1}, [("last:1", 1, 1)]),
     ],
 )
-def test_plan_phases(network, strategy, settings, expected):
+def test_plan_phases__follow_the_strategy(network, strategy, settings, expected):
     assert planned(network, strategy, **settings) == expected
 
 
@@ -133,12 +133,12 @@ def test_unfreeze__chooses_the_stages_of_resnet(network, unfreeze, expected):
 @pytest.mark.parametrize(
     "unfreeze", ["tail", "last", "last:0", "last:-1", "last:x", "", "from:", "re:"]
 )
-def test_unfreeze__an_unknown_form_lists_the_known_ones(unfreeze):
+def test_unfreeze__of_an_unknown_form_lists_the_known_ones(unfreeze):
     with pytest.raises(OptionError, match=r"expected head \(nothing else\), last:N .*, from:STAGE"):
         Unfreeze(unfreeze)
 
 
-def test_unfreeze__too_many_stages_lists_those_of_the_backbone(network):
+def test_unfreeze__of_too_many_stages_lists_those_of_the_backbone(network):
     with pytest.raises(OptionError) as error:
         Unfreeze("last:99").stages(network)
 
@@ -169,7 +169,7 @@ def test_unfreeze__a_pattern_narrows_stages_to_matching_parameters(network):
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "densenet121"])
-def test_unfreeze__norms_are_the_scales_and_shifts_of_all_norms_alone(name):
+def test_unfreeze__norms_are_only_the_scales_and_shifts_of_norms(name):
     network = create_network(name, weights="none", num_classes=3)
     *backbone, head = Unfreeze("norms").stages(network)
     modules = dict(network.module.named_modules())
@@ -190,7 +190,7 @@ def test_unfreeze__norms_without_any_norm_layer_is_an_error():
 
 
 @pytest.mark.parametrize("unfreeze", ["last:5", "from:stem", "all"])
-def test_phase__of_all_stages_freezes_nothing_whatever_its_name(network, unfreeze):
+def test_phase__of_all_stages_freezes_nothing_under_any_name(network, unfreeze):
     phase = Phase.of(network, Unfreeze(unfreeze), range(1, 3))
 
     assert not phase.freezes_anything

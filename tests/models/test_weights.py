@@ -1,4 +1,4 @@
-"""Weights files: read without running code, and loaded completely or refused."""
+"""Weights files: read without running code, and either loaded completely or refused."""
 
 import pickle
 
@@ -107,7 +107,7 @@ def test_create_network__refuses_another_architecture(resnet, tmp_path):
         create_network("test_vit", weights=tmp_path / "w.pth", num_classes=2)
 
 
-class Malice:
+class Malicious:
     """An object that runs code when it is unpickled."""
 
     def __reduce__(self):
@@ -116,7 +116,7 @@ class Malice:
 
 @pytest.mark.parametrize("name", ["w.pth", "w.bin", "w.safetensors"])
 def test_read_weights__never_runs_a_pickle(tmp_path, name):
-    (tmp_path / name).write_bytes(pickle.dumps({"conv1.weight": Malice()}))
+    (tmp_path / name).write_bytes(pickle.dumps({"conv1.weight": Malicious()}))
 
     with pytest.raises(WeightsError, match="cannot be read as weights"):
         read_weights(tmp_path / name)
@@ -135,7 +135,7 @@ def test_read_weights__says_what_is_wrong_with_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18"])
-def test_create_network__real_weights_know_imagenet(shared, name):
+def test_create_network__with_real_weights_knows_imagenet(shared, name):
     """An image of a tench is classified as a tench."""
     import transferkit
 

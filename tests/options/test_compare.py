@@ -1,4 +1,4 @@
-"""Options of a comparison: its candidates, and what cannot be."""
+"""Options of a comparison: its candidates, and combinations that are refused."""
 
 import pytest
 
@@ -22,12 +22,12 @@ from transferkit.options.compare import CompareOptions
         ({"val": "v", "split": "s"}, "leave out --val"),
     ],
 )
-def test_options__say_what_cannot_be(given, message):
+def test_options__refuse_what_cannot_work(given, message):
     with pytest.raises(OptionError, match=message):
         CompareOptions("data", **given)
 
 
-def test_candidates__are_all_pairs_and_say_their_weights_where_names_do_not():
+def test_candidates__are_all_pairs_and_name_weights_that_differ():
     options = CompareOptions(
         "data", strategy=("svm", "partial:last:1"), backbone=("nano", "nano"),
         weights=("pretrained", "none"),

@@ -1,4 +1,4 @@
-"""Options of a run: what cannot go together."""
+"""Options of a run: combinations that are refused."""
 
 import pytest
 
@@ -32,19 +32,19 @@ FULL = {"strategy": "full"}
         ({"find_lr": True, "dry_run": True}, "choose one"),
     ],
 )
-def test_options__that_cannot_go_together(settings, message):
+def test_options__that_contradict_each_other_are_refused(settings, message):
     with pytest.raises(OptionError, match=message):
         FinetuneOptions("data", **settings)
 
 
 @pytest.mark.parametrize("name", ["classifier", "layer", "pool"])
-def test_features__its_options_are_for_it_alone(name):
+def test_features__has_options_that_others_refuse(name):
     value = {"classifier": "svm", "layer": ("stem",), "pool": "max"}[name]
     with pytest.raises(OptionError, match=f"--{name} is for --strategy features, not for partial"):
         FinetuneOptions("data", **{name: value})
 
 
 @pytest.mark.parametrize("rate", ["inf", "nan"])
-def test_finetune__refuses_a_rate_that_is_not_a_number(rate):
+def test_options__refuse_a_rate_that_is_not_finite(rate):
     with pytest.raises(OptionError, match=f"--lr: got {rate}, expected more than 0"):
         FinetuneOptions("data", learning_rate=float(rate))

@@ -1,4 +1,4 @@
-"""A comparison: ordinary runs on one split, resumable; a failure is reported and not fatal."""
+"""A comparison: ordinary runs on one split, resumable, in which a failed run is not fatal."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ ALL = {"strategy": ("partial", "full", "knn"), "backbone": "test_resnet", "epoch
 
 
 class Recorder(SilentReporter):
-    """Records notices, and interrupts after the given number of reported epochs."""
+    """A reporter that records notices and interrupts after `stop_at` epochs."""
 
     def __init__(self, stop_at: int = 0) -> None:
         self.notices, self.epochs, self.stop_at = [], 0, stop_at
@@ -37,15 +37,15 @@ class Recorder(SilentReporter):
             raise KeyboardInterrupt
 
 
-def figures(folder: Path) -> dict:
+def read_comparison(folder: Path) -> dict:
     return json.loads((folder / "compare.json").read_text("utf-8"))
 
 
-def figures_without_times(folder: Path) -> list[tuple]:
-    """Return the figures of every candidate, without times."""
+def results_without_times(folder: Path) -> list[tuple]:
+    """Return the results of every candidate, without times."""
     return [
         (c["strategy"], c["by_seed"], c["accuracy"], c["equals_best"], c["size"])
-        for c in sorted(figures(folder)["candidates"], key=lambda c: c["strategy"])
+        for c in sorted(read_comparison(folder)["candidates"], key=lambda c: c["strategy"])
     ]
 
 
@@ -75,8 +75,8 @@ def test_compare__writes_ordinary_runs_on_one_split(compared, image_folder):
     assert prediction.label in ("blue", "green", "red")
 
 
-def test_compare__figures_agree_with_the_runs(compared):
-    found = figures(compared)
+def test_compare__agrees_with_its_runs(compared):
+    found = read_comparison(compared)
     with (compared / "compare.csv").open(newline="") as lines:
         table = list(csv.DictReader(lines))
 
@@ -97,7 +97,7 @@ def test_compare__figures_agree_with_the_runs(compared):
     assert found["advice"].startswith("Take ")
 
 
-def test_compare__seeds_are_different_runs(compared):
+def test_compare__trains_differently_for_each_seed(compared):
     first, second = (
         load_file(compared / f"runs/partial-test_resnet-seed{seed}/model/model.safetensors")
         for seed in (0, 1)
@@ -107,14 +107,14 @@ def test_compare__seeds_are_different_runs(compared):
 
 
 def test_compare__curves_end_at_the_seconds_of_the_table(compared):
-    for candidate in figures(compared)["candidates"]:
+    for candidate in read_comparison(compared)["candidates"]:
         last = candidate["curve"][-1]
         assert last["seconds"] == pytest.approx(candidate["seconds"])
         assert last["epoch"] == candidate["epochs"]
 
 
 @pytest.mark.parametrize("stop_at", [1, 4])
-def test_compare__stopped_and_resumed_gives_the_same_figures(
+def test_compare__stopped_and_resumed_gives_the_same_results(
     compared, image_folder, tmp_path, stop_at
 ):
     folder, reporter = tmp_path / "stopped", Recorder(stop_at)
@@ -127,7 +127,7 @@ def test_compare__stopped_and_resumed_gives_the_same_figures(
     finished = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/metrics.json")}
     compare(CompareOptions(image_folder, folder, resume=True, cache="memory"))
 
-    assert figures_without_times(folder) == figures_without_times(compared)
+    assert results_without_times(folder) == results_without_times(compared)
     assert finished
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
 
@@ -138,7 +138,7 @@ def test_compare__resumed_with_more_seeds_keeps_the_finished_ones(compared, imag
     transferkit.compare(image_folder, folder, **small, seeds=1)
     transferkit.compare(image_folder, folder, seeds=2, resume=True, cache="memory")
 
-    assert [r["seed"] for r in figures(folder)["runs"]] == [0, 0, 1, 1]
+    assert [r["seed"] for r in read_comparison(folder)["runs"]] == [0, 0, 1, 1]
 
 
 def fail_full(monkeypatch):
@@ -153,7 +153,7 @@ def fail_full(monkeypatch):
     monkeypatch.setattr(candidate_runs, "finetune", fails)
 
 
-def test_compare__a_failure_is_reported_and_the_others_continue(
+def test_compare__reports_a_failure_and_continues_the_others(
     image_folder, tmp_path, monkeypatch, cli
 ):
     fail_full(monkeypatch)
@@ -179,9 +179,7 @@ def test_compare__a_failure_is_reported_and_the_others_continue(
     assert all(row["accuracy"] for row in csv.DictReader(StringIO(again.out)))
 
 
-def test_compare__an_impossible_candidate_is_an_error_before_anything_is_replaced(
-    compared, image_folder
-):
+def test_compare__refuses_an_impossible_candidate_before_replacing_anything(compared, image_folder):
     before = (compared / "compare.json").read_text()
     with pytest.raises(WeightsError, match=r"lost\.safetensors"):
         transferkit.compare(
@@ -192,7 +190,7 @@ def test_compare__an_impossible_candidate_is_an_error_before_anything_is_replace
     assert (compared / "compare.json").read_text() == before
 
 
-def test_compare__folders_are_not_replaced_unasked(compared, run_folder, image_folder):
+def test_compare__replaces_no_folder_unasked(compared, run_folder, image_folder):
     with pytest.raises(OutputError, match="already exists and is not empty"):
         transferkit.compare(image_folder, compared, **SMALL)
     with pytest.raises(OutputError, match=r"this folder has no compare-options\.json"):
@@ -212,7 +210,7 @@ def test_compare__resumed_with_other_options_or_images_is_refused(tmp_path):
         transferkit.compare(data, folder, resume=True)
 
 
-def test_compare__a_folder_for_validation_is_the_split(image_folder, tmp_path):
+def test_compare__takes_a_validation_folder_as_the_split(image_folder, tmp_path):
     val = make_classes(tmp_path / "val", 2)
     for name in ("blue", "green", "red"):
         for path in (val / name).iterdir():
@@ -223,7 +221,7 @@ def test_compare__a_folder_for_validation_is_the_split(image_folder, tmp_path):
     assert found.images == (24, 6)
 
 
-def test_table__is_readable_in_a_narrow_terminal(compared, image_folder):
+def test_table__fits_a_narrow_terminal(compared, image_folder):
     found = transferkit.compare(image_folder, compared, resume=True, cache="memory")
     for width in (80, 120):
         console = Console(file=StringIO(), force_terminal=True, width=width, color_system=None)

@@ -37,7 +37,7 @@ def test_evaluate__evaluates_the_held_out_part(run_folder, tmp_path):
     assert transferkit.evaluate(tmp_path, run_folder)["n"] == 6
 
 
-def test_evaluate__refuses_classes_that_are_not_the_models(run_folder, tmp_path):
+def test_evaluate__refuses_classes_that_the_model_lacks(run_folder, tmp_path):
     save_image(tmp_path / "purple" / "1.png", (1, 2, 3), seed=0)
     save_image(tmp_path / "red" / "1.png", (1, 2, 3), seed=0)
 

@@ -1,4 +1,4 @@
-"""`transferkit explain`: one drawing per input, of what the network sees."""
+"""`transferkit explain`: one drawing per input of the evidence in it."""
 
 import shutil
 
@@ -71,7 +71,7 @@ def test_explain__never_replaces_an_input(run_folder, image_folder, tmp_path):
     assert [e.drawing.name for e in explained] == ["1-2.gradcam.png", "1.gradcam.gradcam.png"]
 
 
-def test_explain__odd_names(run_folder, image_folder, tmp_path):
+def test_explain__handles_odd_names(run_folder, image_folder, tmp_path):
     names = [f"{'x' * 240}.png", "two\nlines.png", "a#?%<b>.png", "A.png", "a.png"]
     for name in names:
         shutil.copy(image_folder / "red/1.png", tmp_path / name)
@@ -89,7 +89,7 @@ def test_explain__odd_names(run_folder, image_folder, tmp_path):
     assert {p.name for p in (tmp_path / "why").iterdir()} == set(drawn)
 
 
-def test_explain__a_run_with_a_classifier(image_folder, tmp_path):
+def test_explain__handles_a_classifier_on_features(image_folder, tmp_path):
     run = tmp_path / "run"
     transferkit.finetune(
         image_folder, run, backbone="edges8", strategy="features", classifier="svm"

@@ -22,7 +22,7 @@ def extracted(data, path, **options) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def test_extract_features__rows_are_in_index_order(image_folder, tmp_path):
+def test_extract_features__writes_rows_in_index_order(image_folder, tmp_path):
     written = transferkit.extract_features(image_folder, tmp_path / "f.npz", **SMALL)
     with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
         table = dict(file)
@@ -64,13 +64,13 @@ def test_extract_features__prelogits_are_the_input_of_the_head(run_folder, image
     assert json.loads(str(table["preprocessing"]))["input_size"] == [3, 32, 32]
 
 
-def test_extract_features__layers_and_maps(image_folder, tmp_path):
+def test_extract_features__joins_layers_and_writes_maps(image_folder, tmp_path):
     both = extracted(image_folder, tmp_path / "a.npz", layer=("stage2", "head"), **SMALL)
     maps = extracted(image_folder, tmp_path / "b.npz", layer=("stage2",), pool="none", **SMALL)
 
     channels = maps["features"].shape[1]
     assert maps["features"].ndim == 4
-    assert both["features"].shape == (24, channels + 1000)  # the head is kept if a layer is in it
+    assert both["features"].shape == (24, channels + 1000)  # the head is kept if it is a layer
     np.testing.assert_allclose(
         both["features"][:, :channels], maps["features"].mean(axis=(2, 3)), rtol=1e-5, atol=1e-6
     )
@@ -80,7 +80,7 @@ def test_extract_features__layers_and_maps(image_folder, tmp_path):
         transferkit.extract_features(image_folder, tmp_path / "c.npz", layer=("x",), **SMALL)
 
 
-def test_extract_features__reports_what_is_not_in_the_table(tmp_path):
+def test_extract_features__reports_images_left_out(tmp_path):
     data = make_classes(tmp_path / "data", 2)
     (data / "blue" / "0.png").write_bytes(b"")
 
@@ -92,7 +92,7 @@ def test_extract_features__reports_what_is_not_in_the_table(tmp_path):
         assert len(file["features"]) == len(file["labels"]) == 5
 
 
-def test_extract_features__a_broken_link_is_a_reason(tmp_path):
+def test_extract_features__leaves_out_a_broken_link(tmp_path):
     data = make_classes(tmp_path / "data", 2)
     (data / "blue" / "9.png").symlink_to(tmp_path / "nothing.png")
 
@@ -102,7 +102,7 @@ def test_extract_features__a_broken_link_is_a_reason(tmp_path):
     assert written.shape[0] == 6
 
 
-def test_extract_features__with_other_patches_is_not_resumed(image_folder, tmp_path):
+def test_extract_features__is_not_resumed_with_other_patches(image_folder, tmp_path):
     options = {"data": image_folder, "output": tmp_path / "f.npz", "backbone": "edges8"}
     with pytest.raises(KeyboardInterrupt):
         extract_features(ExtractFeaturesOptions(**options, batch_size=5), Interrupting(after=7))
@@ -128,7 +128,7 @@ def test_extract_features__keeps_an_existing_file(image_folder, tmp_path):
     assert (tmp_path / "f.npz").read_text() == "mine"
 
 
-def test_extract_features__a_model_has_its_own_backbone(image_folder, tmp_path):
+def test_extract_features__refuses_a_backbone_beside_a_model(image_folder, tmp_path):
     with pytest.raises(OptionError, match="--model has its own backbone"):
         transferkit.extract_features(image_folder, tmp_path / "f.npz", model="run", backbone="x")
 
@@ -158,7 +158,7 @@ class Interrupting(SilentReporter):
             raise KeyboardInterrupt
 
 
-def test_extract_features__an_interrupted_one_is_resumed(image_folder, tmp_path):
+def test_extract_features__is_resumed_to_the_same_rows(image_folder, tmp_path):
     whole = extracted(image_folder, tmp_path / "whole.npz", batch_size=5, **SMALL)
     options = {**SMALL, "batch_size": 5, "data": image_folder, "output": tmp_path / "f.npz"}
     stopping = Interrupting(after=12)
@@ -178,8 +178,8 @@ def test_extract_features__an_interrupted_one_is_resumed(image_folder, tmp_path)
     assert not (tmp_path / "f.npz.partial").exists()
 
 
-def test_extract_features__resumes_what_recorded_nano_by_its_architecture(image_folder, tmp_path):
-    """Earlier versions recorded that name, and their unfinished extractions can be resumed."""
+def test_extract_features__resumes_nano_recorded_by_its_architecture(image_folder, tmp_path):
+    """Earlier versions recorded the architecture, and their extractions can be resumed."""
     options = {"backbone": "nano", "image_size": 32, "batch_size": 5}
     options |= {"data": image_folder, "output": tmp_path / "f.npz"}
     with pytest.raises(KeyboardInterrupt):

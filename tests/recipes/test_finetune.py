@@ -1,4 +1,4 @@
-"""Whole runs on tiny images: what they learn, what they write, and that they repeat."""
+"""Whole runs on tiny images: they learn, write their files and are reproducible."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ def test_finetune__learns_colours(run_folder):
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
 
 
-def test_finetune__history_has_the_contracts_columns(run_folder):
+def test_finetune__writes_a_history_with_the_documented_columns(run_folder):
     history = read_csv(run_folder / "history.csv")
 
     assert ",".join(history[0]) == (
@@ -81,7 +81,7 @@ def test_finetune__keeps_the_best_epoch(run_folder):
     assert metrics["train"]["epoch"] == int(best["epoch"])
 
 
-def test_finetune__split_names_every_image_with_its_digest(run_folder, image_folder):
+def test_finetune__writes_a_split_with_every_images_digest(run_folder, image_folder):
     from transferkit.files import file_digest
 
     rows = read_csv(run_folder / "split.csv")
@@ -95,7 +95,7 @@ def test_finetune__split_names_every_image_with_its_digest(run_folder, image_fol
     assert all(file_digest(image_folder / row["path"]) == row["sha256"] for row in rows)
 
 
-def test_finetune__options_json_has_every_resolved_value(run_folder):
+def test_finetune__records_every_resolved_option(run_folder):
     options = json.loads((run_folder / "options.json").read_text())
 
     assert options["backbone"] == "test_resnet"
@@ -111,15 +111,15 @@ def test_finetune__options_json_has_every_resolved_value(run_folder):
     assert options["workers"] >= 1
     assert options["output"] == str(run_folder)
     assert set(FinetuneOptions.__dataclass_fields__) < set(options)
-    of_features = ["pool", "patches", "classifier"]
-    assert [k for k, v in options.items() if v is None] == ["val", "split", *of_features]
+    features = ["pool", "patches", "classifier"]
+    assert [k for k, v in options.items() if v is None] == ["val", "split", *features]
     assert options["layer_decay"] == 1
     assert options["learning_rates"]["head"] == options["learning_rates"]["stem"] == 3e-3
     assert options["bn"] == "train"
     assert options["freeze_epochs"] == 0
 
 
-def test_finetune__the_model_does_not_pretend_to_be_the_published_one(run_folder):
+def test_finetune__writes_no_metadata_of_the_published_model(run_folder):
     config = json.loads((run_folder / "model/config.json").read_text())
     names = ("metrics.json", "model/config.json", "model/model.safetensors")
 
@@ -134,7 +134,7 @@ def result(image_folder, tmp_path_factory):
     return transferkit.finetune(image_folder, run, epochs=2, unfreeze="last:1", seed=3, **SMALL)
 
 
-def test_finetune__same_seed_same_run_whatever_the_workers(result, image_folder, tmp_path):
+def test_finetune__repeats_with_the_seed_for_any_number_of_workers(result, image_folder, tmp_path):
     again = transferkit.finetune(
         image_folder, tmp_path, epochs=2, unfreeze="last:1", seed=3, workers=1, **SMALL
     )
@@ -144,7 +144,7 @@ def test_finetune__same_seed_same_run_whatever_the_workers(result, image_folder,
     assert np.array_equal(result.val_probabilities, again.val_probabilities)
 
 
-def test_finetune__another_seed_is_another_run(result, image_folder, tmp_path):
+def test_finetune__differs_with_another_seed(result, image_folder, tmp_path):
     other = transferkit.finetune(
         image_folder, tmp_path, epochs=2, unfreeze="last:1", seed=4, **SMALL
     )
@@ -162,7 +162,7 @@ def test_predict__repeats_the_runs_own_validation_probabilities(result, image_fo
     assert np.array_equal(np.array(got, dtype=np.float32), result.val_probabilities)
 
 
-def test_bundle__loads_in_timm_to_bit_equal_logits(result):
+def test_bundle__gives_bit_equal_logits_in_timm(result):
     theirs = timm.create_model(f"local-dir:{result.run}/model", pretrained=True).eval()
     ours = transferkit.ModelBundle.load(result.run).network.module
     images = torch.randn(2, 3, 32, 32)
@@ -173,7 +173,7 @@ def test_bundle__loads_in_timm_to_bit_equal_logits(result):
     assert theirs.pretrained_cfg["input_size"][1:] in ([32, 32], (32, 32))
 
 
-def test_finetune__partial_leaves_the_frozen_stages_as_they_were(result):
+def test_finetune__partial_leaves_frozen_stages_unchanged(result):
     torch.manual_seed(3)
     from transferkit.models.create_network import create_network
 
@@ -193,7 +193,7 @@ def test_finetune__partial_leaves_the_frozen_stages_as_they_were(result):
     ("name", "size"),
     [
         ("torchvision:squeezenet1_1", 64),
-        ("torchvision:mnasnet0_5", 64),  # asks for a version mark that plain tensors lack
+        ("torchvision:mnasnet0_5", 64),  # expects version metadata that plain tensors lack
         ("test_vit", None),
         ("eva02_tiny_patch14_224", 56),  # comes without a head
         ("levit_128s", None),  # its head begins with a norm
@@ -251,7 +251,7 @@ def test_finetune__computes_in_bf16(image_folder, tmp_path):
     assert {p.error for p in predictions} == {None}
 
 
-def test_finetune__stops_early_without_a_better_epoch(image_folder, tmp_path):
+def test_finetune__stops_early_if_no_epoch_is_better(image_folder, tmp_path):
     """A rate too small to change anything makes every epoch a tie with the first."""
     result = transferkit.finetune(
         image_folder, tmp_path, epochs=9, patience=2, learning_rate=1e-30, weight_decay=0, **SMALL
@@ -267,7 +267,7 @@ def test_finetune__says_when_the_loss_is_not_finite(image_folder, tmp_path):
         )
 
 
-def test_finetune__trains_when_one_image_is_left_over_for_the_last_batch(tmp_path):
+def test_finetune__trains_if_one_image_is_left_for_the_last_batch(tmp_path):
     """BatchNorm cannot take a batch of one image: 13 training images in batches of 6."""
     data = make_classes(tmp_path / "data", 5)
     for i in (6, 7):
@@ -308,7 +308,7 @@ def test_finetune__reports_its_plan_and_epochs(image_folder, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg19", "densenet121", "convnext_tiny", "resnet18"])
-def test_finetune__the_four_families_from_end_to_end(name, tmp_path):
+def test_finetune__serves_four_families_from_end_to_end(name, tmp_path):
     """Finetune, evaluate, predict and extract, from random weights on the sample data."""
     data = Path(__file__).parents[2] / "sample_data" / "cats"
     run = tmp_path / "run"
@@ -330,7 +330,7 @@ def test_finetune__the_four_families_from_end_to_end(name, tmp_path):
 
 
 def test_finetune__real_weights_beat_random_ones(shared, tmp_path):
-    """On a slice of real cats, two epochs on frozen ImageNet features against frozen noise."""
+    """On some real cats: two epochs on frozen ImageNet features, and on frozen random ones."""
     data = tmp_path / "cats"
     for breed in ("Bengal", "Persian", "Sphynx"):
         (data / breed).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`inspect`: the table in a terminal and a pipe, and drawings of kernels and feature maps."""
+"""`inspect`: as a function on a run, and its drawings of kernels and feature maps."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def pixels_of(path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_inspect__is_a_function_and_takes_a_run(run_folder, tmp_path, monkeypatch):
+def test_inspect__of_a_run_returns_rows_and_a_drawing(run_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = transferkit.inspect(model=run_folder, kernels=True)
     rows = {row.name: row for row in found.layers}
@@ -29,7 +29,7 @@ def test_inspect__is_a_function_and_takes_a_run(run_folder, tmp_path, monkeypatc
     assert pixels_of(drawing.path).shape[1] > 500
 
 
-def test_activations__one_file_per_stage_or_named_layer(cli, image_folder, tmp_path):
+def test_activations__are_one_file_per_stage_or_named_layer(cli, image_folder, tmp_path):
     image = image_folder / "red/0.png"
     tiny = ("test_resnet", *TINY[2:], "--activations", image)
     stages = cli("inspect", *tiny, "-o", tmp_path / "a")
@@ -68,23 +68,23 @@ def test_activations__that_cannot_be_drawn_are_errors(tmp_path):
     (tmp_path / "file").write_text("in the way")
     small = {"weights": "none", "image_size": 32, "output": tmp_path / "out"}
 
-    def look(image="a.png", **options):
+    def draw(image="a.png", **options):
         transferkit.inspect("test_resnet", activations=tmp_path / image, **small | options)
 
     with pytest.raises(DataError, match=r"broken\.jpg: .+; name another image"):
-        look("broken.jpg")
+        draw("broken.jpg")
     with pytest.raises(DataError, match=r"none\.png: no such file"):
-        look("none.png")
+        draw("none.png")
     with pytest.raises(OptionError, match="prelogits of test_resnet has one position"):
-        look(layer=("prelogits",))
+        draw(layer=("prelogits",))
     with pytest.raises(transferkit.TransferKitError, match="unknown layer 'stage9'; did you mean"):
-        look(layer=("stage9",))
+        draw(layer=("stage9",))
     assert not (tmp_path / "out").exists()
     with pytest.raises(OutputError, match=r"cannot write .*file/"):
-        look(output=tmp_path / "file")
+        draw(output=tmp_path / "file")
 
 
-def test_activations__of_a_weights_file_are_those_of_its_network(shared, tmp_path):
+def test_activations__depend_on_the_weights_file(shared, tmp_path):
     image = shared / "data/cats/Siamese/Siamese_100.jpg"
     words = {"activations": image, "layer": ("stage2",), "channels": 4, "output": tmp_path}
     shown = []

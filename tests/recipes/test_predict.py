@@ -1,4 +1,4 @@
-"""Prediction: one record per input, with its own scores."""
+"""Predictions: one record per input, with its own scores."""
 
 import os
 
@@ -40,7 +40,7 @@ def test_predict__expands_folders_and_patterns(run_folder, image_folder):
     assert folder == pattern
 
 
-def test_predict__every_input_has_a_record(run_folder, image_folder, tmp_path):
+def test_predict__has_a_record_for_odd_inputs_and_links(run_folder, image_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "linked").symlink_to(image_folder / "red")
@@ -59,7 +59,7 @@ def test_predict__every_input_has_a_record(run_folder, image_folder, tmp_path):
     ]
 
 
-def test_predict__a_file_whose_name_looks_like_a_pattern_is_a_file(run_folder, tmp_path):
+def test_predict__takes_a_file_named_like_a_pattern_as_a_file(run_folder, tmp_path):
     save_image(tmp_path / "cat[1].png", (200, 0, 0), seed=0)
 
     (prediction,) = transferkit.predict(str(tmp_path / "cat[1].png"), model=str(run_folder))
@@ -67,7 +67,7 @@ def test_predict__a_file_whose_name_looks_like_a_pattern_is_a_file(run_folder, t
     assert prediction.error is None
 
 
-def test_predict__top_k_is_sorted_and_sums_to_one(run_folder, image_folder):
+def test_predict__sorts_top_k_which_sums_to_one(run_folder, image_folder):
     (prediction,) = transferkit.predict(
         str(image_folder / "red/0.png"), model=str(run_folder), top_k=9
     )
@@ -89,7 +89,7 @@ def test_predict__below_min_confidence_has_no_label(run_folder, image_folder):
     assert prediction.error is None
 
 
-def test_predict__nothing_to_predict_is_an_error(run_folder, tmp_path):
+def test_predict__of_no_images_is_an_error(run_folder, tmp_path):
     with pytest.raises(DataError, match="no images in"):
         transferkit.predict(str(tmp_path), model=str(run_folder))
 

@@ -1,4 +1,4 @@
-"""The page that finetune writes, and that report writes again from the run's folder."""
+"""The page that finetune writes, and that report redraws from the run's folder."""
 
 import json
 import shutil
@@ -23,11 +23,11 @@ SMALL = {
     "batch_size": 6,
 }
 ODD = "<script>alert(1)"
-"""As malicious as the name of a folder can be, which contains no slash."""
+"""A malicious name; folder names cannot contain a slash."""
 
 
 class Recorder(SilentReporter):
-    """Records notices."""
+    """A reporter that records notices."""
 
     def __init__(self):
         self.notices: list[str] = []
@@ -69,7 +69,7 @@ def run(result):
 
 
 def moved(run, tmp_path, data):
-    """Return a copy of a run that records another place of its dataset."""
+    """Return a copy of a run that records another folder for its dataset."""
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     options = json.loads((copy / "options.json").read_text())
@@ -77,7 +77,7 @@ def moved(run, tmp_path, data):
     return copy
 
 
-def test_finetune__leaves_a_page(run):
+def test_finetune__writes_a_page(run):
     page = (run / "report.html").read_text()
     time = json.loads((run / "metrics.json").read_text())["time"]
 
@@ -92,14 +92,14 @@ def test_finetune__leaves_a_page(run):
     assert time["report"] > 0
 
 
-def test_finetune__keeps_what_the_metrics_came_from(run):
+def test_finetune__keeps_the_probabilities_behind_its_metrics(run):
     table = read_probabilities(run / "val_predictions.npz")
     metrics = json.loads((run / "metrics.json").read_text())
 
     assert summarize(table.labels, table.probabilities, table.label_names) == metrics["val"]
 
 
-def test_report__draws_the_same_page_again(cli, run, tmp_path):
+def test_report__redraws_the_same_page(cli, run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     (copy / "report.html").unlink()
@@ -150,7 +150,7 @@ def test_no_report__writes_no_page(cli, pages, data, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["svm", "knn"])
-def test_finetune__of_a_classifier_leaves_a_page(cli, pages, data, tmp_path, kind):
+def test_finetune__of_a_classifier_writes_a_page(cli, pages, data, tmp_path, kind):
     ran = cli("extract-features", data, "-o", tmp_path / "run", "-b", "test_resnet", "--weights",
               "none", "--image-size", 32, "--classifier", kind)  # fmt: skip
     page = (tmp_path / "run/report.html").read_text()
@@ -161,7 +161,7 @@ def test_finetune__of_a_classifier_leaves_a_page(cli, pages, data, tmp_path, kin
     assert "Learning rates" not in page
 
 
-def test_finetune__that_cannot_write_its_page_ends_well(pages, data, tmp_path, monkeypatch):
+def test_finetune__succeeds_without_its_page_on_a_full_device(pages, data, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -193,7 +193,7 @@ def test_finetune__survives_a_bug_in_its_page(pages, data, tmp_path, monkeypatch
         transferkit.draw_report(tmp_path / "run")
 
 
-def test_report__checks_the_place_before_it_computes(run, tmp_path):
+def test_report__checks_its_output_before_computing(run, tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(OutputError, match="cannot write"):
@@ -220,8 +220,8 @@ def test_report__of_an_unfinished_or_missing_run_is_an_error(cli, run, tmp_path,
     assert ran.err.startswith(f"error: {copy}: {message}")
 
 
-def test_label_errors__are_shown_where_labels_were_swapped(pages, tmp_path):
-    """Two images of the validation folder have a wrong label."""
+def test_label_errors__are_shown_for_swapped_labels(pages, tmp_path):
+    """Two images in the validation folder have a wrong label."""
     for part, count in (("train", 12), ("val", 6)):
         for number, (name, colour) in enumerate(COLOURS.items()):
             for i in range(count):
@@ -239,7 +239,7 @@ def test_label_errors__are_shown_where_labels_were_swapped(pages, tmp_path):
     assert "val/red/green1.png" in section
 
 
-def test_read_run__gives_back_the_plan_and_the_history(result):
+def test_read_run__returns_the_plan_and_the_history(result):
     record = read_run(result.run)
 
     assert record.plan == result.plan

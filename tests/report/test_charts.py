@@ -7,8 +7,8 @@ import pytest
 from transferkit.report.charts import COLOURS, Axis, Scale, Series, line_chart
 
 
-def test_line_chart__is_drawn_in_the_pages_colours_and_shares_no_names():
-    """The id of a clip path must not be that of another chart."""
+def test_line_chart__uses_the_pages_colours_and_ids_of_its_own():
+    """A clip path must not have the id of a different one in another chart."""
     charts = [
         line_chart([Series("x", (1, 2), (y, 3), COLOURS[4])], x=Axis("x"), y=Axis("y"), alt="<&>")
         for y in (1, 2)

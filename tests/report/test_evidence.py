@@ -1,4 +1,4 @@
-"""Images that a page shows: upright, and only those that have not changed since the run."""
+"""Images that a page shows: upright, and only if unchanged since the run."""
 
 import hashlib
 

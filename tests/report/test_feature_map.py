@@ -1,4 +1,4 @@
-"""The map of the features: two principal components, and marks for the classes."""
+"""The feature map: two principal components, and marks for the classes."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SCRIPT = "<script>alert(1)</script>"
 NAMES = (SCRIPT, "b & c", "d", "'e' \"f\"", "<img src=x onerror=alert(2)>")
 
 
-def test_feature_map__keeps_what_lies_on_a_plane():
+def test_feature_map__keeps_distances_on_a_plane():
     random = np.random.default_rng(1)
     plane = random.normal(0, 1, (40, 2)) * (5, 2)
     turned = plane @ np.linalg.qr(random.normal(0, 1, (8, 8)))[0][:2]
@@ -32,7 +32,7 @@ def test_feature_map__of_equal_features_is_a_point():
     assert sum(found.explained) == pytest.approx(0)
 
 
-def test_class_marks__are_different_and_go_to_those_mistaken_most():
+def test_class_marks__differ_and_go_to_the_classes_mistaken_most():
     few = class_marks(NAMES, np.zeros(5))
     many = class_marks([str(i) for i in range(100)], np.arange(100))
 

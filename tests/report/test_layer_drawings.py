@@ -12,7 +12,7 @@ def pixels_of(path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_kernels__are_the_weights_in_colour_around_grey(tmp_path):
+def test_kernels__show_weights_as_colours_around_grey(tmp_path):
     kernels = np.zeros((2, 3, 1, 2), np.float32)
     kernels[0, 0, 0, 0], kernels[0, 2, 0, 1] = 2, -2  # one pixel red, the next with less blue
 
@@ -22,7 +22,7 @@ def test_kernels__are_the_weights_in_colour_around_grey(tmp_path):
     assert {(255, 127, 127), (127, 127, 0), (127, 127, 127), (255, 255, 255)} <= drawn
 
 
-def test_kernels__of_other_than_three_channels_and_of_zeros_are_grey(tmp_path):
+def test_kernels__of_zeros_or_without_three_channels_are_grey(tmp_path):
     draw_kernels(np.zeros((5, 3, 3, 3), np.float32), tmp_path / "zeros.png", title="$a$ <b>")
     draw_kernels(np.random.default_rng(0).random((7, 5, 2, 2), np.float32), tmp_path / "five.png",
                  title="five")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The confusion matrix: the most frequent pairs, and an image of many classes."""
+"""The confusion matrix: the most frequent mistakes, and a picture for many classes."""
 
 import base64
 from io import BytesIO
@@ -20,7 +20,7 @@ def test_describe_confusion__lists_the_most_frequent_mistakes():
     assert shown.heat is None
 
 
-def test_describe_confusion__draws_many_classes_a_pixel_each():
+def test_describe_confusion__draws_many_classes_with_a_pixel_each():
     counts = np.eye(30, dtype=np.int64)
     counts[3, 7] = 1
     heat = describe_confusion(counts, [str(i) for i in range(30)]).heat

@@ -6,7 +6,7 @@ from PIL import Image
 from transferkit.report.overlay import overlay
 
 
-def test_overlay__is_grey_where_there_is_no_heat_and_bright_where_it_is():
+def test_overlay__is_grey_without_heat_and_bright_with_it():
     image = Image.new("RGB", (40, 20), (200, 20, 20))
     heat = np.zeros((10, 20), dtype=np.float32)
     heat[:, 15:] = 1e-7
@@ -15,5 +15,5 @@ def test_overlay__is_grey_where_there_is_no_heat_and_bright_where_it_is():
     assert drawn.shape == (20, 40, 3)
     assert np.ptp(drawn[:, :25], axis=2).max() == 0
     assert (drawn[:, 35:].sum(axis=2) > 2 * drawn[:, :25].sum(axis=2).max()).all()
-    nothing = np.asarray(overlay(image, np.zeros((10, 20))))
-    assert np.ptp(nothing, axis=2).max() == 0
+    cold = np.asarray(overlay(image, np.zeros((10, 20))))
+    assert np.ptp(cold, axis=2).max() == 0

@@ -1,4 +1,4 @@
-"""The page of a run from made-up predictions: its content, its size, and how it opens."""
+"""The page of a run, from made-up predictions: its content, its size, and in a browser."""
 
 import re
 from dataclasses import replace
@@ -21,7 +21,7 @@ NAMES = (SCRIPT, "b & c", "d", "'e' \"f\"", "<img src=x onerror=alert(2)>")
 
 
 def noise(seed: int) -> str:
-    """Return a thumbnail of noise, which compresses worst."""
+    """Return a thumbnail of noise, the worst case for compression."""
     pixels = np.random.default_rng(seed).integers(0, 256, (176, 176, 3), dtype=np.uint8)
     return thumbnail(Image.fromarray(pixels))
 
@@ -86,7 +86,7 @@ def page() -> str:
 
 
 class Elements(HTMLParser):
-    """The elements of a page, and what they load."""
+    """The elements of a page, its text, and the addresses it loads."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def test_run_page__shows_names_and_obeys_none(page):
+def test_run_page__shows_malicious_names_as_text(page):
     found = Elements(page)
 
     assert "script" not in found.tags
@@ -121,7 +121,7 @@ def test_run_page__loads_nothing(page):
     assert not re.findall(r"url\((?!#)|@import|<link(?! rel=\"icon\")|<iframe|<object", page)
 
 
-def test_run_page__says_what_a_run_was(page):
+def test_run_page__describes_the_run(page):
     text = " ".join(Elements(page).text.split())
 
     for shown in (
@@ -138,7 +138,7 @@ def test_run_page__is_the_same_every_time(page):
     assert run_page(made_up()) == page
 
 
-def test_run_page__of_a_hundred_classes_shows_pairs_a_image_and_the_weakest():
+def test_run_page__of_a_hundred_classes_shows_pairs_a_picture_and_the_weakest():
     names = tuple(f"class {i:03}" for i in range(100))
     page = run_page(made_up(names, 1000))
     found = Elements(page)
@@ -152,13 +152,13 @@ def test_run_page__of_a_hundred_classes_shows_pairs_a_image_and_the_weakest():
 
 
 def test_run_page__of_a_thousand_images_is_small():
-    """Each thumbnail is noise, which compresses worst, and every image is on the map."""
+    """The worst case: each thumbnail is noise, and every image is on the map."""
     size = len(run_page(made_up(tuple(f"c{i}" for i in range(100)), 1000)).encode())
 
     assert 200_000 < size < 3_000_000
 
 
-def test_run_page__of_one_epoch_and_of_none():
+def test_run_page__has_rates_for_one_epoch_and_the_search_for_a_classifier():
     one = run_page(made_up(epochs=1))
     none = replace(made_up(epochs=0), notes={"map": "no map"}, feature_map=None)
     none.metrics["classifier"] = {
@@ -177,7 +177,7 @@ def test_run_page__of_one_epoch_and_of_none():
     assert "C 0.1, kernel rbf (chosen)0.500 C 1, kernel rbf0.500" in text
 
 
-def test_run_page__without_mistakes():
+def test_run_page__without_mistakes_says_so():
     perfect = replace(made_up(), mistakes=[], mistaken=0, suspects=[], suspected=0)
     text = Elements(run_page(perfect)).text
 
@@ -188,16 +188,16 @@ def test_run_page__without_mistakes():
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_run_page__opens_without_error_request_or_overflow(browser, tmp_path, width, scheme):
-    """Open pages of few classes with long names, and of many classes."""
+    """Open a page of few classes with long names, and one of many classes."""
     long = ("a_name_that_is_quite_long_and_has_no_break_at_all_" * 2, *NAMES)
     for names, count in ((long, 60), (tuple(f"class {i:03}" for i in range(100)), 400)):
         file = tmp_path / "report.html"
         write_page(file, run_page(made_up(names, count)))
-        said, asked = [], []
+        messages, requested = [], []
         view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        view.on("console", lambda message, said=said: said.append(message.text))
-        view.on("pageerror", lambda error, said=said: said.append(str(error)))
-        view.on("request", lambda request, asked=asked: asked.append(request.url))
+        view.on("console", lambda message, messages=messages: messages.append(message.text))
+        view.on("pageerror", lambda error, messages=messages: messages.append(str(error)))
+        view.on("request", lambda request, requested=requested: requested.append(request.url))
         view.goto(file.as_uri())
         wide = view.evaluate("document.documentElement.scrollWidth")
         broken = view.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
@@ -205,8 +205,8 @@ def test_run_page__opens_without_error_request_or_overflow(browser, tmp_path, wi
         axis = view.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")
         view.close()
 
-        assert said == []
-        assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+        assert messages == []
+        assert [url for url in requested if not url.startswith("data:")] == [file.as_uri()]
         assert wide <= width
         assert broken == 0
         assert (dark == "rgb(255, 255, 255)") == (scheme == "light")

@@ -1,11 +1,11 @@
-"""Thumbnails: small, and made from a copy."""
+"""Thumbnails are small and leave the image unchanged."""
 
 from PIL import Image
 
 from transferkit.report.thumbnails import thumbnail
 
 
-def test_thumbnail__is_small_and_leaves_the_image_alone():
+def test_thumbnail__is_small_and_leaves_the_image_unchanged():
     image = Image.new("RGB", (800, 400), "red")
     address = thumbnail(image)
 

@@ -18,7 +18,7 @@ from transferkit.run.record import read_run
         ("split.csv", "path\na\n"),
     ],
 )
-def test_read_run__of_a_damaged_run(run_folder, tmp_path, name, content):
+def test_read_run__refuses_a_damaged_file(run_folder, tmp_path, name, content):
     copy = tmp_path / "run"
     shutil.copytree(run_folder, copy)
     (copy / name).write_text(content)

@@ -1,4 +1,4 @@
-"""The stopwatch, measured by a clock that the test sets."""
+"""The stopwatch, on a clock that the test sets."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def clock(monkeypatch):
     return seconds
 
 
-def test_stopwatch__counts_the_time_since_the_process_began_as_start_up(clock):
+def test_stopwatch__counts_time_since_the_process_began_as_start_up(clock):
     watch = Stopwatch(began=92.0)
     with watch.part(START_UP):
         clock[0] = 101.0
@@ -26,5 +26,5 @@ def test_stopwatch__counts_the_time_since_the_process_began_as_start_up(clock):
     assert watch.total == 4.5
 
 
-def test_stopwatch__knows_no_time_before_it_in_someone_elses_process(clock):
+def test_stopwatch__counts_no_start_up_when_called_from_python(clock):
     assert Stopwatch().report()[START_UP] == 0.0

@@ -82,7 +82,7 @@ READ_FEATURES = {
 
 @pytest.mark.parametrize(("kind", "read"), READ_FEATURES.items())
 @pytest.mark.parametrize("piece", [8_000_000, 20])
-def test_write_features__round_trip(tmp_path, monkeypatch, kind, read, piece):
+def test_write_features__can_be_read_back(tmp_path, monkeypatch, kind, read, piece):
     monkeypatch.setattr("transferkit.tables.feature_table._PIECE", piece)  # 20 bytes: row by row
     write_features(TABLE, tmp_path / f"f.{kind}", kind)
 
@@ -98,7 +98,7 @@ def test_write_features__round_trip(tmp_path, monkeypatch, kind, read, piece):
 
 
 @pytest.mark.parametrize("kind", [FeatureFormat.NPZ, FeatureFormat.SAFETENSORS])
-def test_write_features__maps_keep_their_shape(tmp_path, kind):
+def test_write_features__keeps_the_shape_of_maps(tmp_path, kind):
     maps = np.arange(24, dtype=np.float32).reshape(3, 2, 2, 2)
     table = replace(TABLE, features=maps, columns=tuple(f"stem_{i}" for i in range(8)))
     write_features(table, tmp_path / f"f.{kind}", kind)

@@ -57,14 +57,14 @@ READERS = {
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_write_predictions__round_trip(tmp_path, kind):
+def test_write_predictions__can_be_read_back(tmp_path, kind):
     path = tmp_path / f"p.{kind}"
     write_predictions(iter(PREDICTIONS), path, kind, top_k=2)
 
     assert READERS[kind](path) == RECORDS
 
 
-def test_write_predictions__csv_has_columns_for_every_rank(tmp_path):
+def test_write_predictions__gives_csv_columns_for_every_rank(tmp_path):
     write_predictions(PREDICTIONS, tmp_path / "p.csv", PredictionFormat.CSV, top_k=2)
     with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
         first, second, third = csv.DictReader(file)
@@ -91,10 +91,10 @@ def test_write_predictions__of_nothing_is_an_empty_table(tmp_path, kind):
     assert READERS[kind](tmp_path / "p") == []
 
 
-def test_format_predictions__comes_as_it_is_computed():
+def test_format_predictions__yields_each_as_it_is_computed():
     def computed():
         yield PREDICTIONS[0]
-        raise AssertionError("asked for more than was read")
+        raise AssertionError("computed more than was read")
 
     pieces = format_predictions(computed(), PredictionFormat.JSONL, top_k=1)
 

@@ -1,4 +1,4 @@
-"""Tables of probabilities: read back exactly, small, and refused when damaged."""
+"""Tables of probabilities: read back exactly, reproducible, and refused if damaged."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ TABLE = ProbabilityTable(
 )
 
 
-def test_probabilities__come_back_bit_for_bit(tmp_path):
+def test_probabilities__are_read_back_bit_for_bit(tmp_path):
     write_probabilities(TABLE, tmp_path / "p.npz")
     read = read_probabilities(tmp_path / "p.npz")
 
@@ -29,14 +29,14 @@ def test_probabilities__come_back_bit_for_bit(tmp_path):
     assert read.probabilities.dtype == np.float32
 
 
-def test_probabilities__same_table_same_bytes(tmp_path):
+def test_probabilities__have_the_same_bytes_when_written_again(tmp_path):
     for name in ("1.npz", "2.npz"):
         write_probabilities(TABLE, tmp_path / name)
 
     assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
 
 
-def test_write_probabilities__says_what_a_full_device_needs(tmp_path, monkeypatch):
+def test_write_probabilities__leaves_nothing_on_a_full_device(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -55,14 +55,14 @@ def test_write_probabilities__says_what_a_full_device_needs(tmp_path, monkeypatc
         {**vars(TABLE), "paths": np.array([{}], dtype=object)},
     ],
 )
-def test_read_probabilities__refuses_what_does_not_belong_together(tmp_path, arrays):
+def test_read_probabilities__refuses_arrays_that_do_not_fit_together(tmp_path, arrays):
     np.savez(tmp_path / "p.npz", **arrays)
 
     with pytest.raises(DataError, match=r"p\.npz: "):
         read_probabilities(tmp_path / "p.npz")
 
 
-def test_read_probabilities__of_something_else(tmp_path):
+def test_read_probabilities__refuses_other_and_missing_files(tmp_path):
     (tmp_path / "p.npz").write_bytes(b"PK\x03\x04 no archive")
     for name in ("p.npz", "none.npz"):
         with pytest.raises(DataError, match=f"{name}: cannot be read as a table"):

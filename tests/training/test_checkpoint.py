@@ -1,4 +1,4 @@
-"""Checkpoints: when they are written, measured by a clock that the test sets."""
+"""Checkpoints: when they are written, on a clock that the test sets."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from transferkit.training.progress import TrainingProgress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock in seconds that the test advances; writing a checkpoint takes two of them."""
+    """A clock in seconds that the test advances; writing a checkpoint takes two seconds."""
     seconds = SimpleNamespace(now=100.0, written=[])
 
     def save(*_):
@@ -23,7 +23,7 @@ def clock(monkeypatch):
     return seconds
 
 
-def test_after_epoch__writing_takes_less_than_a_twentieth_of_the_time(clock, tmp_path):
+def test_after_epoch__spends_less_than_a_twentieth_of_the_time_on_writing(clock, tmp_path):
     checkpoints = Checkpoints(tmp_path, every=1e9)
     for _ in range(10):
         clock.now += 10.0
@@ -32,7 +32,7 @@ def test_after_epoch__writing_takes_less_than_a_twentieth_of_the_time(clock, tmp
     assert clock.written == [110.0, 152.0, 194.0]
 
 
-def test_after_step__writes_by_the_clock(clock, tmp_path):
+def test_after_step__writes_at_the_requested_interval(clock, tmp_path):
     checkpoints = Checkpoints(tmp_path, every=60.0)
     for _ in range(15):
         clock.now += 10.0

@@ -13,7 +13,7 @@ def network_of(name="test_resnet"):
     return create_network(name, weights="none", num_classes=3)
 
 
-def test_require_unchanged__names_what_moved():
+def test_require_unchanged__names_a_changed_tensor():
     network = network_of()
     before = digests(network.module, network.module.state_dict())
     require_unchanged(before, digests(network.module, network.module.state_dict()))

@@ -1,4 +1,4 @@
-"""Discriminative learning rates, and the schedules that keep their ratios."""
+"""Learning rates that differ between stages."""
 
 import pytest
 
@@ -20,5 +20,5 @@ def test_spread_rates__is_geometric_from_stem_to_head():
 
 
 @pytest.mark.parametrize(("stages", "decay"), [(1, 1 / 16), (2, 1 / 16), (5, 0.5), (13, 0.794)])
-def test_default_layer_decay__leaves_the_stem_a_sixteenth(stages, decay):
+def test_default_layer_decay__gives_the_stem_a_sixteenth(stages, decay):
     assert default_layer_decay(stages) == pytest.approx(decay, abs=1e-3)

@@ -76,7 +76,7 @@ def setup_of(network, phases):
 
 
 class Interrupts(SilentReporter):
-    """A reporter that interrupts the run after some epochs and keeps what a checkpoint holds."""
+    """A reporter that interrupts the run after an epoch and keeps what a checkpoint would hold."""
 
     def __init__(self, after, setup, so_far):
         self.after, self.setup, self.so_far = after, setup, so_far
@@ -98,7 +98,7 @@ def uninterrupted():
 
 
 @pytest.mark.parametrize("after", range(1, EPOCHS))
-def test_fit__resumes_to_the_same_weights_and_does_not_freeze_again(after, uninterrupted):
+def test_fit__resumes_to_the_same_weights_and_freezes_nothing_again(after, uninterrupted):
     network, phases = network_and_phases()
     setup, so_far = setup_of(network, phases), TrainingProgress()
     reporter = Interrupts(after, setup, so_far)

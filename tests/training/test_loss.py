@@ -7,7 +7,7 @@ import torch
 from transferkit.training.loss import ClassWeights, Criterion, class_weights
 
 
-def test_class_weights__balanced_is_scikit_learns():
+def test_class_weights__balanced_are_scikit_learns():
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.array([0, 0, 0, 1, 2, 2])
@@ -18,7 +18,7 @@ def test_class_weights__balanced_is_scikit_learns():
 
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 4.0, 0.5]).numpy()])
-def test_criterion__of_parts_adds_up_to_that_of_the_whole(weights):
+def test_criterion__of_micro_batches_adds_up_to_that_of_the_batch(weights):
     torch.manual_seed(0)
     criterion = Criterion(weights, 0.1, torch.device("cpu"))
     logits, labels = torch.randn(7, 3), torch.tensor([0, 1, 2, 1, 1, 0, 2])

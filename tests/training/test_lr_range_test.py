@@ -1,4 +1,4 @@
-"""The learning rate range test: its suggestion, and that it leaves no trace."""
+"""The learning rate range test: its suggestion, and the random states it restores."""
 
 import random
 
@@ -35,7 +35,7 @@ def valley(lowest: float) -> tuple[list[float], list[float]]:
 
 
 @pytest.mark.parametrize("lowest", [1e-3, 1e-2, 1e-1])
-def test_judge__suggests_a_tenth_of_where_the_loss_is_lowest(lowest):
+def test_judge__suggests_a_tenth_of_the_rate_with_the_lowest_loss(lowest):
     test = judge(*valley(lowest))
 
     at = test.rates[int(np.argmin(test.smoothed))]
@@ -50,7 +50,7 @@ def test_judge__ignores_a_last_loss_that_is_not_finite():
     assert judge(rates, [*losses[:-1], float("nan")]).suggestion == judge(rates, losses).suggestion
 
 
-def test_judge__suggests_nothing_where_no_rate_helps():
+def test_judge__suggests_nothing_if_no_rate_helps():
     rates, _ = valley(1e-2)
     test = judge(rates, [2.0] * STEPS)
 
@@ -58,7 +58,7 @@ def test_judge__suggests_nothing_where_no_rate_helps():
     assert test.reason == "no rate made the loss fall: it began at 2.000, its minimum was 2.000"
 
 
-def test_judge__says_when_there_is_no_loss_at_all():
+def test_judge__refuses_a_first_loss_that_is_not_finite():
     with pytest.raises(TransferKitError, match="began with a loss of nan; try --precision fp32"):
         judge([1e-6, 1e-5], [float("nan"), 1.0])
 
@@ -69,7 +69,7 @@ def test_judge__smooths_without_bias_towards_the_first_step():
     assert test.smoothed == pytest.approx([1.0, 2.9 / 1.9, 0.261 / 0.271])
 
 
-def test_find_learning_rate__puts_all_random_states_back():
+def test_find_learning_rate__restores_all_random_states():
     """The network has dropout, and the batches draw from every random generator."""
     module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
     names = [name for name, _ in module.named_parameters()]

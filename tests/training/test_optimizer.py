@@ -1,4 +1,4 @@
-"""Optimizers created without timm equal the ones that timm creates."""
+"""Optimizers: equal to timm's, with a group per stage, and without effect on frozen stages."""
 
 import pytest
 import torch
@@ -18,8 +18,8 @@ from transferkit.training.optimizer import (
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-def test_create_optimizer__of_torch_is_timms(name):
-    """Compare class and settings with timm's, which lack only the fused kernel."""
+def test_create_optimizer__of_torch_equals_timms(name):
+    """Compare class and settings with those of timm."""
     module = nn.Linear(4, 3)
     stages = [Stage(HEAD, ("weight", "bias"), ("",))]
     ours = create_optimizer(module, stages, name=name, rates={HEAD: 0.1}, weight_decay=0.5)
@@ -49,7 +49,7 @@ def optimizer_of(network, name="adamw", stages=None):
     return create_optimizer(network.module, stages, name=name, rates=rates, weight_decay=0.5)
 
 
-def test_create_optimizer__has_a_group_a_stage_and_no_decay_on_norms_and_biases():
+def test_create_optimizer__has_groups_per_stage_and_decays_no_norms_or_biases():
     network = network_of()
     optimizer = optimizer_of(network, stages=network.stages[-2:])
 
@@ -70,7 +70,7 @@ def test_create_optimizer__has_a_group_a_stage_and_no_decay_on_norms_and_biases(
     )
 
 
-def test_create_optimizer__spares_what_the_network_exempts():
+def test_create_optimizer__decays_nothing_that_the_network_exempts():
     network = network_of("test_vit")
     optimizer = optimizer_of(network)
 
@@ -79,7 +79,7 @@ def test_create_optimizer__spares_what_the_network_exempts():
     assert id(network.module.blocks[0].attn.qkv.weight) in decayed
 
 
-def test_applied_rates__are_those_of_what_is_trained_now():
+def test_applied_rates__are_zero_for_what_is_frozen():
     network = network_of()
     optimizer = optimizer_of(network)
 
@@ -88,20 +88,20 @@ def test_applied_rates__are_those_of_what_is_trained_now():
     assert applied_rates(optimizer) == (1.0, 0.0)
 
 
-def test_require_optimizer__says_what_it_does_not_know():
+def test_require_optimizer__refuses_an_unknown_name():
     with pytest.raises(UnknownNameError, match="unknown --optimizer 'adamww'; did you mean adamw"):
         require_optimizer("adamww")
 
 
 @pytest.mark.parametrize("name", ["adahessian", "bnbadam", "fusedsgd"])
-def test_require_optimizer__says_what_it_cannot_use(name):
+def test_require_optimizer__refuses_what_it_cannot_use(name):
     with pytest.raises(OptionError, match=f"--optimizer: {name} .*adamw"):
         require_optimizer(name)
 
 
 @pytest.mark.filterwarnings("ignore:It is highly recommended to have 'opt_einsum'")
 @pytest.mark.parametrize("name", list_optimizers(exclude_filters=["bnb*", "fused*", "adahessian"]))
-def test_create_optimizer__all_of_timms_pass_over_what_is_frozen(name):
+def test_create_optimizer__any_of_timms_leaves_frozen_stages_unchanged(name):
     """A frozen group has no gradient, so it gets no update, no weight decay and no state."""
     torch.manual_seed(0)
     body, head = nn.Linear(4, 4), nn.Linear(4, 3)
@@ -122,12 +122,12 @@ def test_create_optimizer__all_of_timms_pass_over_what_is_frozen(name):
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"1.weight", "1.bias"}
     for state in (optimizer.state[p] for p in body.parameters() if p in optimizer.state):
-        assert int(state["step"]) == 0, "adagrad creates its state at once, and must not change it"
+        assert int(state["step"]) == 0, "adagrad creates its state at once, but must not advance it"
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lion", "adan", "cadan", "madgrad", "nadam"])
-def test_restart_thawed__a_stage_that_thaws_late_begins_at_its_first_step(name):
-    """A stage that thaws late takes the first step of a fresh optimizer."""
+def test_restart_thawed__starts_a_stage_that_thaws_late_at_its_first_step(name):
+    """The stage takes the first step of a fresh optimizer."""
     moved = []
     for frozen_steps in (0, 30):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Seeded blocks: the same numbers again, and the caller's generators as they were."""
+"""Seeded blocks: they draw the same numbers and restore the caller's generators."""
 
 import torch
 
@@ -23,7 +23,7 @@ def test_seeded__draws_the_same_again_and_restores_the_generator():
 
 def test_seeded__leaves_the_generators_of_other_devices_alone(monkeypatch):
     def seed_all(seed):
-        raise AssertionError("devices were seeded that are not restored")
+        raise AssertionError("devices were seeded but will not be restored")
 
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
     with seeded(7, CPU):

@@ -35,7 +35,7 @@ def test_create_schedule__scales_all_groups_by_one_factor(scheduler, steps):
     assert max(factors) == pytest.approx(1)
 
 
-def test_create_schedule__cosine_rises_then_falls_to_nothing():
+def test_create_schedule__cosine_rises_then_falls_to_zero():
     optimizer, schedule = schedule_of(Scheduler.COSINE, 100)
     factors = []
     for _ in range(100):
@@ -63,7 +63,7 @@ def test_create_schedule__cosine_rises_then_falls_to_nothing():
         (Scheduler.TANH, 99, 0),
     ],
 )
-def test_create_schedule__the_others_fall_where_they_say(scheduler, at, factor):
+def test_create_schedule__others_fall_at_their_steps(scheduler, at, factor):
     optimizer, schedule = schedule_of(scheduler, 100)
     schedule.go_to(at)
 

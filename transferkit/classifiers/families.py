@@ -1,8 +1,8 @@
 """The classifiers: the settings that each tries, and how a grid of them is cross-validated fast.
 
-To add a classifier, add a member to `Classifier` and a row to `FAMILIES`. Every `answers` predicts
-exactly what the estimator itself would for each setting, but computes only once what several
-settings share.
+To add a classifier, add a member to `Classifier`, a row to `FAMILIES`, and the types of its
+estimator to `storage.ALLOWED`. Every `answers` predicts exactly what the estimator itself would for
+each setting, but computes only once what several settings share.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Sizes and parameters by formula: equal to those of torch's layers, and to a lecture's figures."""
+"""Sizes and parameters by formula: equal to those of torch's layers and to published figures."""
 
 import math
 
@@ -14,7 +14,7 @@ from transferkit.models.anatomy.arithmetic import (
 )
 
 
-def test_convolution__alexnets_first_layer_has_the_parameters_of_the_lecture():
+def test_convolution__alexnets_first_layer_has_the_published_parameters():
     first = nn.Conv2d(3, 96, 11, stride=4)
     formula = layer_arithmetic(first, (3, 227, 227))
 
@@ -61,23 +61,23 @@ def test_formulas__agree_with_torch(layer, sides):
 @pytest.mark.parametrize(
     "layer", [nn.Linear(6, 4), nn.Linear(6, 4, bias=False), nn.LayerNorm(6)], ids=str
 )
-def test_formulas__of_tokens(layer):
+def test_formulas__agree_with_torch_on_tokens(layer):
     formula = layer_arithmetic(layer, (10, 6))
 
     assert formula.output == tuple(layer(torch.zeros(1, 10, 6)).shape[1:])
     assert formula.weights + formula.biases == sum(p.numel() for p in layer.parameters())
 
 
-def test_output_side__in_ceil_mode_no_window_begins_in_the_padding():
+def test_output_side__in_ceil_mode_no_window_starts_in_the_padding():
     for side in range(3, 30):
         for kernel, stride, padding in ((3, 2, 1), (2, 3, 1), (3, 4, 1), (2, 2, 0)):
             pool = nn.MaxPool2d(kernel, stride, padding, ceil_mode=True)
             positions = output_side(side, kernel, stride, padding, ceil_mode=True)
             assert positions == pool(torch.zeros(1, 1, side, side)).shape[2]
-    # Without ceil mode, a window that does not fit is left out.
+    # Without ceil mode, a window that does not fit is dropped.
     assert output_side(6, 3, 2) == math.floor((6 - 3) / 2) + 1 == 2
 
 
 def test_layer_arithmetic__returns_none_without_a_formula():
     assert layer_arithmetic(nn.MultiheadAttention(8, 2), (4, 8)) is None
-    assert layer_arithmetic(nn.Conv2d(3, 8, 3), (4, 8)) is None  # the input is not a map
+    assert layer_arithmetic(nn.Conv2d(3, 8, 3), (4, 8)) is None  # the input is no feature map

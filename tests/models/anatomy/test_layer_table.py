@@ -67,7 +67,7 @@ def test_list_layers__contains_each_parameter_of_a_transformer_once():
 
 
 def sums(network, rows) -> tuple[list[int], list[int]]:
-    """Return parameters in layers, parameters in stages, and biases: as listed, and in reality."""
+    """Return parameters in layers, parameters in stages, and biases: as listed, and as counted."""
     own = {name: p.numel() for name, p in network.module.named_parameters()}
     counted = [row for row in rows if row.role in (Role.LAYER, Role.PARAMETER)]
     stages = [row for row in rows if row.role is Role.STAGE][2:]
@@ -80,7 +80,7 @@ def is_without_repeats(rows) -> bool:
     return len({(row.name, row.role is Role.STAGE) for row in rows}) == len(rows)
 
 
-def test_list_layers__googlenets_pools_in_ceil_mode():
+def test_list_layers__has_googlenets_pools_in_ceil_mode():
     rows = rows_of(network_of("torchvision:googlenet", None))
 
     # 112 -> 56 and 28 -> 14 need ceil mode; without it they would be 55 and 13.
@@ -88,7 +88,7 @@ def test_list_layers__googlenets_pools_in_ceil_mode():
     assert all(rows[f"maxpool{i}"].agrees for i in (1, 2, 3, 4))
 
 
-def test_list_layers__settings_shapes_and_strides_of_a_resnet():
+def test_list_layers__has_settings_shapes_and_strides_of_a_resnet():
     network = network_of("resnet18", 224)
     rows = rows_of(network)
     first, stage = rows["conv1"], rows["stage4"]
@@ -103,7 +103,7 @@ def test_list_layers__settings_shapes_and_strides_of_a_resnet():
     assert next(iter(rows)) == "fc"  # the last row
 
 
-def test_list_layers__a_wrong_size_or_count_does_not_agree():
+def test_list_layers__marks_a_wrong_size_or_count():
     class Cropping(nn.Conv2d):
         def forward(self, x):
             return super().forward(x)[:, :, 1:]
@@ -136,7 +136,7 @@ def test_list_layers__a_layer_without_a_formula_neither_agrees_nor_differs():
     assert rows["class_token"].output == (1, 1, 768)
 
 
-def test_list_layers__extractable_rows_are_what_layer_takes():
+def test_list_layers__marks_what_can_be_extracted():
     two_branches = rows_of(create_network("crossvit_9_240", weights="none"))
     shuffled = list_layers(network_of("torchvision:shufflenet_v2_x0_5"))
     network = network_of("test_resnet")

@@ -1,4 +1,4 @@
-"""Receptive fields: the listed ones are those that gradients reach."""
+"""Receptive fields: those listed are those that gradients reach."""
 
 from contextlib import suppress
 
@@ -36,7 +36,7 @@ def prepare_for_gradients(module: nn.Module) -> None:
     """Make every input of a layer contribute to its output, without cancelling; drop big heads."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.MaxPool2d):  # a maximum depends on one input only
+            if isinstance(child, nn.MaxPool2d):  # a maximum passes its gradient to one input only
                 window = (child.kernel_size, child.stride, child.padding, child.ceil_mode)
                 setattr(parent, name, nn.AvgPool2d(*window))
             if isinstance(child, nn.Conv2d | nn.Linear) and child.weight.numel() > 10_000_000:
@@ -46,12 +46,12 @@ def prepare_for_gradients(module: nn.Module) -> None:
                 nn.init.uniform_(child.weight, 0.5 / size, 1.5 / size)
     for name, parameter in module.named_parameters():
         if parameter.ndim == 1 and not name.endswith("bias"):
-            nn.init.ones_(parameter)  # scales, some of which are initialised to or near zero
+            nn.init.ones_(parameter)  # scales, some of which start at or near zero
     module.double()  # the contribution of the farthest pixels underflows in float32
 
 
 def rows_reached(network, layers: list[str], height: int, width: int = 32) -> dict[str, int]:
-    """Return how many rows of a tall image the middle row of each layer's map depends on."""
+    """Return, for each layer, how many rows of a tall image its map's middle row depends on."""
     taken = {}
     for layer in layers:
         network.module.get_submodule(layer).register_forward_hook(
@@ -90,7 +90,7 @@ DEEP = [
 
 
 def listed_and_reached(name: str, layers: list[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the receptive fields of layers, as listed and as gradients reach."""
+    """Return the receptive fields of layers, as listed and as reached by gradients."""
     network = network_of(name, 96)
     rows = rows_of(network)
     prepare_for_gradients(network.module)

@@ -1,4 +1,4 @@
-"""The sentence that a comparison ends with: every rule, on invented figures."""
+"""The advice at the end of a comparison: every rule, on made-up figures."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from transferkit.recipes.comparing.rows import ComparisonRow
 
 
 def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonRow:
-    """Return a candidate with intervals of +-0.02; `behind` is its distance from the best."""
+    """Return a row with intervals of +-0.02; `behind` is its distance from the best."""
     accuracy = None if value is None else Estimate(value, value - 0.02, value + 0.02)
     difference = None if behind is None else Estimate(-behind, -behind - 0.02, -behind + 0.02)
     return ComparisonRow(
@@ -64,7 +64,7 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
             "about as long.",
         ),
         (
-            # A fast candidate that is clearly worse is not taken.
+            # A fast candidate that is clearly worse is not advised.
             [row("full", 0.92, seconds=90), row("svm", 0.91, 0.01, seconds=60),
              row("knn", 0.7, 0.22, seconds=1)],
             "Take svm on nano: the best, full on nano, is not better beyond chance "
@@ -92,5 +92,5 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
         ([row("full", note="failed")], "No advice: no candidate finished."),
     ],
 )  # fmt: skip
-def test_advise(rows, sentence):
+def test_advise__follows_its_rules(rows, sentence):
     assert advise(rows, baseline=0.5) == sentence

@@ -1,4 +1,4 @@
-"""Which runs stop early: with simulated runs, on a simulated clock."""
+"""Runs that a budget stops early, simulated on a simulated clock."""
 
 import math
 from pathlib import Path
@@ -56,11 +56,11 @@ def epochs_done(runs):
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(10, [3, 5, 10]), (2, [1, 2]), (1, [1])])
-def test_rungs(epochs, expected):
+def test_rungs__halve_down_from_the_last_epoch(epochs, expected):
     assert rungs(epochs) == expected
 
 
-def test_without_a_budget__all_runs_finish_the_fast_ones_first():
+def test_no_budget__finishes_all_runs_fast_ones_first():
     runner, runs = SimulatedRunner({"full": 0.9, "svm": 0.8}), runs_of("full", "svm", seeds=2)
     carry_out_all(runner, runs, EPOCHS)
 
@@ -81,7 +81,7 @@ def test_budget__that_suffices_stops_no_run():
     assert all(run.state is RunState.FINISHED for run in runs)
 
 
-def test_budget__that_is_short_keeps_the_better_half_at_every_rung():
+def test_budget__that_is_short_continues_the_better_half_at_every_rung():
     reached = {"partial": 0.5, "partial:last:1": 0.7, "full": 0.9, "gradual": 0.6}
     runner, runs = SimulatedRunner(reached, budget=20), runs_of(*reached)
     carry_out_all(runner, runs, EPOCHS)
@@ -97,7 +97,7 @@ def test_budget__that_is_short_keeps_the_better_half_at_every_rung():
     assert runner.clock == 20
 
 
-def test_budget__does_not_depend_on_the_order():
+def test_budget__stops_the_same_runs_in_any_order():
     reached = {"partial": 0.5, "partial:last:1": 0.7, "full": 0.9, "gradual": 0.6}
     for names in (list(reached), list(reached)[::-1]):
         runs = runs_of(*names)
@@ -124,7 +124,7 @@ def test_budget__repeats_only_finished_candidates_that_fit():
     assert runs[3].reason == "it takes about 8 s, and only 1 s of the budget were left"
 
 
-def test_failed__is_not_repeated_and_stops_no_other_run():
+def test_failed_run__is_not_repeated_and_stops_no_other():
     runner = SimulatedRunner({"full": math.nan, "gradual": 0.6})
     runs = runs_of("full", "gradual", seeds=2)
     carry_out_all(runner, runs, EPOCHS)
@@ -134,7 +134,7 @@ def test_failed__is_not_repeated_and_stops_no_other_run():
     assert runs[2].reason == "seed 0 did not finish"
 
 
-def test_resumed__continues_stopped_runs():
+def test_resuming__continues_stopped_runs():
     reached = {"full": 0.9, "gradual": 0.6}
     runs = runs_of(*reached)
     carry_out_all(SimulatedRunner(reached, budget=6), runs, EPOCHS)

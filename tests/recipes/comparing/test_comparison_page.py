@@ -1,4 +1,4 @@
-"""The page of a comparison: invented rows, malicious names, a real browser."""
+"""The page of a comparison: made-up rows, malicious names, a real browser."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def row(strategy: str, accuracy: float | None, behind: float | None = None) -> C
     )
 
 
-def found(folder: Path) -> Comparison:
+def comparison(folder: Path) -> Comparison:
     rows = (row("full", 0.93), row("svm", 0.92, 0.01), row("knn", 0.8, 0.13), row("partial", None))
     return Comparison(folder, rows, "Take svm.", (1272, 324), 0.1, (), f"resume with: {SCRIPT}")
 
@@ -43,11 +43,11 @@ def found(folder: Path) -> Comparison:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    write_comparison_page(found(folder), SCRIPT, seeds=3)
+    write_comparison_page(comparison(folder), SCRIPT, seeds=3)
     return folder / "compare.html"
 
 
-def test_page__names_are_escaped(page):
+def test_page__escapes_names(page):
     html = page.read_text("utf-8")
 
     assert SCRIPT not in html
@@ -67,8 +67,8 @@ def test_page__has_the_figures_of_the_table(page):
 
 
 def test_page__without_a_finished_candidate_draws_no_intervals(tmp_path):
-    nothing = replace(found(tmp_path), rows=(row("svm", None),), advice="No advice.")
-    write_comparison_page(nothing, "data", seeds=1)
+    unfinished = replace(comparison(tmp_path), rows=(row("svm", None),), advice="No advice.")
+    write_comparison_page(unfinished, "data", seeds=1)
 
     assert "did not finish" in (tmp_path / "compare.html").read_text("utf-8")
 

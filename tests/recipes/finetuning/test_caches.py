@@ -1,4 +1,4 @@
-"""Runs with a cache and without: the same curves."""
+"""Runs with and without a cache have the same curves."""
 
 from dataclasses import asdict
 
@@ -40,7 +40,7 @@ STRATEGIES = {
 
 
 @pytest.mark.parametrize("options", STRATEGIES.values(), ids=STRATEGIES)
-def test_finetune__cached_and_uncached_curves_are_bit_equal(few_images, tmp_path, options):
+def test_finetune__has_bit_equal_curves_with_and_without_a_cache(few_images, tmp_path, options):
     off, memory, disk, again = (
         run(few_images, tmp_path / str(i), cache=cache, **options)
         for i, cache in enumerate(("off", "memory", "disk", "disk"))
@@ -52,7 +52,7 @@ def test_finetune__cached_and_uncached_curves_are_bit_equal(few_images, tmp_path
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_finetune__a_second_run_computes_no_frozen_layer(image_folder, tmp_path, monkeypatch):
+def test_finetune__computes_no_frozen_layer_in_a_second_run(image_folder, tmp_path, monkeypatch):
     first = run(image_folder, tmp_path / "1", epochs=2)
     (entry,) = (entry for entry in list_entries() if "frozen" in entry.what)
     monkeypatch.setattr(FrozenRows, "_computed", lambda *_: pytest.fail("computed again"))
@@ -72,7 +72,7 @@ def test_features__are_shared_by_both_commands(image_folder, tmp_path, monkeypat
     assert second.metrics["classifier"]["kind"] == "linear"
 
 
-def test_cache__falls_back_where_there_is_no_room(image_folder, tmp_path, monkeypatch):
+def test_cache__falls_back_without_room(image_folder, tmp_path, monkeypatch):
     def planned():
         plan = run(image_folder, None, dry_run=True, cache_limit=0).plan
         return dict(plan.settings)["cache"]
@@ -85,7 +85,7 @@ def test_cache__falls_back_where_there_is_no_room(image_folder, tmp_path, monkey
     assert "it would take" in planned()
 
 
-def test_metrics__say_where_the_time_went(image_folder, tmp_path):
+def test_metrics__show_how_the_time_was_spent(image_folder, tmp_path):
     time = run(image_folder, tmp_path / "run", epochs=2).metrics["time"]
 
     assert list(time) == [
@@ -95,6 +95,6 @@ def test_metrics__say_where_the_time_went(image_folder, tmp_path):
     assert all(time[part] > 0 for part in time if part not in ("start_up", "report"))
 
 
-def test_cache__is_the_same_word_everywhere():
+def test_cache__has_four_kinds_and_readable_sizes():
     assert [str(kind) for kind in Cache] == ["auto", "memory", "disk", "off"]
     assert [describe_size(n) for n in (900, 2_500_000, 3e9)] == ["0.9 kB", "2.5 MB", "3.0 GB"]

@@ -1,4 +1,4 @@
-"""The estimate of a run's time, by a clock that the test sets."""
+"""The estimate of a run's time, on a clock that the test sets."""
 
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -11,11 +11,11 @@ from transferkit.recipes.finetuning import estimate
 pytestmark = pytest.mark.usefixtures("estimates")
 
 TRAIN, VAL = 18, 6
-"""Images of `image_folder`."""
+"""Images in `image_folder`, by split."""
 
 
 class Pace:
-    """Made-up seconds for an image; a step takes one for every stage that is trained."""
+    """Made-up seconds per image; a step takes one second for every trained stage."""
 
     decode, forward = 1.0, 2.0
 
@@ -41,7 +41,7 @@ def test_estimate__adds_up_checking_reading_and_training(small, plan_of, monkeyp
     })  # fmt: skip
 
 
-def test_estimate__is_measured_where_nothing_is_made_up(small, plan_of, monkeypatch):
+def test_estimate__comes_from_measured_times(small, plan_of, monkeypatch):
     now = [0.0]
 
     def perf_counter():
@@ -49,7 +49,7 @@ def test_estimate__is_measured_where_nothing_is_made_up(small, plan_of, monkeypa
         return now[0]
 
     monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=perf_counter))
-    image = 0.4 / 8  # seconds: eight images between two looks at the clock, whatever is done
+    image = 0.4 / 8  # seconds: any work on eight images takes one tick of the clock
     trained = 20 * (TRAIN + VAL / 3)
 
     plan = plan_of(**small, epochs=20)

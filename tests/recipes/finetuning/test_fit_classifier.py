@@ -1,4 +1,4 @@
-"""Features and a classifier: one command from either side, a run like any other."""
+"""Features and a classifier: two commands do the same, and the run is like any other."""
 
 import json
 import shutil
@@ -17,14 +17,14 @@ from transferkit.errors import BundleError, DataError, OptionError, WeightsError
 from transferkit.models.feature_extractor import Pool
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "workers": 1}
-TAUGHT = {**SMALL, "strategy": "features"}
+FEATURES = {**SMALL, "strategy": "features"}
 
 
 @pytest.fixture(scope="module")
 def run(image_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("features") / "run"
     transferkit.finetune(
-        image_folder, folder, classifier="svm", layer=("stage2", "pooled"), **TAUGHT
+        image_folder, folder, classifier="svm", layer=("stage2", "pooled"), **FEATURES
     )
     return folder
 
@@ -55,8 +55,8 @@ def test_features__leaves_a_run_with_a_classifier_and_no_head(run):
 
 
 @pytest.mark.parametrize("kind", Classifier)
-def test_predict__is_scikit_learns_own_on_the_extracted_rows(few_images, tmp_path, kind):
-    transferkit.finetune(few_images, tmp_path / "run", classifier=kind, **TAUGHT)
+def test_predict__equals_scikit_learn_on_the_extracted_rows(few_images, tmp_path, kind):
+    transferkit.finetune(few_images, tmp_path / "run", classifier=kind, **FEATURES)
     transferkit.extract_features(few_images, tmp_path / "f.npz", model=str(tmp_path / "run"))
     with np.load(tmp_path / "f.npz") as file:
         rows, paths = file["features"], file["paths"].tolist()
@@ -75,7 +75,7 @@ def test_predict__is_scikit_learns_own_on_the_extracted_rows(few_images, tmp_pat
     assert np.array_equal(asked, np.float32(predicted))
 
 
-def test_features__both_commands_do_the_same(image_folder, tmp_path, cli):
+def test_features__are_the_same_by_both_commands(image_folder, tmp_path, cli):
     words = [*TINY, "--classifier", "ridge", "--layer", "stage2", "--pool", "max"]
     one = cli("finetune", image_folder, "-o", tmp_path / "a", "--strategy", "features", *words)
     other = cli("extract-features", image_folder, "-o", tmp_path / "b", *words)
@@ -90,7 +90,7 @@ def test_features__both_commands_do_the_same(image_folder, tmp_path, cli):
     assert (tmp_path / "a/split.csv").read_bytes() == (tmp_path / "b/split.csv").read_bytes()
 
 
-def test_features__predict_and_evaluate_read_it_like_any_run(run, image_folder, cli):
+def test_features__can_be_predicted_and_evaluated_like_any_run(run, image_folder, cli):
     predicted = cli("predict", image_folder / "blue", "-m", run, "--format", "csv")
     measured = cli("evaluate", image_folder, "-m", run)
     again = cli("predict", image_folder / "blue" / "0.png", "-m", run / "model")
@@ -102,7 +102,7 @@ def test_features__predict_and_evaluate_read_it_like_any_run(run, image_folder, 
     assert json.loads(again.out)["label"] == "blue"
 
 
-def test_features__of_a_model_keep_its_layers(run, image_folder, tmp_path):
+def test_features__of_a_model_have_its_layers(run, image_folder, tmp_path):
     again = transferkit.extract_features(
         image_folder, tmp_path / "again", model=str(run), classifier="ridge"
     )
@@ -111,14 +111,14 @@ def test_features__of_a_model_keep_its_layers(run, image_folder, tmp_path):
     assert config["transferkit"]["features"] == {"layers": ["stage2", "pooled"], "pool": "auto"}
 
 
-def test_features__options_json_has_only_what_applies(run):
+def test_features__record_only_options_that_apply(run):
     options = json.loads((run / "options.json").read_text())
 
     assert not {"epochs", "learning_rate", "optimizer", "augment"} & set(options)
     assert {"layer", "classifier", "val_fraction", "class_weights"} < set(options)
 
 
-def test_finetune__a_network_is_built_with_the_patches_too(image_folder, tmp_path):
+def test_finetune__builds_a_network_with_the_patches_too(image_folder, tmp_path):
     transferkit.finetune(image_folder, tmp_path / "run", backbone="edges8", patches=2, epochs=1)
 
     config = json.loads((tmp_path / "run/model/config.json").read_text())
@@ -154,7 +154,7 @@ def test_features__edges8_needs_no_download(image_folder, tmp_path):
     assert prediction.label in ("blue", "green", "red")
 
 
-def test_head__a_class_without_training_images_has_probability_zero():
+def test_head__gives_probability_zero_to_a_class_without_training_images():
     rows, labels = np.random.default_rng(0).normal(size=(20, 3)), np.repeat([0, 2], 10)
     fitted = fit_classifier(Classifier.LINEAR, rows, labels, seed=0).estimator
     head = FeatureHead(fitted, ("pooled",), Pool.AUTO)
@@ -177,9 +177,9 @@ def test_head__a_class_without_training_images_has_probability_zero():
         ({"classifier": "knn", "class_weights": "balanced"}, "knn does not weight classes"),
     ],
 )
-def test_features__options_that_cannot_work_are_errors(image_folder, tmp_path, options, message):
+def test_features__refuse_options_that_cannot_work(image_folder, tmp_path, options, message):
     with pytest.raises(OptionError, match=message):
-        transferkit.finetune(image_folder, tmp_path / "run", **TAUGHT, **options)
+        transferkit.finetune(image_folder, tmp_path / "run", **FEATURES, **options)
     assert not (tmp_path / "run").exists()
 
 
@@ -187,7 +187,7 @@ def test_features__a_stopped_run_resumes_with_the_same_weights_only(run, image_f
     def stop(run):
         raise KeyboardInterrupt
 
-    options = {"classifier": "svm", "layer": ("stage2", "pooled"), **TAUGHT}
+    options = {"classifier": "svm", "layer": ("stage2", "pooled"), **FEATURES}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("transferkit.recipes.finetuning.fit_classifier._compute_features", stop)
         with pytest.raises(KeyboardInterrupt):
@@ -204,47 +204,47 @@ def test_features__a_stopped_run_resumes_with_the_same_weights_only(run, image_f
         assert (tmp_path / "run" / file).read_bytes() == (run / file).read_bytes()
 
 
-def test_extract_features__options_of_a_classifier_need_one(image_folder, tmp_path):
+def test_extract_features__refuses_a_classifiers_options_without_one(image_folder, tmp_path):
     with pytest.raises(OptionError, match="--val-fraction needs a --classifier"):
         transferkit.extract_features(image_folder, tmp_path / "f.npz", val_fraction=0.3)
 
 
-def test_features__too_few_images_cost_no_earlier_run(run, tmp_path):
+def test_features__of_too_few_images_replace_no_earlier_run(run, tmp_path):
     make_classes(tmp_path / "data", 2)
     shutil.copytree(run, tmp_path / "run")
     with pytest.raises(DataError, match="cross-validation needs 2"):
         transferkit.finetune(
-            tmp_path / "data", tmp_path / "run", classifier="svm", overwrite=True, **TAUGHT
+            tmp_path / "data", tmp_path / "run", classifier="svm", overwrite=True, **FEATURES
         )
     assert (tmp_path / "run/model/classifier.skops").exists()
 
 
-def damaged(run, tmp_path, name: str, change):
+def damaged_copy(run, tmp_path, name: str, change):
     shutil.copytree(run, tmp_path / "copy")
     path = tmp_path / "copy" / "model" / name
     change(path)
     return tmp_path / "copy"
 
 
-def test_load__a_missing_or_foreign_classifier_is_an_error(run, image_folder, tmp_path):
-    copy = damaged(run, tmp_path, "classifier.skops", lambda path: path.unlink())
+def test_load__of_a_missing_or_foreign_classifier_is_an_error(run, image_folder, tmp_path):
+    copy = damaged_copy(run, tmp_path, "classifier.skops", lambda path: path.unlink())
     with pytest.raises(BundleError, match=r"classifier\.skops: no such file"):
         transferkit.predict([str(image_folder)], model=str(copy))
 
-    result = transferkit.finetune(image_folder, tmp_path / "other", classifier="linear", **TAUGHT)
+    result = transferkit.finetune(image_folder, tmp_path / "other", classifier="linear", **FEATURES)
     foreign = result.run / "model" / "classifier.skops"
     (copy / "model" / "classifier.skops").write_bytes(foreign.read_bytes())
     with pytest.raises(BundleError, match="the files do not belong together"):
         transferkit.predict([str(image_folder)], model=str(copy))
 
 
-def test_load__broken_features_in_the_config_are_an_error(run, image_folder, tmp_path):
-    def break_it(path):
+def test_load__of_damaged_features_in_the_config_is_an_error(run, image_folder, tmp_path):
+    def change_pool(path):
         config = json.loads(path.read_text())
         config["transferkit"]["features"] = {"layers": ["stage2"], "pool": "sideways"}
         path.write_text(json.dumps(config))
 
-    copy = damaged(run, tmp_path, "config.json", break_it)
+    copy = damaged_copy(run, tmp_path, "config.json", change_pool)
     with pytest.raises(BundleError, match="expected layers and pool"):
         transferkit.predict([str(image_folder)], model=str(copy))
     path = copy / "model" / "config.json"

@@ -1,4 +1,4 @@
-"""The plan of a run: what it says before anything is trained."""
+"""The plan of a run, printed before anything is trained."""
 
 import pytest
 
@@ -12,7 +12,7 @@ import pytest
         ({"strategy": "full", "backbone": "test_vit", "weights": "none"}, False),
     ],
 )
-def test_plan__names_batchnorm_where_some_is_trained(pretrained, plan_of, settings, named):
+def test_plan__names_batchnorm_if_any_is_trained(pretrained, plan_of, settings, named):
     plan = plan_of(**{**pretrained, **settings})
 
     assert ("batchnorm" in dict(plan.settings)) is named
@@ -25,10 +25,10 @@ def test_plan__says_when_gradual_thawing_does_not_reach_the_stem(pretrained, pla
     assert strategy.endswith("4 epochs do not reach the stem")
 
 
-def test_plan__says_what_is_cached_and_what_of_it_is_varied(small, plan_of):
+def test_plan__says_what_is_cached_and_how_images_are_varied(small, plan_of):
     def settings(**options):
-        found = dict(plan_of(**small, **options).settings)
-        return found["cache"], found["augmentation"]
+        planned = dict(plan_of(**small, **options).settings)
+        return planned["cache"], planned["augmentation"]
 
     cache, augmentation = settings()
     assert cache.startswith("frozen layers computed once")

@@ -1,4 +1,4 @@
-"""The dataset of a run: what is left out, what is held out, and what changes during the run."""
+"""The dataset of a run: images left out, images held out, and changes during the run."""
 
 import pytest
 from image_files import make_classes
@@ -16,7 +16,7 @@ SMALL = {
 }
 
 
-def test_finetune__leaves_out_what_cannot_be_read_and_says_so(tmp_path):
+def test_finetune__leaves_out_and_lists_unreadable_images(tmp_path):
     data = make_classes(tmp_path / "data", 4)
     (data / "red" / "0.png").write_bytes(b"broken")
 
@@ -28,7 +28,7 @@ def test_finetune__leaves_out_what_cannot_be_read_and_says_so(tmp_path):
     assert result.plan.classes["red"] == (2, 1, 0)
 
 
-def test_finetune__uses_a_validation_folder_of_its_own(image_folder, tmp_path):
+def test_finetune__uses_a_separate_validation_folder(image_folder, tmp_path):
     val = make_classes(tmp_path / "val", 2)
 
     result = transferkit.finetune(image_folder, tmp_path / "run", val=val, epochs=1, **SMALL)
@@ -42,17 +42,17 @@ def test_finetune__says_when_validation_images_are_also_in_training(image_folder
     from transferkit.reporter import SilentReporter
 
     class Recorder(SilentReporter):
-        said = ""
+        notices = ""
 
         def notice(self, message):
-            self.said += message
+            self.notices += message
 
     recorder = Recorder()
     finetune(
         FinetuneOptions(image_folder, tmp_path, val=image_folder, dry_run=True, **SMALL), recorder
     )
 
-    assert recorder.said.startswith("24 images are in training and also in validation")
+    assert recorder.notices.startswith("24 images are in training and also in validation")
 
 
 def test_finetune__names_the_image_that_changed_during_the_run(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the options leave open, resolved: phases, rates and batch norm."""
+"""Settings that the options leave open: phases, rates and batch norm."""
 
 import json
 
@@ -8,7 +8,7 @@ import transferkit
 from transferkit.errors import OptionError
 
 
-def test_full__begins_with_the_head_alone_where_weights_are_pretrained(pretrained, plan_of):
+def test_full__trains_a_pretrained_networks_head_alone_first(pretrained, plan_of):
     plan = plan_of(strategy="full", **pretrained)
     assert [(p.name, p.epochs) for p in plan.phases] == [("head", (1, 1)), ("all", (2, 10))]
     assert "the first epoch for the head alone" in dict(plan.settings)["strategy"]
@@ -28,7 +28,7 @@ def test_full__begins_with_the_head_alone_where_weights_are_pretrained(pretraine
         ({"strategy": "full"}, 1e-3),
     ],
 )
-def test_rates__a_head_alone_learns_at_a_larger_one(small, plan_of, settings, expected):
+def test_rates__of_a_head_alone_are_larger(small, plan_of, settings, expected):
     assert plan_of(**small, **settings).stages[-1].learning_rate == expected
 
 
@@ -59,7 +59,7 @@ def test_rates__are_one_per_stage(pretrained, plan_of, settings, expected):
     assert [stage.learning_rate for stage in plan.stages] == pytest.approx(expected)
 
 
-def test_batches__of_one_image_are_refused_where_batchnorm_is_trained(small, plan_of):
+def test_batches__of_one_image_are_refused_if_batchnorm_is_trained(small, plan_of):
     one = small | {"strategy": "full", "batch_size": 1}
     with pytest.raises(OptionError, match="--batch-size: got 1, and BatchNorm needs two images"):
         plan_of(**one)
@@ -67,7 +67,7 @@ def test_batches__of_one_image_are_refused_where_batchnorm_is_trained(small, pla
     assert plan_of(bn="eval", **one).stages
 
 
-def test_options_json__has_every_rate_as_it_was_resolved(pretrained, image_folder, tmp_path):
+def test_options_json__has_every_resolved_rate(pretrained, image_folder, tmp_path):
     for name, settings in {
         "decay": {"strategy": "gradual"},
         "spread": {"strategy": "full", "learning_rate": "1e-5:1e-3"},

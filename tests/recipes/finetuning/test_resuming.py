@@ -1,4 +1,4 @@
-"""A stopped run, once resumed, ends like a run that was never stopped."""
+"""A stopped run that is resumed ends like a run that was never stopped."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ from transferkit.training.loss import Criterion
 
 
 @pytest.fixture(autouse=True)
-def every_epoch_is_written(monkeypatch):
+def save_every_epoch(monkeypatch):
     """Save a checkpoint after every epoch, however short."""
     monkeypatch.setattr(checkpoint, "_MIN_INTERVAL", 0)
 
@@ -46,11 +46,11 @@ STRATEGIES = {
     "gradual": {"epochs": 3, "strategy": "gradual", "optimizer": "adan"},
     "stopping early": {"epochs": 4, "strategy": "full", "patience": 1, "learning_rate": 0.5},
 }
-STEPS_AN_EPOCH = 5
+STEPS_PER_EPOCH = 5
 
 
-def left_by(run):
-    """Return the weights, and everything but times in history and metrics."""
+def results_of(run):
+    """Return the weights, and the history and metrics without times."""
     metrics = json.loads((run / "metrics.json").read_text())
     for name in ("seconds", "time", "images_per_second"):
         del metrics[name]
@@ -58,9 +58,9 @@ def left_by(run):
     return load_file(run / "model/model.safetensors"), history, metrics
 
 
-def assert_alike(one, other):
-    weights, *rest = left_by(one)
-    expected, *expected_rest = left_by(other)
+def assert_same_results(one, other):
+    weights, *rest = results_of(one)
+    expected, *expected_rest = results_of(other)
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], expected[name]) for name in weights)
     assert rest == expected_rest
@@ -80,7 +80,7 @@ def uninterrupted(image_folder, tmp_path_factory):
     return run
 
 
-def stopped_run(data, run, monkeypatch, steps=STEPS_AN_EPOCH + 3, **options):
+def stopped_run(data, run, monkeypatch, steps=STEPS_PER_EPOCH + 3, **options):
     with monkeypatch.context() as patched:
         stop_after(patched, steps)
         with pytest.raises(KeyboardInterrupt):
@@ -91,16 +91,16 @@ def stopped_run(data, run, monkeypatch, steps=STEPS_AN_EPOCH + 3, **options):
 
 @pytest.mark.parametrize(
     ("name", "steps"),
-    [(name, STEPS_AN_EPOCH + 3) for name in STRATEGIES] + [("partial", 2), ("gradual", 11)],
+    [(name, STEPS_PER_EPOCH + 3) for name in STRATEGIES] + [("partial", 2), ("gradual", 11)],
 )
-def test_resume__ends_like_the_run_that_was_never_stopped(
+def test_resume__ends_like_a_run_that_was_never_stopped(
     name, steps, uninterrupted, image_folder, tmp_path, monkeypatch
 ):
     run = stopped_run(image_folder, tmp_path / "run", monkeypatch, steps, **STRATEGIES[name])
 
     transferkit.finetune(image_folder, run, resume=True)
 
-    assert_alike(run, uninterrupted(name))
+    assert_same_results(run, uninterrupted(name))
     time_spent = json.loads((run / "metrics.json").read_text())["time"]
     assert min(time_spent.values()) >= 0
     assert not (run / "checkpoint").exists()
@@ -168,7 +168,7 @@ def test_resume__refuses_other_weights_and_a_damaged_checkpoint(
 def test_resume__continues_where_it_was_stopped_between_epochs(
     part, uninterrupted, image_folder, tmp_path, monkeypatch
 ):
-    """In the frozen layers or in the validation, where nothing changes."""
+    """Stop in the frozen layers or in validation, where nothing changes."""
     run, called = tmp_path / "run", []
     original = getattr(_Reading, part)
 
@@ -188,12 +188,10 @@ def test_resume__continues_where_it_was_stopped_between_epochs(
 
     transferkit.finetune(image_folder, run, resume=True)
 
-    assert_alike(run, uninterrupted("partial"))
+    assert_same_results(run, uninterrupted("partial"))
 
 
-def test_resume__clears_away_what_a_killed_process_had_not_finished(
-    image_folder, tmp_path, monkeypatch
-):
+def test_resume__removes_what_a_killed_process_left_unfinished(image_folder, tmp_path, monkeypatch):
     run = stopped_run(image_folder, tmp_path / "run", monkeypatch, epochs=3)
     for name in (".transferkit-0123", "other.safetensors"):
         (run / "checkpoint" / name).write_bytes(b"half")
@@ -211,7 +209,7 @@ def test_resume__clears_away_what_a_killed_process_had_not_finished(
     assert "state.json" in left
 
 
-def test_resume__says_when_a_run_was_stopped_before_it_began(image_folder, tmp_path, monkeypatch):
+def test_resume__refuses_a_run_stopped_before_its_split(image_folder, tmp_path, monkeypatch):
     run = stopped_run(image_folder, tmp_path / "run", monkeypatch, epochs=3)
     (run / "split.csv").unlink()
 
@@ -219,14 +217,14 @@ def test_resume__says_when_a_run_was_stopped_before_it_began(image_folder, tmp_p
         transferkit.finetune(image_folder, run, resume=True)
 
 
-def test_checkpoint__the_one_before_survives_a_full_device(
+def test_checkpoint__survives_a_full_device_at_the_next_one(
     image_folder, tmp_path, monkeypatch, uninterrupted
 ):
-    """There is no room for the second epoch's tensors; the state of the first one is kept."""
+    """The second epoch's tensors do not fit; the state of the first epoch is kept."""
     run, written = tmp_path / "run", []
     save = checkpoint.save_file
 
-    def full_at_last(tensors, path):
+    def fail_second(tensors, path):
         written.append(path)
         if len(written) == 2:
             path.write_bytes(b"half")
@@ -234,31 +232,31 @@ def test_checkpoint__the_one_before_survives_a_full_device(
         save(tensors, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "save_file", full_at_last)
+        patched.setattr(checkpoint, "save_file", fail_second)
         with pytest.raises(OutputError, match=r"No space left on device \(\d+ MB are needed\)"):
             transferkit.finetune(image_folder, run, **SMALL, **STRATEGIES["partial"])
     assert len(list((run / "checkpoint").iterdir())) == 2
 
     transferkit.finetune(image_folder, run, resume=True)
 
-    assert_alike(run, uninterrupted("partial"))
+    assert_same_results(run, uninterrupted("partial"))
 
 
-def test_options_json__is_enough_to_run_it_again(uninterrupted, image_folder, tmp_path):
+def test_options_json__is_enough_to_repeat_the_run(uninterrupted, image_folder, tmp_path):
     given = json.loads((uninterrupted("gradual") / "options.json").read_text())["given"]
 
     transferkit.finetune(image_folder, tmp_path / "again", **given)
 
-    assert_alike(tmp_path / "again", uninterrupted("gradual"))
+    assert_same_results(tmp_path / "again", uninterrupted("gradual"))
 
 
-def test_finetune__refuses_to_write_where_another_process_does(image_folder, tmp_path):
+def test_finetune__refuses_a_folder_that_another_process_writes(image_folder, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     options = {**SMALL, "epochs": 1}
-    of_features = {"backbone": "edges8", "strategy": "features"}
+    features = {"backbone": "edges8", "strategy": "features"}
     with FileLock(run / ".lock"):
-        for given in (options, {**options, "overwrite": True}, of_features):
+        for given in (options, {**options, "overwrite": True}, features):
             with pytest.raises(OutputError, match="another process is writing there"):
                 transferkit.finetune(image_folder, run, **given)
 
@@ -266,8 +264,8 @@ def test_finetune__refuses_to_write_where_another_process_does(image_folder, tmp
     assert not (run / ".lock").exists()
 
 
-def diverging(monkeypatch, step):
-    """Make the loss NaN from some step on."""
+def diverge(monkeypatch, step):
+    """Make the loss NaN from this step on."""
     seen = []
     call = Criterion.__call__
 
@@ -283,7 +281,7 @@ def diverging(monkeypatch, step):
 def test_finetune__keeps_the_best_model_when_the_loss_is_no_longer_finite(
     image_folder, tmp_path, monkeypatch, strategy
 ):
-    diverging(monkeypatch, 2 * STEPS_AN_EPOCH + 2)
+    diverge(monkeypatch, 2 * STEPS_PER_EPOCH + 2)
     run = tmp_path / "run"
 
     with pytest.raises(DivergedError, match=r"became nan in epoch 3; try a lower --lr .* epoch"):
@@ -300,10 +298,8 @@ def test_finetune__keeps_the_best_model_when_the_loss_is_no_longer_finite(
     np.testing.assert_allclose(predicted, kept.probabilities, rtol=1e-4)
 
 
-def test_finetune__has_no_model_to_keep_when_it_diverges_at_once(
-    image_folder, tmp_path, monkeypatch
-):
-    diverging(monkeypatch, 1)
+def test_finetune__keeps_no_model_when_it_diverges_at_once(image_folder, tmp_path, monkeypatch):
+    diverge(monkeypatch, 1)
 
     with pytest.raises(DivergedError, match=r"became nan in epoch 1; try a lower --lr"):
         transferkit.finetune(image_folder, tmp_path / "run", epochs=5, **SMALL)

@@ -1,4 +1,4 @@
-"""Strategies through the recipe: what is trained when, at which rates, and what is proved of it."""
+"""Training a network: what is trained when, at which rates, and the proof that the rest stayed."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ SMALL = {
 FULL = {"strategy": "full", **SMALL}
 
 
-def test_gradual__thaws_a_stage_more_at_a_time(pretrained, image_folder, tmp_path):
+def test_gradual__thaws_one_more_stage_at_a_time(pretrained, image_folder, tmp_path):
     result = transferkit.finetune(
         image_folder, tmp_path, strategy="gradual", epochs=8, freeze_epochs=2, **pretrained
     )
@@ -43,7 +43,7 @@ def test_gradual__thaws_a_stage_more_at_a_time(pretrained, image_folder, tmp_pat
     assert [s.first_epoch for s in result.plan.stages] == [7, 6, 5, 4, 3, 1]
 
 
-def test_bn__eval_leaves_the_statistics_and_trains_the_rest(pretrained, image_folder, tmp_path):
+def test_bn_eval__keeps_the_statistics_and_trains_the_rest(pretrained, image_folder, tmp_path):
     for mode in ("eval", "train"):
         run = tmp_path / mode
         transferkit.finetune(image_folder, run, strategy="full", epochs=2, bn=mode, **pretrained)
@@ -81,7 +81,7 @@ def test_finetune__takes_timms_optimizers_and_schedulers(pretrained, image_folde
 def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
-    """What thawed after the best epoch must be put back as well."""
+    """Stages that thawed after the best epoch must be restored as well."""
     from transferkit.recipes.finetuning import create_setup
 
     accuracies = iter([0.2, 0.9, 0.3, 0.1])
@@ -98,7 +98,7 @@ def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
     assert not any(torch.equal(start[n], kept[n]) for n in start if n.startswith("layer4.0.conv"))
 
 
-def test_finetune__patience_begins_with_the_last_phase(
+def test_finetune__counts_patience_from_the_last_phase(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
     from transferkit.recipes.finetuning import create_setup
@@ -114,14 +114,12 @@ def test_finetune__patience_begins_with_the_last_phase(
         **pretrained | {"patience": 2},
     )
 
-    # head, last:1 to last:4, then two of all
+    # head, last:1 to last:4, then two epochs of all
     assert [row.phase for row in result.history][-3:] == ["last:4", "all", "all"]
     assert len(result.history) == 7
 
 
-def test_finetune__a_mode_that_is_set_wrongly_is_an_error(
-    pretrained, image_folder, tmp_path, monkeypatch
-):
+def test_finetune__fails_if_a_mode_is_set_wrongly(pretrained, image_folder, tmp_path, monkeypatch):
     """The proof follows from the plan, not from the modes that carry it out."""
     from transferkit.training import loop
 
@@ -133,7 +131,7 @@ def test_finetune__a_mode_that_is_set_wrongly_is_an_error(
     assert not (tmp_path / "model").exists()
 
 
-def test_finetune__a_frozen_tensor_that_moves_is_an_error(
+def test_finetune__fails_if_a_frozen_tensor_changes(
     pretrained, image_folder, tmp_path, monkeypatch
 ):
     from transferkit.training import loop
@@ -153,7 +151,7 @@ def test_finetune__a_frozen_tensor_that_moves_is_an_error(
     assert not (tmp_path / "model").exists()
 
 
-def test_partial__last_stages_after_head_only_epochs(pretrained, image_folder, tmp_path):
+def test_partial__trains_the_last_stages_after_the_head(pretrained, image_folder, tmp_path):
     result = transferkit.finetune(
         image_folder, tmp_path, unfreeze="last:1", freeze_epochs=1, epochs=2, **pretrained
     )
@@ -161,10 +159,10 @@ def test_partial__last_stages_after_head_only_epochs(pretrained, image_folder, t
     assert [row.phase for row in result.history] == ["head", "last:1"]
 
 
-def test_finetune__draws_the_same_whether_or_not_other_strategies_are_estimated(
+def test_finetune__trains_alike_with_and_without_estimates_of_other_strategies(
     estimates, image_folder, tmp_path, monkeypatch
 ):
-    """With dropout in the trained part, on both sides of the time that decides it."""
+    """The network has dropout; runs shorter than `_SOON` get no other estimates."""
     states = []
     for soon in (0.0, float("inf")):
         monkeypatch.setattr("transferkit.recipes.finetuning.estimate._SOON", soon)
@@ -193,8 +191,10 @@ def test_finetune__leaves_the_callers_generators_alone(image_folder, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_lr_auto__trains_as_with_the_rate_it_found(fewer_steps, image_folder, tmp_path, precision):
-    """So the range test left weights and buffers unchanged."""
+def test_lr_auto__trains_as_with_its_suggestion_given(
+    fewer_steps, image_folder, tmp_path, precision
+):
+    """The range test therefore leaves weights and buffers unchanged."""
     settings = FULL | {"precision": precision, "epochs": 1, "seed": 5}
     found = transferkit.finetune(image_folder, tmp_path / "auto", learning_rate="auto", **settings)
     rate = found.range_test.suggestion
@@ -216,7 +216,7 @@ def test_lr_auto__keeps_the_estimate_in_the_plan(fewer_steps, image_folder, tmp_
     assert written["seconds"][0][0] == "this run"
 
 
-def test_lr_auto__keeps_the_run_that_it_cannot_replace(image_folder, tmp_path, monkeypatch):
+def test_lr_auto__replaces_no_run_without_a_suggestion(image_folder, tmp_path, monkeypatch):
     from transferkit.recipes.finetuning import train_network as recipe
 
     transferkit.finetune(image_folder, tmp_path, epochs=1, **FULL)
@@ -231,7 +231,7 @@ def test_lr_auto__keeps_the_run_that_it_cannot_replace(image_folder, tmp_path, m
     assert {p.name for p in tmp_path.iterdir()} == files
 
 
-def test_find_lr__leaves_curve_and_plot_and_no_model(fewer_steps, image_folder, tmp_path):
+def test_find_lr__writes_a_curve_and_a_plot_but_no_model(fewer_steps, image_folder, tmp_path):
     result = transferkit.finetune(image_folder, tmp_path / "r", find_lr=True, **FULL)
 
     files = sorted(p.name for p in (tmp_path / "r").iterdir())
@@ -249,7 +249,7 @@ def test_find_lr__leaves_curve_and_plot_and_no_model(fewer_steps, image_folder, 
     assert 1e-5 < result.range_test.suggestion < 1
 
 
-def test_lr_auto__says_when_it_found_none(image_folder, tmp_path, monkeypatch):
+def test_lr_auto__without_a_suggestion_is_an_error(image_folder, tmp_path, monkeypatch):
     from transferkit.recipes.finetuning import train_network as recipe
 
     flat = judge([1e-6, 1e-3, 1.0], [2.0, 2.0, 2.0])
