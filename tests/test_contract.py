@@ -13,7 +13,8 @@ from untrained import create_tiled, tiled
 
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.stages import HEAD, Stage
-from transferkit.models.strategies import HEAD_ALONE, Strategy, plan_phases
+from transferkit.models.strategies import Strategy, plan_phases
+from transferkit.models.unfreeze import HEAD_ALONE
 from transferkit.training.optimizer import create_optimizer
 
 ARCHITECTURES = {

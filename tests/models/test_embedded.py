@@ -1,4 +1,4 @@
-"""The backbone that comes with the package: complete, small, called nano, and loaded like any other."""
+"""The backbone that comes with the package: complete, small, and loaded like any other."""
 
 import json
 import socket

@@ -11,7 +11,7 @@ from transferkit.models.freezing import (
     frozen_names,
     train_mode,
 )
-from transferkit.models.strategies import Unfreeze
+from transferkit.models.unfreeze import Unfreeze
 
 
 def network_of(name="test_resnet"):

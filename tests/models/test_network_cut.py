@@ -6,7 +6,7 @@ from untrained import create_random
 
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network_cut import cut_network
-from transferkit.models.strategies import Unfreeze
+from transferkit.models.unfreeze import Unfreeze
 
 CUT = {
     "resnet18": ("resnet18", 32),

@@ -3,7 +3,7 @@
 import pytest
 
 from transferkit.errors import OptionError
-from transferkit.models.strategies import Unfreeze
+from transferkit.models.unfreeze import Unfreeze
 from transferkit.options.compare import CompareOptions
 
 

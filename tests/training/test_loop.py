@@ -11,7 +11,8 @@ from torch import nn
 from transferkit.devices import Precision, create_scaler
 from transferkit.models.create_network import create_network
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.strategies import HEAD_ALONE, Strategy, plan_phases
+from transferkit.models.strategies import Strategy, plan_phases
+from transferkit.models.unfreeze import HEAD_ALONE
 from transferkit.reporter import SILENT, SilentReporter
 from transferkit.training.loop import fit
 from transferkit.training.loss import Criterion

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from transferkit.classifiers import Classifier
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
-from transferkit.models.strategies import Strategy, Unfreeze
+from transferkit.models.strategies import Strategy
+from transferkit.models.unfreeze import Unfreeze
 from transferkit.options.declaration import OnResume, Option, Range
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.shared import (

@@ -9,13 +9,8 @@ from transferkit.data.augment import Augment
 from transferkit.errors import OptionError
 from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.strategies import (
-    HEAD_ALONE,
-    STRATEGY_HELP,
-    UNFREEZE_HELP,
-    Strategy,
-    Unfreeze,
-)
+from transferkit.models.strategies import STRATEGY_HELP, Strategy
+from transferkit.models.unfreeze import HEAD_ALONE, UNFREEZE_HELP, Unfreeze
 from transferkit.options.declaration import (
     AUTO,
     AppliesTo,

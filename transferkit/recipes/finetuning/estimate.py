@@ -15,7 +15,8 @@ from transferkit.memory import is_out_of_memory
 from transferkit.models.freezing import freeze
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut, cut_network
-from transferkit.models.strategies import EVERYTHING, HEAD_ALONE, Phase, last_stages
+from transferkit.models.strategies import Phase
+from transferkit.models.unfreeze import EVERYTHING, HEAD_ALONE, last_stages
 from transferkit.recipes.finetuning.caches import CacheChoice
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.recipes.finetuning.settings import PhaseSettings
