@@ -14,11 +14,11 @@ def stop_after(
     """Send a signal during training step `steps`, counted over the whole process."""
     seen = []
 
-    def counted(self, setup, progress):
-        seen.append(progress)
+    def counted(self, setup, state):
+        seen.append(state)
         if len(seen) == steps:
             os.kill(os.getpid(), number)
-        after_step(self, setup, progress)
+        after_step(self, setup, state)
 
     after_step = Checkpoints.after_step
     monkeypatch.setattr(Checkpoints, "after_step", counted)

@@ -56,7 +56,7 @@ COVERED_BY = {
     "report/run_contents.py": "recipes/test_report.py",
     "reporter.py": "cli/test_console.py",
     "run/folder.py": "cli/test_finetune.py",
-    "training/progress.py": "training/test_loop.py",
+    "training/state.py": "training/test_loop.py",
     "training/setup.py": "training/test_loop.py",
     "training/step.py": "test_memory.py",
 }

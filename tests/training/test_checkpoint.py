@@ -6,7 +6,7 @@ import pytest
 
 from transferkit.training import checkpoint
 from transferkit.training.checkpoint import Checkpoints
-from transferkit.training.progress import TrainingProgress
+from transferkit.training.state import TrainingState
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_after_epoch__spends_less_than_a_twentieth_of_the_time_on_writing(clock,
     checkpoints = Checkpoints(tmp_path, every=1e9)
     for _ in range(10):
         clock.now += 10.0
-        checkpoints.after_epoch(None, TrainingProgress())
+        checkpoints.after_epoch(None, TrainingState())
 
     assert clock.written == [110.0, 152.0, 194.0]
 
@@ -36,6 +36,6 @@ def test_after_step__writes_at_the_requested_interval(clock, tmp_path):
     checkpoints = Checkpoints(tmp_path, every=60.0)
     for _ in range(15):
         clock.now += 10.0
-        checkpoints.after_step(None, TrainingProgress())
+        checkpoints.after_step(None, TrainingState())
 
     assert clock.written == [160.0, 222.0]

@@ -17,9 +17,9 @@ from transferkit.reporter import SILENT, SilentReporter
 from transferkit.training.loop import fit
 from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import create_optimizer
-from transferkit.training.progress import TrainingProgress
 from transferkit.training.schedule import Scheduler, create_schedule
 from transferkit.training.setup import PhaseData, TrainingSetup, Validation
+from transferkit.training.state import TrainingState
 
 EPOCHS = 6
 
@@ -101,7 +101,7 @@ def uninterrupted():
 @pytest.mark.parametrize("after", range(1, EPOCHS))
 def test_fit__resumes_to_the_same_weights_and_freezes_nothing_again(after, uninterrupted):
     network, phases = network_and_phases()
-    setup, so_far = setup_of(network, phases), TrainingProgress()
+    setup, so_far = setup_of(network, phases), TrainingState()
     reporter = Interrupts(after, setup, so_far)
     with pytest.raises(KeyboardInterrupt):
         fit(setup, phases, patience=0, reporter=reporter, so_far=so_far)

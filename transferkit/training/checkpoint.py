@@ -24,8 +24,8 @@ from transferkit.files import whole_file, write_json
 from transferkit.interruption import deferred_stop
 from transferkit.models.weights import copy_tensors
 from transferkit.reporter import EpochRow
-from transferkit.training.progress import EpochProgress, TrainingProgress, changing_tensors
 from transferkit.training.setup import TrainingSetup
+from transferkit.training.state import EpochState, TrainingState, changing_tensors
 
 _STATE, _TENSORS = "state.json", ".safetensors"
 _VERSION = 2
@@ -50,33 +50,33 @@ class Checkpoints:
         self._check_stop: Callable[[Callable[[], None]], None] = lambda before: None
 
     @contextmanager
-    def deferring_stop(self, setup: TrainingSetup, progress: TrainingProgress) -> Iterator[None]:
+    def deferring_stop(self, setup: TrainingSetup, state: TrainingState) -> Iterator[None]:
         """Defer Ctrl-C and SIGTERM to the end of the current step."""
         with deferred_stop() as self._check_stop:
             yield
-            self._check_stop(lambda: self.save(setup, progress))
+            self._check_stop(lambda: self.save(setup, state))
 
-    def after_step(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def after_step(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Save a checkpoint if one is due; after a deferred signal, save one and raise."""
         if time.monotonic() - self._written >= self._every:
-            self.save(setup, progress)
-        self._check_stop(lambda: self.save(setup, progress))
+            self.save(setup, state)
+        self._check_stop(lambda: self.save(setup, state))
 
-    def after_epoch(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def after_epoch(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Save a checkpoint unless saving would take too large a share of the time."""
         if time.monotonic() - self._written >= _MIN_INTERVAL * self._cost:
-            self.save(setup, progress)
+            self.save(setup, state)
 
-    def save(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def save(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Save a checkpoint, unless the loss is no longer finite."""
         started = time.monotonic()
-        if progress.epoch and not torch.isfinite(progress.epoch.loss_sum):
+        if state.epoch and not torch.isfinite(state.epoch.loss_sum):
             return  # the loop is about to end the run; keep the last good state
-        save_checkpoint(self._folder, setup, progress)
+        save_checkpoint(self._folder, setup, state)
         self._written = time.monotonic()
         self._cost = self._written - started
 
-    def load(self, setup: TrainingSetup) -> TrainingProgress | None:
+    def load(self, setup: TrainingSetup) -> TrainingState | None:
         """Restore the run's state; see `load_checkpoint`."""
         return load_checkpoint(self._folder, setup)
 
@@ -85,27 +85,27 @@ class Checkpoints:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def save_checkpoint(folder: Path, setup: TrainingSetup, progress: TrainingProgress) -> None:
+def save_checkpoint(folder: Path, setup: TrainingSetup, state: TrainingState) -> None:
     """Write the state of a run, replacing the previous checkpoint.
 
     Args:
         folder: Folder of the checkpoints; created if missing.
         setup: Module, optimizer, schedule and the rest of the training setup.
-        progress: Progress of the run.
+        state: State of the run.
 
     Raises:
         OutputError: When it cannot be written; the previous checkpoint is then kept.
     """
     tensors: dict[str, Tensor] = {}
-    epoch, best = progress.epoch, progress.best_probabilities
-    state = {
+    epoch, best = state.epoch, state.best_probabilities
+    record = {
         "version": _VERSION,
         "fit": {
-            name: getattr(progress, name) for name in _PLAIN
-        } | {"history": [asdict(row) for row in progress.history]},
+            name: getattr(state, name) for name in _PLAIN
+        } | {"history": [asdict(row) for row in state.history]},
         "epoch": _pack(None if epoch is None else asdict(epoch), "epoch", tensors),
         "module": _pack(changing_tensors(setup.module, setup.trained), "module", tensors),
-        "best": _pack(progress.best_state, "best", tensors),
+        "best": _pack(state.best_state, "best", tensors),
         "best_probabilities": _pack(
             None if best is None else torch.from_numpy(best), "best_probabilities", tensors
         ),
@@ -119,7 +119,7 @@ def save_checkpoint(folder: Path, setup: TrainingSetup, progress: TrainingProgre
     size = sum(tensor.nbytes for tensor in tensors.values())
     with whole_file(folder / name, size=size) as temporary:
         save_file(tensors, temporary)
-    write_json(folder / _STATE, {"tensors": name, **state})
+    write_json(folder / _STATE, {"tensors": name, **record})
     _keep_only(folder, name)
 
 
@@ -130,7 +130,7 @@ def _keep_only(folder: Path, tensors: str) -> None:
             file.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | None:
+def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingState | None:
     """Restore a run's state from its checkpoint.
 
     Args:
@@ -138,7 +138,7 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | No
         setup: The training setup as it was at the start of the run; changed in place.
 
     Returns:
-        Progress of the run; None where no checkpoint was written yet.
+        State of the run; None where no checkpoint was written yet.
 
     Raises:
         BundleError: When the checkpoint is damaged or has another format version.
@@ -147,14 +147,14 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | No
     if not path.is_file():
         return None
     try:
-        state = json.loads(path.read_text("utf-8"))
-        if state["version"] != _VERSION:
+        record = json.loads(path.read_text("utf-8"))
+        if record["version"] != _VERSION:
             raise BundleError(
-                f"{path}: has format version {state['version']}, expected {_VERSION}; resume with "
+                f"{path}: has format version {record['version']}, expected {_VERSION}; resume with "
                 "the transferkit version that wrote it, or start over with --overwrite"
             )
-        name = Path(state["tensors"]).name
-        progress = _restore(state, load_file(folder / name), setup)
+        name = Path(record["tensors"]).name
+        state = _restore(record, load_file(folder / name), setup)
     except BundleError:
         raise
     except Exception as error:
@@ -165,37 +165,37 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingProgress | No
             "--overwrite"
         ) from error
     _keep_only(folder, name)
-    return progress
+    return state
 
 
 _PLAIN = tuple(
     entry.name
-    for entry in fields(TrainingProgress)
+    for entry in fields(TrainingState)
     if entry.name not in ("history", "best_state", "best_probabilities", "epoch", "is_paused")
 )
 
 
 def _restore(
-    state: Mapping[str, Any], tensors: dict[str, Tensor], setup: TrainingSetup
-) -> TrainingProgress:
-    copy_tensors(_unpack(state["module"], tensors), setup.module)
-    setup.optimizer.load_state_dict(_unpack(state["optimizer"], tensors))
+    record: Mapping[str, Any], tensors: dict[str, Tensor], setup: TrainingSetup
+) -> TrainingState:
+    copy_tensors(_unpack(record["module"], tensors), setup.module)
+    setup.optimizer.load_state_dict(_unpack(record["optimizer"], tensors))
     _match_memory_format(setup.optimizer)
-    setup.scaler.load_state_dict(state["scaler"])
-    setup.schedule.go_to(state["steps"])
-    setup.micro_batches.largest = state["micro_batch"]
+    setup.scaler.load_state_dict(record["scaler"])
+    setup.schedule.go_to(record["steps"])
+    setup.micro_batches.largest = record["micro_batch"]
     probabilities, epoch = (
-        _unpack(state[name], tensors) for name in ("best_probabilities", "epoch")
+        _unpack(record[name], tensors) for name in ("best_probabilities", "epoch")
     )
-    progress = TrainingProgress(
-        history=[EpochRow(**row) for row in state["fit"]["history"]],
-        best_state=_unpack(state["best"], tensors),
+    state = TrainingState(
+        history=[EpochRow(**row) for row in record["fit"]["history"]],
+        best_state=_unpack(record["best"], tensors),
         best_probabilities=None if probabilities is None else probabilities.numpy(),
-        epoch=None if epoch is None else EpochProgress(**epoch),
-        **{name: state["fit"][name] for name in _PLAIN},
+        epoch=None if epoch is None else EpochState(**epoch),
+        **{name: record["fit"][name] for name in _PLAIN},
     )
-    _set_random_state(_unpack(state["random"], tensors), setup.device)
-    return progress
+    _set_random_state(_unpack(record["random"], tensors), setup.device)
+    return state
 
 
 def _match_memory_format(optimizer: Any) -> None:

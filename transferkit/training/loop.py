@@ -14,14 +14,14 @@ from transferkit.models.weights import copy_tensors
 from transferkit.reporter import EpochRow, Progress, Reporter
 from transferkit.training.frozen_proof import Digests, digests, require_unchanged
 from transferkit.training.optimizer import applied_rates, restart_thawed
-from transferkit.training.progress import (
-    EpochProgress,
-    ProgressSaver,
+from transferkit.training.setup import PhaseData, TrainingSetup, Validation
+from transferkit.training.state import (
+    EpochState,
     SavesNothing,
-    TrainingProgress,
+    StateSaver,
+    TrainingState,
     changing_tensors,
 )
-from transferkit.training.setup import PhaseData, TrainingSetup, Validation
 from transferkit.training.step import training_step
 
 _SHOW_EVERY = 10
@@ -33,10 +33,10 @@ def fit(
     *,
     patience: int,
     reporter: Reporter,
-    so_far: TrainingProgress | None = None,
-    saver: ProgressSaver = SavesNothing(),  # noqa: B008 (it has no state)
+    so_far: TrainingState | None = None,
+    saver: StateSaver = SavesNothing(),  # noqa: B008 (it has no state)
     should_stop: Callable[[EpochRow], bool] = lambda row: False,
-) -> TrainingProgress:
+) -> TrainingState:
     """Train the setup's module and leave it with the weights of its best epoch.
 
     The best epoch has the highest validation accuracy; ties go to the lower validation loss.
@@ -47,20 +47,20 @@ def fit(
         patience: Stop after this many epochs of the last phase without a new best; 0 disables
             early stopping.
         reporter: Receives every epoch.
-        so_far: Progress of an interrupted call; changed in place. Training continues from there as
+        so_far: State of an interrupted call; changed in place. Training continues from there as
             if it had not been interrupted.
         saver: Called after each step and epoch, and when the run is stopped.
         should_stop: Asked after every epoch but the last; True saves the state and pauses the run.
 
     Returns:
-        Progress at the end of training, or where the run was paused; a paused run keeps its
+        State at the end of training, or where the run was paused; a paused run keeps its
         current weights.
 
     Raises:
         DivergedError: When the loss is no longer finite.
         TransferKitError: When a frozen tensor changed.
     """
-    result = TrainingProgress() if so_far is None else so_far
+    result = TrainingState() if so_far is None else so_far
     run = _Run(setup, phases, result, patience, reporter, saver, should_stop)
     known: Digests = {}
     for phase in phases:
@@ -77,10 +77,10 @@ class _Run:
 
     setup: TrainingSetup
     phases: Sequence[Phase]
-    result: TrainingProgress
+    result: TrainingState
     patience: int
     reporter: Reporter
-    saver: ProgressSaver
+    saver: StateSaver
     should_stop: Callable[[EpochRow], bool]
 
     @property
@@ -146,7 +146,7 @@ class _Run:
 
     def _run_epoch(self, data: PhaseData, phase: Phase, epoch: int) -> None:
         setup, result = self.setup, self.result
-        so_far = result.epoch or EpochProgress.begin(setup.device)
+        so_far = result.epoch or EpochState.begin(setup.device)
         result.epoch = so_far
         beginning = time.perf_counter()
         setup.module.eval()
@@ -195,13 +195,13 @@ class _Run:
             self.saver.save(self.setup, self.result)
             raise
 
-    def _train(self, data: PhaseData, epoch: int, so_far: EpochProgress) -> tuple[float, float]:
+    def _train(self, data: PhaseData, epoch: int, so_far: EpochState) -> tuple[float, float]:
         """Train on the rest of an epoch's batches.
 
         Args:
             data: Yields the batches.
             epoch: Number of the epoch, from 1.
-            so_far: Progress of the epoch; changed in place.
+            so_far: State of the epoch; changed in place.
 
         Returns:
             Mean loss and accuracy over the epoch's images, each measured when the image was seen.
@@ -218,7 +218,7 @@ class _Run:
             return mean, float(so_far.correct) / so_far.images
 
     def _take_steps(
-        self, data: PhaseData, epoch: int, so_far: EpochProgress, progress: Progress
+        self, data: PhaseData, epoch: int, so_far: EpochState, progress: Progress
     ) -> None:
         shown, started = "", time.perf_counter()
         for inputs, labels in data.batches(epoch, so_far.steps):
@@ -247,7 +247,7 @@ def _require_finite(which: str, loss: float, epoch: int) -> None:
         )
 
 
-def _is_better(row: EpochRow, result: TrainingProgress) -> bool:
+def _is_better(row: EpochRow, result: TrainingState) -> bool:
     if result.best < 0:
         return True
     best = result.history[result.best]

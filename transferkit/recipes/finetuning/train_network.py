@@ -34,9 +34,9 @@ from transferkit.run.stopwatch import EVALUATION, FROZEN, TRAINING
 from transferkit.training.checkpoint import Checkpoints
 from transferkit.training.loop import fit
 from transferkit.training.lr_range_test import STEPS, RangeTest, find_learning_rate
-from transferkit.training.progress import TrainingProgress
 from transferkit.training.randomness import seeded
 from transferkit.training.schedule import Scheduler
+from transferkit.training.state import TrainingState
 
 
 def prepare_training(
@@ -83,14 +83,14 @@ def train_network(run: TrainingRun) -> FinetuneResult:
             write_range_test(run.output, test)
         if run.options.find_lr:
             return FinetuneResult(run.folder, plan, {}, range_test=test)
-        progress, metrics = _train_and_save(run)
+        state, metrics = _train_and_save(run)
     return FinetuneResult(
         run.folder,
         plan,
         metrics,
-        tuple(progress.history),
+        tuple(state.history),
         run.dataset.paths("val"),
-        progress.best_probabilities,
+        state.best_probabilities,
         test,
     )
 
@@ -116,36 +116,36 @@ def _suggested_rate(test: RangeTest) -> float:
     return test.suggestion
 
 
-def _train_and_save(run: TrainingRun) -> tuple[TrainingProgress, dict[str, Any]]:
+def _train_and_save(run: TrainingRun) -> tuple[TrainingState, dict[str, Any]]:
     """Train from the beginning or from the checkpoint, and write the model and its metrics.
 
     The metrics are empty if the run was paused.
     """
     checkpoints = Checkpoints(run.output / CHECKPOINT, 60 * run.options.checkpoint_minutes)
     with seeded(run.options.seed, run.compute.device):
-        progress = _train(run, checkpoints)
-    if progress.is_paused:
-        return progress, {}
-    metrics = _save(run, progress)
+        state = _train(run, checkpoints)
+    if state.is_paused:
+        return state, {}
+    metrics = _save(run, state)
     checkpoints.remove()
-    return progress, metrics
+    return state, metrics
 
 
-def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingProgress:
+def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingState:
     options, reporter = run.options, run.reporter
     setup = create_setup(run, options.scheduler)
     loaded = checkpoints.load(setup) if options.resume else None
-    progress = loaded or TrainingProgress()
+    state = loaded or TrainingState()
     if options.resume:
-        reporter.notice(_where_it_resumes(progress))
-        run.stopwatch.resume_from(progress.seconds)
+        reporter.notice(_where_it_resumes(state))
+        run.stopwatch.resume_from(state.seconds)
     try:
         fit(
             setup,
             [entry.phase for entry in run.settings.phases],
             patience=options.patience,
             reporter=reporter,
-            so_far=progress,
+            so_far=state,
             saver=checkpoints,
             should_stop=run.should_stop,
         )
@@ -154,68 +154,64 @@ def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingProgress:
         reporter.resumable(f"transferkit finetune {data} -o {folder} --resume")
         raise
     except DivergedError as error:
-        raise _saved_before(error, run, progress) from error
+        raise _saved_before(error, run, state) from error
     finally:
         # A run that fails or is stopped has a history too, which may explain why.
-        if progress.history:
-            write_history(run.output, progress.history)
-    return progress
+        if state.history:
+            write_history(run.output, state.history)
+    return state
 
 
-def _save(run: TrainingRun, progress: TrainingProgress) -> dict[str, Any]:
+def _save(run: TrainingRun, state: TrainingState) -> dict[str, Any]:
     """Write the model, its metrics and the page of a finished run; return the metrics."""
-    run.stopwatch.add(FROZEN, progress.frozen_seconds)
-    run.stopwatch.add(TRAINING, progress.training_seconds)
-    run.stopwatch.add(EVALUATION, progress.evaluation_seconds)
-    metrics = _metrics(run, progress)
-    leave_report(run, _write_model(run, progress, metrics), metrics)
+    run.stopwatch.add(FROZEN, state.frozen_seconds)
+    run.stopwatch.add(TRAINING, state.training_seconds)
+    run.stopwatch.add(EVALUATION, state.evaluation_seconds)
+    metrics = _metrics(run, state)
+    leave_report(run, _write_model(run, state, metrics), metrics)
     return metrics
 
 
-def _write_model(
-    run: TrainingRun, progress: TrainingProgress, metrics: dict[str, Any]
-) -> ModelBundle:
-    assert progress.best_probabilities is not None
+def _write_model(run: TrainingRun, state: TrainingState, metrics: dict[str, Any]) -> ModelBundle:
+    assert state.best_probabilities is not None
     # After a divergence it is still in train mode, in which BatchNorm's statistics change.
     run.network.module.eval()
     return write_model(
         run,
         metrics,
-        probabilities=progress.best_probabilities,
+        probabilities=state.best_probabilities,
         trained={"unfreeze": str(run.options.unfreeze)},
     )
 
 
-def _where_it_resumes(progress: TrainingProgress) -> str:
-    if progress.epoch and progress.epoch.steps:
-        epoch = len(progress.history) + 1
-        return f"resumes in epoch {epoch}, after {progress.epoch.images} images"
-    done = len(progress.history)
+def _where_it_resumes(state: TrainingState) -> str:
+    if state.epoch and state.epoch.steps:
+        epoch = len(state.history) + 1
+        return f"resumes in epoch {epoch}, after {state.epoch.images} images"
+    done = len(state.history)
     return f"resumes after epoch {done}" if done else "starts over: no epoch was finished"
 
 
-def _saved_before(
-    error: DivergedError, run: TrainingRun, progress: TrainingProgress
-) -> TransferKitError:
+def _saved_before(error: DivergedError, run: TrainingRun, state: TrainingState) -> TransferKitError:
     """Save the best epoch before the loss diverged, if there was one; return the error to raise."""
-    if progress.best < 0:
+    if state.best < 0:
         return error
-    copy_tensors(progress.best_state, run.network.module)
-    metrics = _metrics(run, progress)
+    copy_tensors(state.best_state, run.network.module)
+    metrics = _metrics(run, state)
     metrics["stopped"] = str(error)
-    leave_report(run, _write_model(run, progress, metrics), metrics)
-    best = progress.history[progress.best].epoch
+    leave_report(run, _write_model(run, state, metrics), metrics)
+    best = state.history[state.best].epoch
     return DivergedError(f"{error}; the model of epoch {best}, the best before, is in {run.output}")
 
 
-def _metrics(run: TrainingRun, progress: TrainingProgress) -> dict[str, Any]:
+def _metrics(run: TrainingRun, state: TrainingState) -> dict[str, Any]:
     """Return the content of metrics.json."""
     dataset, labels = run.dataset, run.dataset.index.labels
     val_labels, train_labels = labels[dataset.rows("val")], labels[dataset.rows("train")]
-    best, probabilities = progress.history[progress.best], progress.best_probabilities
+    best, probabilities = state.history[state.best], state.best_probabilities
     assert probabilities is not None
     sizes = {name: p.numel() for name, p in run.network.module.named_parameters()}
-    seconds = progress.frozen_seconds + progress.training_seconds
+    seconds = state.frozen_seconds + state.training_seconds
     return {
         "val": summarize(val_labels, probabilities, dataset.index.class_names),
         "train": {
@@ -227,10 +223,10 @@ def _metrics(run: TrainingRun, progress: TrainingProgress) -> dict[str, Any]:
         "majority_baseline": majority_baseline(val_labels, train_labels),
         "trainable_parameters": sum(sizes[name] for name in run.settings.last_phase.parameters),
         "total_parameters": sum(sizes.values()),
-        "images_per_second": progress.images / seconds,
+        "images_per_second": state.images / seconds,
         "frozen": {
-            "tensors": max(progress.frozen.values(), default=0),
+            "tensors": max(state.frozen.values(), default=0),
             "unchanged": True,
-            "by_phase": progress.frozen,
+            "by_phase": state.frozen,
         },
     }

@@ -1,4 +1,4 @@
-"""Progress of a training run, and the protocol of whoever saves it."""
+"""The state of a training run, and the protocol of whoever saves it."""
 
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -15,8 +15,8 @@ from transferkit.training.setup import TrainingSetup
 
 
 @dataclass(eq=False)
-class EpochProgress:
-    """Progress of one epoch.
+class EpochState:
+    """State of an epoch.
 
     Attributes:
         steps: Batches trained so far.
@@ -37,21 +37,21 @@ class EpochProgress:
     rates: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def begin(cls, device: torch.device) -> "EpochProgress":
-        """Return the progress of an epoch before its first step."""
+    def begin(cls, device: torch.device) -> "EpochState":
+        """Return the state of an epoch before its first step."""
         return cls(0, 0, torch.zeros((), device=device), torch.zeros((), device=device))
 
 
 @dataclass
-class TrainingProgress:
-    """Progress of a training run.
+class TrainingState:
+    """State of a training run.
 
     Together with the states of module, optimizer and schedule it is all that training needs to
     resume.
 
     Attributes:
         history: One row per finished epoch.
-        epoch: Progress of the epoch after those, once it has begun.
+        epoch: State of the epoch after those, once it has begun.
         best: Index in `history` of the best epoch; -1 before the first.
         best_state: Name -> tensor of that epoch, for every tensor that training can change.
         best_probabilities: (N, C) float32 of the validation images in that epoch.
@@ -64,7 +64,7 @@ class TrainingProgress:
     """
 
     history: list[EpochRow] = field(default_factory=list)
-    epoch: EpochProgress | None = None
+    epoch: EpochState | None = None
     best: int = -1
     best_state: dict[str, Tensor] = field(default_factory=dict)
     best_probabilities: NDArray[np.float32] | None = None
@@ -82,21 +82,21 @@ class TrainingProgress:
         return begun + self.frozen_seconds + self.training_seconds + self.evaluation_seconds
 
 
-class ProgressSaver(Protocol):
-    """Saves the progress of a run."""
+class StateSaver(Protocol):
+    """Saves the state of a run."""
 
     def deferring_stop(
-        self, setup: TrainingSetup, progress: TrainingProgress
+        self, setup: TrainingSetup, state: TrainingState
     ) -> AbstractContextManager[None]:
         """Defer Ctrl-C and SIGTERM to the next `after_step`, or to the end of the block."""
 
-    def after_step(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def after_step(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Receive a finished step; raise if a deferred signal stops the run."""
 
-    def after_epoch(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def after_epoch(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Receive a finished epoch; a phase's last one has passed the check of frozen tensors."""
 
-    def save(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def save(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Save the current state, because the run is being stopped."""
 
 
@@ -104,18 +104,18 @@ class SavesNothing:
     """Saves nothing and stops nothing."""
 
     def deferring_stop(
-        self, setup: TrainingSetup, progress: TrainingProgress
+        self, setup: TrainingSetup, state: TrainingState
     ) -> AbstractContextManager[None]:
         """Defer nothing."""
         return nullcontext()
 
-    def after_step(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def after_step(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Do nothing."""
 
-    def after_epoch(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def after_epoch(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Do nothing."""
 
-    def save(self, setup: TrainingSetup, progress: TrainingProgress) -> None:
+    def save(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Do nothing."""
 
 
