@@ -60,7 +60,7 @@ def test_page__has_the_figures_of_the_table(page):
     assert "Take svm." in html
     assert "0.930" in html
     assert "(0.900 to 0.960)" in html
-    assert "(-0.030 to +0.010)</span> ≈" in html
+    assert "(-0.030 to +0.010)</span> =" in html
     assert "0.400 so far" in html
     assert "1272" in html.replace(",", "")
     assert html.count("<figure>") == 2
