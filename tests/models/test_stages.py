@@ -44,6 +44,25 @@ def test_stages__the_pretrained_fully_connected_pair_is_the_last_stage(name, ful
     assert new == head
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tf_efficientnet_lite0",
+        "mobilenetv3_small_050",
+        "vgg11",
+        "convnext_atto",
+        "torchvision:vgg11",
+    ],
+)
+def test_stages__are_the_same_with_and_without_a_head(name):
+    with_head, without = (
+        [(stage.name, stage.parameters) for stage in create_undrawn(name, num_classes=n).stages]
+        for n in (5, 0)
+    )
+
+    assert with_head[:-1] == without[:-1]
+
+
 def test_stages__a_norm_before_the_head_belongs_to_the_last_stage():
     *_, last, new = stage_modules("convnext_atto").values()
 

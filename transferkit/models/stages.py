@@ -42,7 +42,8 @@ def timm_stages(module: nn.Module, heads: Sequence[str]) -> tuple[Stage, ...]:
     """
     grouped = group_parameters(module, module.group_matcher(coarse=True))  # type: ignore[operator]
     groups = [_without_head(grouped[i], heads) for i in sorted(grouped)]
-    beyond = groups.pop() if len(groups) > 1 else []  # the matcher's last group: neck and head
+    has_head = len(groups[-1]) < len(grouped[max(grouped)])
+    beyond = groups.pop() if has_head and len(groups) > 1 else []  # the neck, grouped with the head
     ends = {0, len(groups) - 1, *_feature_ends(module, groups)}
     stages: list[list[str]] = [[]]
     for i, group in enumerate(groups):
