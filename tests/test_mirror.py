@@ -27,9 +27,8 @@ COVERED_BY = {
     "data/dataset.py": "recipes/finetuning/test_read_dataset.py",
     "data/threads.py": "data/test_loader.py",
     "data/views.py": "test_frozen_layers.py",
-    "models/__init__.py": "models/test_embedded.py",
+    "models/__init__.py": "models/test_create_network.py",
     "models/anatomy/blank_pass.py": "models/anatomy/test_layer_table.py",
-    "models/depthwise.py": "recipes/test_finetune.py",
     "models/digests.py": "models/test_weights.py",
     "models/network.py": "models/test_create_network.py",
     "models/timm_source.py": "models/test_create_network.py",
@@ -63,7 +62,6 @@ COVERED_BY = {
 """Module -> the test file that covers it, for modules without a file of their own."""
 
 ACROSS_MODULES = {
-    "models/test_embedded.py": "the weights that come with the package",
     "test_architecture.py": "the rules of the package",
     "test_contract.py": "freezing, on all families of networks",
     "test_docs.py": "what the documents show",
@@ -71,7 +69,6 @@ ACROSS_MODULES = {
     "test_hub.py": "downloads, through a server",
     "test_killed_processes.py": "what killed processes leave behind",
     "test_mirror.py": "where tests belong",
-    "test_pretraining.py": "the scripts in pretraining/",
     "test_properties.py": "what holds for every name, layout and image",
     "test_readme.py": "README.md",
     "test_sample_data.py": "the images in sample_data/",

@@ -7,9 +7,11 @@ from inspect import signature
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d, get_notrace_functions, get_notrace_modules
+from timm.layers import BatchNormAct2d, Conv2dSame, get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
+
+_CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
 
 
 class Tracer(fx.Tracer):
@@ -72,7 +74,7 @@ def _fusable_pairs(module: nn.Module) -> list[tuple[str, str]]:
         conv = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(conv, fx.Node) or conv.op != "call_module" or len(conv.users) > 1:
             continue
-        is_pair = type(modules[str(conv.target)]) is nn.Conv2d and _is_plain_norm(
+        is_pair = type(modules[str(conv.target)]) in _CONVOLUTIONS and _is_plain_norm(
             modules[str(node.target)]
         )
         # A module that is called twice may be part of such a pair in only one of the two places.

@@ -49,16 +49,17 @@ def test_estimate__comes_from_measured_times(small, plan_of, monkeypatch):
         return now[0]
 
     monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=perf_counter))
-    image = 0.4 / 8  # seconds: any work on eight images takes one tick of the clock
-    trained = 20 * (TRAIN + VAL / 3)
+    # Any work takes one tick of the clock: decoding all images after the first, or a batch of 8.
+    decoded, passed = (TRAIN + VAL) * 0.4 / (TRAIN - 1), (TRAIN + VAL) * 0.4 / 8
+    trained = 20 * (TRAIN + VAL / 3) * 0.4 / 8
 
     plan = plan_of(**small, epochs=20)
 
     assert dict(plan.seconds) == pytest.approx({
-        "this run": image * ((TRAIN + VAL) * 3 + trained),
-        "head": image * ((TRAIN + VAL) * 3 + trained),
-        "last:1": image * ((TRAIN + VAL) * 3 + trained),
-        "full": image * ((TRAIN + VAL) * 2 + trained),
+        "this run": 2 * decoded + passed + trained,
+        "head": 2 * decoded + passed + trained,
+        "last:1": 2 * decoded + passed + trained,
+        "full": 2 * decoded + trained,
     })  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from transferkit.data.pixels import PixelStore
 from transferkit.data.views import PLAIN, Views
-from transferkit.devices import Cache, Precision, autocast, create_scaler, memory_budget
+from transferkit.devices import Cache, autocast, create_scaler, memory_budget
 from transferkit.frozen_layers import FrozenRows, empty_prefix, frozen_prefix
 from transferkit.metrics import log_loss, top_k_accuracy
 from transferkit.models.depthwise import train_depthwise_in_full_precision
@@ -129,8 +129,7 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         micro_batches=compute.micro_batches,
     )
     trained = entry.cut.suffix if entry.cut else network.module
-    if compute.device.type == "cpu" and compute.precision is Precision.BF16:
-        train_depthwise_in_full_precision(trained)
+    train_depthwise_in_full_precision(trained, compute.device, compute.precision)
     reading = _Reading(run, rows, trained, entry.views, per_epoch)
     return PhaseData(trained, reading.prepare, reading.batches, reading.validate)
 

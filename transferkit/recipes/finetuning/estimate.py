@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from transferkit.data.transforms import eval_transform
 from transferkit.devices import Cache, autocast
 from transferkit.inference import ComputeSettings, fast_module
 from transferkit.memory import is_out_of_memory
+from transferkit.models.depthwise import train_depthwise_in_full_precision
 from transferkit.models.freezing import freeze
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut, cut_network
@@ -22,6 +24,9 @@ from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.recipes.finetuning.settings import PhaseSettings
 
 _IMAGES = 8
+"""Images that pass through the network in a timed batch."""
+_DECODED = 33
+"""Images that are decoded, the first of them before the clock starts."""
 _SLOW = 0.5
 """If one image takes this many seconds or more, one is enough for the estimate."""
 _SOON = 20.0
@@ -74,19 +79,7 @@ class _Pace:
 
     def __init__(self, dataset: Dataset, network: Network, compute: ComputeSettings) -> None:
         self._network, self._compute = network, compute
-        files = [dataset.index.files[i] for i in dataset.rows("train")[:_IMAGES]]
-        transform = eval_transform(network.preprocessing)
-        started = time.perf_counter()
-        batches = iterate_batches(
-            files,
-            transform,
-            batch_size=_IMAGES,
-            workers=compute.workers,
-            allow_truncated=compute.allow_truncated,
-        )
-        for _ in batches:
-            pass
-        self.decode = (time.perf_counter() - started) / len(files)
+        self.decode = self._decoding(dataset)
         module, dtype = fast_module(network.module, network.blank_image(), compute)
 
         @torch.no_grad()
@@ -96,6 +89,24 @@ class _Pace:
 
         self.forward = self._timed(forward, self._images())
         self._steps: dict[frozenset[str], float] = {}
+
+    def _decoding(self, dataset: Dataset) -> float:
+        """Return the seconds in which an image is read and prepared."""
+        files = [dataset.index.files[i] for i in dataset.rows("train")[:_DECODED]]
+        transform, seconds = eval_transform(self._network.preprocessing), 0.0
+        # The first image warms up, which takes as long as many images.
+        for part in (files[:1], files[1:] or files):
+            started = time.perf_counter()
+            for _ in iterate_batches(
+                part,
+                transform,
+                batch_size=_DECODED,
+                workers=self._compute.workers,
+                allow_truncated=self._compute.allow_truncated,
+            ):
+                pass
+            seconds = (time.perf_counter() - started) / len(part)
+        return seconds
 
     def step(self, phase: Phase, cut: NetworkCut | None) -> float:
         """Return the seconds of a forward and backward pass through the layers a phase trains."""
@@ -113,15 +124,16 @@ class _Pace:
             with torch.no_grad():
                 inputs = self._compute.micro_batches.compute(cut.prefix, inputs)
 
+        # A copy, because the layers that are changed here may be frozen and fused later.
+        module = deepcopy(module)
+        train_depthwise_in_full_precision(module, self._compute.device, self._compute.precision)
+
         def step(given: Tensor) -> None:
             with autocast(self._compute.device, self._compute.precision):
                 logits = module(given)
             logits.float().logsumexp(dim=1).sum().backward()
 
-        seconds = self._timed(step, inputs)
-        for parameter in network.module.parameters():
-            parameter.grad = None
-        return seconds
+        return self._timed(step, inputs)
 
     def _images(self) -> Tensor:
         size = self._network.preprocessing.input_size
