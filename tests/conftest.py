@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,18 @@ def shared() -> Path:
     if not folder or not Path(folder, "SOURCES.md").is_file():
         pytest.skip("TRANSFERKIT_SHARED names no folder of real images and weights")
     return Path(folder)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Make any attempt to connect an error."""
+
+    def refuse(*_):
+        raise AssertionError("a connection was tried")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture(scope="session")

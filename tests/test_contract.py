@@ -55,6 +55,7 @@ ARCHITECTURES = {
     "shufflenet (torchvision)": ("torchvision:shufflenet_v2_x0_5", 32),
     "ghostnet": ("ghostnet_050", 32),
     "efficientnet": ("efficientnet_b0", 32),
+    "efficientnet-lite": ("tf_efficientnet_lite0", 32),
     "efficientnet (torchvision)": ("torchvision:efficientnet_b0", 32),
     "convnext": ("convnext_atto", 32),
     "convnext (torchvision)": ("torchvision:convnext_tiny", 32),

@@ -109,9 +109,7 @@ def example_folder(tmp_path_factory) -> Path:
     save_file(timm.create_model("resnet18").state_dict(), folder / WEIGHTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        transferkit.finetune(
-            "sample_data/cats", SHARED_RUN, backbone="nano", image_size=32, epochs=2
-        )
+        transferkit.finetune("sample_data/cats", SHARED_RUN, image_size=32, epochs=2)
     return folder
 
 

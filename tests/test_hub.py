@@ -15,6 +15,7 @@ import transferkit
 from transferkit.errors import WeightsError
 from transferkit.models.create_network import create_network
 from transferkit.models.digests import tensors_digest
+from transferkit.options.shared import DEFAULT_BACKBONE
 
 REPOSITORY = "timm/test_resnet.r160_in1k"
 CONFIG = {
@@ -162,7 +163,7 @@ def test_download__from_an_unreachable_hub_is_one_line_with_advice(visits):
     assert timms.startswith(
         f"WeightsError: cannot reach the model hub {NOBODY} to download timm/test_vit."
     )
-    for advice in ("-b nano", "--weights PATH", "--weights none", "transferkit backbones --local"):
+    for advice in (DEFAULT_BACKBONE, "edges8", "test_resnet", "--weights PATH", "--weights none"):
         assert advice in timms
         assert advice in torchvisions
     assert "\n" not in timms + torchvisions

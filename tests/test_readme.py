@@ -27,5 +27,5 @@ def test_readme__has_the_test_command_of_ci():
 def test_readme__first_command_needs_no_download_and_says_so():
     (command,) = re.findall(r"```sh\n(.*uv run transferkit finetune sample_data.*)\n```", README)
 
-    assert command.endswith("finetune sample_data/cats -b nano")
-    assert "images made by formula" in README
+    assert command.endswith("finetune sample_data/cats")
+    assert "nothing is downloaded after that" in README

@@ -3,8 +3,8 @@
 Every command is also a function that takes the command's options as keyword arguments:
 
     >>> import transferkit
-    >>> result = transferkit.finetune("photos", backbone="resnet18")  # doctest: +SKIP
-    >>> result.metrics["val"]["accuracy"]                             # doctest: +SKIP
+    >>> result = transferkit.finetune("photos")     # doctest: +SKIP
+    >>> result.metrics["val"]["accuracy"]           # doctest: +SKIP
     0.93
 
 Importing the package is fast: torch is imported by the first function that needs it.

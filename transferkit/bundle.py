@@ -193,7 +193,7 @@ class ModelBundle:
         if self.head:
             training["features"] = {"layers": list(self.head.layers), "pool": self.head.pool}
         return {
-            "architecture": network.library_name,
+            "architecture": network.name,
             "num_classes": network.num_classes,
             "num_features": network.feature_dim,
             "label_names": list(self.class_names),
@@ -257,7 +257,7 @@ def _load_head(name: str, training: Mapping[str, Any], classes: int) -> FeatureH
     if name.startswith(HUB_PREFIX):
         repository = name.removeprefix(HUB_PREFIX)
         path = hub_file(
-            repository, (CLASSIFIER,), advice="give the folder of a model on this machine"
+            repository, (CLASSIFIER,), advice=lambda: "give the folder of a model on this machine"
         )
     else:
         path = Path(name.removeprefix(LOCAL_PREFIX), CLASSIFIER)

@@ -3,7 +3,7 @@
 >>> from sklearn.linear_model import LogisticRegression
 >>> from sklearn.pipeline import make_pipeline
 >>> from transferkit.sklearn import BackboneFeatures
->>> model = make_pipeline(BackboneFeatures("resnet18"), LogisticRegression())
+>>> model = make_pipeline(BackboneFeatures(), LogisticRegression())
 >>> model.fit(paths, labels).predict(["new.jpg"])  # doctest: +SKIP
 """
 
@@ -21,7 +21,7 @@ from transferkit.errors import DataError, OptionError
 from transferkit.inference import collect, features, require_readable
 from transferkit.models import PRETRAINED
 from transferkit.models.feature_extractor import POOLED, FeatureExtractor
-from transferkit.options.shared import FeatureOptions
+from transferkit.options.shared import DEFAULT_BACKBONE, FeatureOptions
 from transferkit.recipes.shared.backbone import create_extractor
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporter import SILENT
@@ -56,7 +56,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        backbone: str = "resnet18",
+        backbone: str = DEFAULT_BACKBONE,
         *,
         weights: str = PRETRAINED,
         layer: str | Sequence[str] = POOLED,

@@ -43,11 +43,11 @@ def noise(bundle: ModelBundle, count: int = 3) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def squares():
-    """Return nano with a logistic regression that detects a red or a green square in a corner.
+    """Return Lite0 with a logistic regression that detects a red or a green square in a corner.
 
     With it come held-out images (16, 3, 96, 96), normalised, and their labels.
     """
-    network = create_network("nano")
+    network = create_network("tf_efficientnet_lite0")
     network = network.with_preprocessing(
         network.preprocessing.changed(image_size=SIDE, resize=None)
     )
@@ -126,7 +126,7 @@ def test_maps__are_concentrated_on_the_evidence(detector, method, share):
 def test_maps__hot_squares_lose_the_class_sooner_when_hidden_than_random_ones(squares):
     """The deletion curve of RISE (Petsiuk et al., BMVC 2018), in squares of 16 pixels."""
     bundle, images, labels = squares
-    explainer = Explainer(bundle, layer="stage3")
+    explainer = Explainer(bundle, layer="stage4")  # a map of 6 x 6
     images, labels = images[:10], labels[:10]
     heats = explainer.maps(images, labels)
     random, gains = np.random.default_rng(0), []

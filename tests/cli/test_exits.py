@@ -42,7 +42,7 @@ from tiny_backbone import TINY
         (["extract-features", "colours", "-o", "f.npy", *TINY], 2, "--output: got f.npy, expected"),
         (["predict", "a.txt", "-m", "nowhere"], 1, "nowhere: no such run; expected the folder"),
         (["predict", "a.txt", "-m", "empty"], 1, "empty: a folder without a model"),
-        (["predict", "a.txt"], 2, "--model, --backbone: expected exactly one"),
+        (["predict", "a.txt", "-m", "x", "-b", "y"], 2, "--model has its own backbone and weights"),
         (
             ["predict", "a.txt", "-b", "test_resnet", "--format", "parquet"],
             2,

@@ -29,5 +29,5 @@ def test_find_backbone__a_tag_brings_its_own_preprocessing():
 
 
 def test_weights_file__that_was_never_published_is_an_error():
-    with pytest.raises(WeightsError, match="no published weights for test_resnet2; take -b nano"):
+    with pytest.raises(WeightsError, match="no published weights for test_resnet2; take a"):
         Origin(TIMM, "test_resnet2", {}).weights_file()

@@ -1,6 +1,7 @@
 """Networks: features, heads and categories work alike for every library."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 from untrained import create_tiled
@@ -77,9 +78,27 @@ def test_create_network__names_an_image_size_that_cannot_work(name):
         create_network(name, weights="none", image_size=9)
 
 
-def test_create_network__calls_nano_by_its_name_in_errors():
-    with pytest.raises(WeightsError, match=r"^nano cannot be built with model_args \{.*\"width\""):
-        create_network("nano", model_args={"width": 7})
+def test_create_network__names_model_args_that_cannot_work():
+    with pytest.raises(
+        WeightsError, match=r"^resnet18 cannot be built with model_args \{\"width\""
+    ):
+        create_network("resnet18", weights="none", model_args={"width": 7})
+
+
+def test_create_network__keeps_the_pooling_of_model_args_with_a_timm_that_would_reset_it(
+    monkeypatch,
+):
+    reset = timm.models.ResNet.reset_classifier
+
+    def reset_to_mean(self, num_classes, global_pool="avg"):
+        reset(self, num_classes, global_pool)
+
+    monkeypatch.setattr(timm.models.ResNet, "reset_classifier", reset_to_mean)
+    width = create_network("test_resnet", weights="none").feature_dim
+
+    args = {"global_pool": "catavgmax"}
+    network = create_network("test_resnet", weights="none", num_classes=3, model_args=args)
+    assert network.module.fc.in_features == 2 * width
 
 
 @torch.no_grad()

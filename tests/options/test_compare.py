@@ -12,8 +12,8 @@ from transferkit.options.compare import CompareOptions
     [
         ({"strategy": "svn"}, "--strategy: got 'svn', expected .*; did you mean svm?"),
         ({"strategy": "partial:last"}, "--unfreeze: got 'last'"),
-        ({"strategy": ("svm", "svm")}, "svm on resnet18 is named twice"),
-        ({"backbone": ("nano", "nano")}, r"partial on nano \(pretrained\) is named twice"),
+        ({"strategy": ("svm", "svm")}, "svm on tf_efficientnet_lite0 is named twice"),
+        ({"backbone": ("vgg11", "vgg11")}, r"partial on vgg11 \(pretrained\) is named twice"),
         ({"backbone": ("a", "b", "c"), "weights": ("none", "none")}, "got 2 for 3 backbones"),
         ({"seeds": 0}, "--seeds: got 0, expected 1 or more and at most 100"),
         ({"budget": 0}, "--budget: got 0"),
@@ -29,15 +29,15 @@ def test_options__refuse_what_cannot_work(given, message):
 
 def test_candidates__are_all_pairs_and_name_weights_that_differ():
     options = CompareOptions(
-        "data", strategy=("svm", "partial:last:1"), backbone=("nano", "nano"),
+        "data", strategy=("svm", "partial:last:1"), backbone=("vgg11", "vgg11"),
         weights=("pretrained", "none"),
     )  # fmt: skip
 
     assert [candidate.name for candidate in options.candidates] == [
-        "svm on nano (pretrained)",
-        "partial:last:1 on nano (pretrained)",
-        "svm on nano (none)",
-        "partial:last:1 on nano (none)",
+        "svm on vgg11 (pretrained)",
+        "partial:last:1 on vgg11 (pretrained)",
+        "svm on vgg11 (none)",
+        "partial:last:1 on vgg11 (none)",
     ]
     assert options.run_options(options.candidates[3], seed=5).unfreeze == Unfreeze("last:1")
-    assert options.candidates[1].folder_name == "partial-last-1-nano-(pretrained)"
+    assert options.candidates[1].folder_name == "partial-last-1-vgg11-(pretrained)"

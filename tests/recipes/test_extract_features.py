@@ -176,20 +176,3 @@ def test_extract_features__is_resumed_to_the_same_rows(image_folder, tmp_path):
     with np.load(tmp_path / "f.npz") as file:
         assert all(np.array_equal(file[name], whole[name]) for name in whole)
     assert not (tmp_path / "f.npz.partial").exists()
-
-
-def test_extract_features__resumes_nano_recorded_by_its_architecture(image_folder, tmp_path):
-    """Earlier versions recorded the architecture, and their extractions can be resumed."""
-    options = {"backbone": "nano", "image_size": 32, "batch_size": 5}
-    options |= {"data": image_folder, "output": tmp_path / "f.npz"}
-    with pytest.raises(KeyboardInterrupt):
-        extract_features(ExtractFeaturesOptions(**options), Interrupting(after=7))
-    identity = json.loads((tmp_path / "f.npz.partial/identity.json").read_text("utf-8"))
-    assert identity["backbone"] == "resnet18"
-
-    resumed = transferkit.extract_features(**options, resume=True)
-
-    assert resumed.backbone == "nano"
-    with np.load(tmp_path / "f.npz") as file:
-        assert file["backbone"] == "nano"
-        assert len(file["features"]) == 24

@@ -1,9 +1,12 @@
 """Predictions: one record per input, with its own scores."""
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 from image_files import save_image
+from torchvision.models import ResNet18_Weights
 
 import transferkit
 from transferkit.errors import DataError, OptionError
@@ -94,7 +97,28 @@ def test_predict__of_no_images_is_an_error(run_folder, tmp_path):
         transferkit.predict(str(tmp_path), model=str(run_folder))
 
 
-@pytest.mark.parametrize("given", [{}, {"model": "x", "backbone": "y"}])
-def test_predict__takes_a_model_or_a_backbone(given):
-    with pytest.raises(OptionError, match="--model, --backbone: expected exactly one"):
-        transferkit.predict("a.png", **given)
+def test_predict__takes_a_model_or_a_backbone():
+    with pytest.raises(OptionError, match="--model has its own backbone and weights"):
+        transferkit.predict("a.png", model="x", backbone="y")
+
+
+def test_predict__without_a_model_says_that_it_names_imagenets_categories(cli, image_folder):
+    ran = cli("predict", image_folder / "red/0.png", "--top-k", "1")
+
+    (line,) = ran.out.splitlines()
+    assert json.loads(line)["label"] in ResNet18_Weights.DEFAULT.meta["categories"]
+    assert "the classes are the 1000 of tf_efficientnet_lite0; name a model of yours" in ran.err
+
+
+def test_predict__without_a_model_recognises_real_images(shared, no_network):
+    predictions = transferkit.predict(str(shared / "data/imagenet_sample"), top_k=5)
+    ranks = []
+    for found in predictions:
+        name = Path(found.path).stem.partition("_")[2].replace("_", " ")
+        ranks.append(
+            [label for label, _ in found.top].index(name) if name in dict(found.top) else 9
+        )
+
+    assert len(ranks) == 200
+    assert sum(rank == 0 for rank in ranks) >= 176  # 177 were measured
+    assert sum(rank < 5 for rank in ranks) >= 196  # 197 were measured

@@ -1,6 +1,6 @@
 """`transferkit backbones`."""
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from transferkit.cli.console import standard_output
 from transferkit.cli.invocation import Invocation
@@ -12,7 +12,8 @@ from transferkit.options.other_commands import BackbonesOptions
 def backbones(options: BackbonesOptions, invocation: Invocation) -> None:
     """List the backbones that can be used.
 
-    Prints a table in a terminal, and one name per line in a pipe.
+    Prints a table in a terminal, and one name per line in a pipe. Of the weights, the default comes
+    first; licence and origin are its own.
 
     Example: transferkit backbones convnext
     """
@@ -28,7 +29,14 @@ def backbones(options: BackbonesOptions, invocation: Invocation) -> None:
     elif not console.is_terminal:
         print("\n".join(entry.name for entry in entries))
     else:
-        table = Table("backbone", "published weights (default first)", "here")
+        table = Table(
+            Column("backbone", no_wrap=True),
+            Column("weights", overflow="fold"),
+            Column("licence", overflow="fold"),
+            Column("from", overflow="fold", max_width=19),
+            "here",
+        )
         for entry in entries:
-            table.add_row(entry.name, ", ".join(entry.weights), "yes" if entry.local else "")
+            weights, here = ", ".join(entry.weights), "yes" if entry.local else ""
+            table.add_row(entry.name, weights, entry.licence, entry.origin, here)
         console.print(table)

@@ -19,7 +19,7 @@ def explain(options: ExplainOptions, invocation: Invocation) -> None:
     of the most probable classes. Prints one line per input. For an image that cannot be read, the
     line says why, and the exit code is 3.
 
-    Example: transferkit explain new_photos/*.jpg -m runs/photos-resnet18-partial -o why
+    Example: transferkit explain new_photos/*.jpg -m runs/photos -o why
     """
     from transferkit.recipes.explain import explain as recipe
 

@@ -15,7 +15,7 @@ def extract_features(options: ExtractFeaturesOptions, invocation: Invocation) ->
     paths, columns, backbone, layer, pool and preprocessing. With --classifier, the command fits
     one on the features, as finetune --strategy features does, and writes a run instead of a file.
 
-    Example: transferkit extract-features photos -b resnet18 --layer stage3 --layer pooled -o f.npz
+    Example: transferkit extract-features photos --layer stage3 --layer pooled -o f.npz
     """
     if options.classifier:
         from transferkit.recipes.extract_features import to_finetune_options

@@ -25,7 +25,7 @@ def finetune(options: FinetuneOptions, invocation: Invocation) -> None:
     Writes a run: the model, its metrics, the history, the split, every option, and report.html,
     a page that shows them.
 
-    Example: transferkit finetune photos -b resnet18 --strategy partial --unfreeze last:1
+    Example: transferkit finetune photos --strategy partial --unfreeze last:1
     """
     from transferkit.recipes.finetune import finetune as recipe
     from transferkit.run.folder import RANGE_TEST_PLOT

@@ -31,7 +31,7 @@ def predict(options: PredictOptions, invocation: Invocation) -> None:
     Writes one record per input, in the order of the inputs. The record of an image that cannot be
     read holds the reason, and the exit code is then 3.
 
-    Example: transferkit predict new_photos/*.jpg -m runs/photos-resnet18-partial --format csv
+    Example: transferkit predict new_photos/*.jpg -m runs/photos --format csv
     """
     kind = _output_format(options)
     if options.output:

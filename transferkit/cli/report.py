@@ -12,7 +12,7 @@ def report(options: ReportOptions, invocation: Invocation) -> None:
     The page is one file that opens anywhere: curves, classes, mistakes, likely label errors,
     calibration, features, plan and time. Without the dataset, it shows no images.
 
-    Example: transferkit report runs/photos-resnet18-partial
+    Example: transferkit report runs/photos
     """
     from transferkit.recipes.report import report as recipe
 

@@ -6,8 +6,5 @@ PRETRAINED = "pretrained"
 EDGES8 = "edges8"
 """Name of the backbone whose weights are computed by formula; it needs no download."""
 
-NANO = "nano"
-"""Name of the small pretrained backbone that comes with the package."""
-
 NO_WEIGHTS = "none"
 """Value of `--weights` for random weights."""

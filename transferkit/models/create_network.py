@@ -16,6 +16,7 @@ from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.backbone_lookup import SOURCES, Origin, find_backbone
 from transferkit.models.building import without_drawing
 from transferkit.models.network import Network
+from transferkit.models.packaged_weights import translate_names
 from transferkit.models.timm_source import TIMM
 from transferkit.models.weights import State, fit_weights, translate_layout
 
@@ -59,6 +60,7 @@ def create_network(
         network = _build(origin, image_size)
     if path:
         layouts = (
+            lambda state: translate_names(state, path, network),
             lambda state: _timm_translation(network, path),
             lambda state: _other_library_translation(network, state),
         )
@@ -101,7 +103,6 @@ def _build(origin: Origin, image_size: int | None) -> Network:
             f"--image-size: {origin.name} cannot be built for {image_size} px {reason}; "
             "leave the option out or try another size"
         ) from error
-    network = replace(network, embedded_name=origin.embedded_name)
     if image_size is not None:
         network.check_input_size()
     return network

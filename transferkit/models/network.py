@@ -68,7 +68,6 @@ class Network:
         heads: Names of the head's modules, nearly always one; empty without a head.
         num_classes: Width of the logits.
         stages: The backbone's stages from the stem to the last, then the head.
-        embedded_name: Name of a backbone that comes with the package; None for all others.
     """
 
     module: nn.Module
@@ -79,19 +78,10 @@ class Network:
     heads: tuple[str, ...]
     num_classes: int
     stages: tuple[Stage, ...]
-    embedded_name: str | None = None
 
     @property
     def name(self) -> str:
         """Name as the command line takes it, without a weights tag."""
-        return self.embedded_name or self.library_name
-
-    @property
-    def library_name(self) -> str:
-        """Name by which the library itself builds it, with the library's prefix.
-
-        It is in files that other programs or later versions read, such as model/config.json.
-        """
         return f"{self.source.prefix}{self.architecture}"
 
     @cached_property

@@ -189,13 +189,13 @@ def _without_auxiliary_heads(state: State) -> State:
     return _without(state, _AUXILIARY_HEADS)
 
 
-def hub_file(repository: str, filenames: Sequence[str], *, advice: str) -> Path:
+def hub_file(repository: str, filenames: Sequence[str], *, advice: Callable[[], str]) -> Path:
     """Return a file of a model repository on the Hugging Face hub, downloaded if necessary.
 
     Args:
         repository: `owner/name`, or `owner/name@revision`.
         filenames: Names to look for; the first that the repository has is returned.
-        advice: What to do if the hub cannot be reached, for the message.
+        advice: Called if the hub cannot be reached; says in the message what to do.
 
     Raises:
         WeightsError: When the hub cannot be reached, has no such file, or sends a damaged one.
@@ -221,19 +221,19 @@ def hub_file(repository: str, filenames: Sequence[str], *, advice: str) -> Path:
             # The client raises errors of several libraries, and which ones depends on its version.
             raise WeightsError(
                 f"cannot download {filename} of {name} from {constants.ENDPOINT}: "
-                f"{_one_line(error)}; {advice}"
+                f"{_one_line(error)}; {advice()}"
             ) from error
     raise WeightsError(f"{name} on {constants.ENDPOINT} has none of {', '.join(filenames)}")
 
 
-def _require_hub(name: str, advice: str) -> None:
+def _require_hub(name: str, advice: Callable[[], str]) -> None:
     # The client retries for half a minute before it gives up; one request is enough.
     try:
         huggingface_hub.get_session().head(constants.ENDPOINT, timeout=10)
     except Exception as error:
         raise WeightsError(
             f"cannot reach the model hub {constants.ENDPOINT} to download {name} "
-            f"({_one_line(error)}); {advice}"
+            f"({_one_line(error)}); {advice()}"
         ) from error
 
 
@@ -250,7 +250,7 @@ def _verified(path: Path) -> Path:
     return path
 
 
-def url_file(url: str, *, advice: str) -> Path:
+def url_file(url: str, *, advice: Callable[[], str]) -> Path:
     """Return the weights file at a URL, downloaded unless torch's cache has it.
 
     A digest in the file's name, as in resnet18-f37072fd.pth, is checked after the download.
@@ -269,7 +269,7 @@ def url_file(url: str, *, advice: str) -> Path:
             url, str(path), digest.group(1) if digest else None, progress=False
         )
     except (OSError, RuntimeError) as error:
-        raise WeightsError(f"cannot download {url} ({_one_line(error)}); {advice}") from error
+        raise WeightsError(f"cannot download {url} ({_one_line(error)}); {advice()}") from error
     return path
 
 

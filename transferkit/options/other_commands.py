@@ -345,7 +345,9 @@ class InspectOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.backbone is None) == (self.model is None):
-            raise OptionError("expected one of BACKBONE and --model: transferkit inspect resnet18")
+            raise OptionError(
+                f"expected one of BACKBONE and --model: transferkit inspect {DEFAULT_BACKBONE}"
+            )
         if self.model and self.weights != PRETRAINED:
             raise OptionError("--model has its own weights; leave out --weights")
         if self.activations is None and (given := given_flags(self, ("layer", "channels"))):

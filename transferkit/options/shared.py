@@ -21,7 +21,8 @@ from transferkit.options.declaration import (
 )
 from transferkit.training.loss import ClassWeights
 
-DEFAULT_BACKBONE = "resnet18"
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+"""EfficientNet-Lite0, whose ImageNet weights are installed with transferkit."""
 
 DATA_HELP = (
     "Folder of images, one subfolder per class; or train/, val/ and test/ folders of such "
@@ -29,7 +30,7 @@ DATA_HELP = (
 )
 BACKBONE_HELP = (
     "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME, "
-    "local-dir:PATH, or, without a download, nano or edges8. See: transferkit backbones."
+    "local-dir:PATH, or edges8. See: transferkit backbones."
 )
 WEIGHTS_HELP = "pretrained, none (random weights), or the path of a .safetensors or .pth file."
 MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
@@ -100,8 +101,8 @@ class InputOptions(ComputeOptions):
         Option(
             panel=MODEL,
             flags=("-b", "--backbone"),
-            help="Instead of --model: a pretrained network with its own categories (ImageNet).",
-            show_default=False,
+            help="Without --model: a pretrained network with its own categories (ImageNet).",
+            show_default=DEFAULT_BACKBONE,
         ),
     ] = None
     weights: Annotated[str, Option(panel=MODEL, help=f"With --backbone: {WEIGHTS_HELP}")] = (
@@ -113,15 +114,9 @@ class InputOptions(ComputeOptions):
             object.__setattr__(self, "inputs", (self.inputs,))
         object.__setattr__(self, "inputs", tuple(str(given) for given in self.inputs))
         super().__post_init__()
-        if (self.model is None) == (self.backbone is None):
-            raise OptionError(
-                "--model, --backbone: expected exactly one; use -m RUN for your own model, or "
-                "-b NAME for a pretrained network's own categories"
-            )
-        if self.model and self.weights != PRETRAINED:
-            raise OptionError(
-                "--weights is for --backbone; --model has its own weights, leave it out"
-            )
+        if self.model and (self.backbone or self.weights != PRETRAINED):
+            raise OptionError("--model has its own backbone and weights; leave out --backbone and "
+                              "--weights")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ def explain(
     paths = expand_inputs(options.inputs, listed)
     drawings = _drawing_paths(paths, options.output, options.method)
     require_place(options.output / "place")
-    bundle = load_model(options)
+    bundle = load_model(options, reporter)
     chosen = _class_indices(options.classes, bundle.class_names)
     compute = replace(resolve_compute(options, bundle.network, reporter), precision=Precision.FP32)
     explainer = Explainer(bundle, options.method, options.layer)

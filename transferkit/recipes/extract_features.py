@@ -181,7 +181,7 @@ def _identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
     network = extractor.network
     return {
         "files": files.hexdigest(),
-        "backbone": network.library_name,
+        "backbone": network.name,
         "model_args": network.model_args,
         "weights": tensors_digest(network.module.state_dict()),
         "layers": extractor.layers,

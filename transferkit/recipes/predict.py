@@ -29,7 +29,7 @@ def predict(
         WeightsError: When the backbone's weights are not available.
     """
     paths = expand_inputs(options.inputs, listed)
-    bundle = load_model(options)
+    bundle = load_model(options, reporter)
     compute = resolve_compute(options, bundle.network, reporter)
     with reporter.progress("predicting", len(paths)) as progress:
         for part in bundle.probabilities(paths, compute):

@@ -13,7 +13,7 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
     accuracy = None if value is None else Estimate(value, value - 0.02, value + 0.02)
     difference = None if behind is None else Estimate(-behind, -behind - 0.02, -behind + 0.02)
     return ComparisonRow(
-        candidate=Candidate(strategy, "nano", "pretrained"),
+        candidate=Candidate(strategy, "vgg11", "pretrained"),
         by_seed=() if value is None else (value,),
         accuracy=accuracy,
         difference=difference,
@@ -35,57 +35,57 @@ def row(strategy, value=None, behind=None, seconds=10.0, note="") -> ComparisonR
     [
         (
             [row("full", 0.92, seconds=90), row("svm", 0.91, 0.01, seconds=10)],
-            "Take svm on nano: the best, full on nano, is not better beyond chance "
+            "Take svm on vgg11: the best, full on vgg11, is not better beyond chance "
             "(+0.010, -0.010 to +0.030), and takes 9.0 times as long.",
         ),
         (
             [row("full", 0.92, seconds=90), row("svm", 0.92, 1e-9, seconds=10)],
-            "Take svm on nano: the best, full on nano, is not better beyond chance "
+            "Take svm on vgg11: the best, full on vgg11, is not better beyond chance "
             "(+0.000, -0.020 to +0.020), and takes 9.0 times as long.",
         ),
         (
             [row("full", 0.92, seconds=90), row("svm", 0.88, 0.04, seconds=10)],
-            "Take full on nano: it is better than the next, svm on nano "
+            "Take full on vgg11: it is better than the next, svm on vgg11 "
             "(+0.040, +0.020 to +0.060), and takes 9.0 times as long.",
         ),
         (
             [row("svm", 0.92, seconds=10), row("full", 0.88, 0.04, seconds=90)],
-            "Take svm on nano: it is better than the next, full on nano "
+            "Take svm on vgg11: it is better than the next, full on vgg11 "
             "(+0.040, +0.020 to +0.060), and not slower.",
         ),
         (
             [row("svm", 0.92, seconds=10), row("full", 0.91, 0.01, seconds=90)],
-            "Take svm on nano: it is the best, and full on nano, which cannot be told apart from "
+            "Take svm on vgg11: it is the best, and full on vgg11, which cannot be told apart from "
             "it, takes 9.0 times as long.",
         ),
         (
             [row("svm", 0.92, seconds=12), row("linear", 0.91, 0.01, seconds=10)],
-            "Take svm on nano: it is the best, and those that cannot be told apart from it take "
+            "Take svm on vgg11: it is the best, and those that cannot be told apart from it take "
             "about as long.",
         ),
         (
             # A fast candidate that is clearly worse is not advised.
             [row("full", 0.92, seconds=90), row("svm", 0.91, 0.01, seconds=60),
              row("knn", 0.7, 0.22, seconds=1)],
-            "Take svm on nano: the best, full on nano, is not better beyond chance "
+            "Take svm on vgg11: the best, full on vgg11, is not better beyond chance "
             "(+0.010, -0.010 to +0.030), and takes 1.5 times as long.",
         ),
         (
             [row("full", 0.92), row("svm", 0.88, 0.04), row("partial", note="stopped")],
-            "Take full on nano: it is better than the next, svm on nano "
+            "Take full on vgg11: it is better than the next, svm on vgg11 "
             "(+0.040, +0.020 to +0.060), and not slower (1 of 3 did not finish).",
         ),
         (
             [row("full", 0.92), row("svm", note="failed")],
-            "Take full on nano: only it finished, and the other may be better.",
+            "Take full on vgg11: only it finished, and the other may be better.",
         ),
         (
             [row("full", 0.92)],
-            "Take full on nano: there was nothing to compare it with.",
+            "Take full on vgg11: there was nothing to compare it with.",
         ),
         (
             [row("full", 0.51), row("svm", 0.4, 0.11)],
-            "Take none of them yet: full on nano, the best, cannot be told apart from always "
+            "Take none of them yet: full on vgg11, the best, cannot be told apart from always "
             "predicting the most frequent class (0.500); check the labels, add images, or train "
             "for more --epochs.",
         ),

@@ -45,7 +45,7 @@ class SimulatedRunner:
 
 def runs_of(*strategies: str, seeds: int = 1) -> list[CandidateRun]:
     return [
-        CandidateRun(Candidate(name, "nano", "none"), seed, Path(name), estimate=float(EPOCHS))
+        CandidateRun(Candidate(name, "vgg11", "none"), seed, Path(name), estimate=float(EPOCHS))
         for seed in range(seeds)
         for name in strategies
     ]

@@ -6,8 +6,7 @@ from transferkit.data.augment import Augment
 from transferkit.data.dataset import Dataset
 from transferkit.devices import Cache
 from transferkit.errors import name_some
-from transferkit.models import EDGES8, PRETRAINED
-from transferkit.models.backbone_lookup import embedded_folders
+from transferkit.models import EDGES8
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.stages import HEAD, Stage
 from transferkit.models.strategies import Strategy
@@ -85,8 +84,6 @@ def describe_weights(options: FinetuneOptions) -> str:
     """Describe the weights that the backbone starts from."""
     if options.backbone == EDGES8:
         return "computed by formula"
-    if options.weights == PRETRAINED and options.backbone in embedded_folders():
-        return "pretrained on synthetic images, not on ImageNet"
     if not options.from_scratch:
         return options.weights
     match options.strategy:

@@ -9,7 +9,8 @@ from transferkit.bundle import ModelBundle
 from transferkit.data.walk import walk_images
 from transferkit.errors import DataError
 from transferkit.models.create_network import categories, create_network
-from transferkit.options.shared import InputOptions
+from transferkit.options.shared import DEFAULT_BACKBONE, InputOptions
+from transferkit.reporter import Reporter
 
 STANDARD_INPUT = "-"
 
@@ -62,8 +63,10 @@ def _images_in(folder: str) -> list[str]:
     ]
 
 
-def load_model(options: InputOptions) -> ModelBundle:
+def load_model(options: InputOptions, reporter: Reporter) -> ModelBundle:
     """Return the model of a run, or a pretrained network with its own categories.
+
+    The reporter is told if the options name neither.
 
     Raises:
         BundleError: When the model cannot be loaded.
@@ -71,5 +74,11 @@ def load_model(options: InputOptions) -> ModelBundle:
     """
     if options.model:
         return ModelBundle.load(options.model)
-    network = create_network(options.backbone or "", weights=options.weights)
-    return ModelBundle(network, categories(network))
+    network = create_network(options.backbone or DEFAULT_BACKBONE, weights=options.weights)
+    names = categories(network)
+    if not options.backbone:
+        reporter.notice(
+            f"no model was named, so the classes are the {len(names)} of {network.name}; name a "
+            "model of yours with -m RUN"
+        )
+    return ModelBundle(network, names)
