@@ -2,12 +2,12 @@
 
     python benchmarks/strategies.py DATA WEIGHTS OUT
 
-Every strategy tries three rates or more on a split that is used for nothing else, then trains with
-the best of them on three others. Finished runs are kept in OUT/results.jsonl and not repeated, so
-it may be interrupted; remove the file when settings change. It writes OUT/table.md and
-OUT/partial_against_full.png. Accuracies are those of each run's best epoch on its validation
-images, which flatters all strategies alike. Intervals come from resampling the images, so they
-cover other images, but not other seeds.
+WEIGHTS is a file for ResNet18. Every strategy tries three rates or more on a split that is used for
+nothing else, then trains with the best of them on three others. Finished runs are kept in
+OUT/results.jsonl and not repeated, so it may be interrupted; remove the file when settings change.
+It writes OUT/table.md and OUT/partial_against_full.png. Accuracies are those of each run's best
+epoch on its validation images, which flatters all strategies alike. Intervals come from resampling
+the images, so they cover other images, but not other seeds.
 """
 
 import json
@@ -74,8 +74,8 @@ def train(
         settings["backbone_learning_rate"] = rate
     shutil.rmtree(run, ignore_errors=True)
     result = transferkit.finetune(
-        data, run, weights=str(weights), learning_rate=rate, seed=seed, epochs=epochs,
-        patience=0, precision="bf16", views=0, report=False, **settings,
+        data, run, backbone="resnet18", weights=str(weights), learning_rate=rate, seed=seed,
+        epochs=epochs, patience=0, precision="bf16", views=0, report=False, **settings,
     )  # fmt: skip
     names = transferkit.ModelBundle.load(run).class_names
     guessed = [names[i] for i in result.val_probabilities.argmax(axis=1)]

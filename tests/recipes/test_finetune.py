@@ -337,16 +337,10 @@ def test_finetune__real_weights_beat_random_ones(shared, tmp_path):
         for path in sorted((shared / "data/cats" / breed).iterdir())[:30]:
             (data / breed / path.name).symlink_to(path)
     accuracy = {}
-    for weights in (str(shared / "weights/resnet18.safetensors"), "none"):
-        result = transferkit.finetune(
-            data,
-            tmp_path / Path(weights).name,
-            weights=weights,
-            image_size=112,
-            epochs=2,
-            learning_rate=1e-2,
-        )
-        accuracy[Path(weights).name] = result.metrics["val"]["accuracy"]
+    for weights in ("pretrained", "none"):
+        options = {"weights": weights, "image_size": 112, "epochs": 2, "learning_rate": 1e-2}
+        result = transferkit.finetune(data, tmp_path / weights, **options)
+        accuracy[weights] = result.metrics["val"]["accuracy"]
 
-    assert accuracy["resnet18.safetensors"] >= 0.85
+    assert accuracy["pretrained"] >= 0.85
     assert accuracy["none"] <= 0.7
