@@ -81,7 +81,7 @@ def test_translate_layout__is_refused_when_the_features_differ():
     assert translate_layout(dict(other.module.state_dict()), other, network) is None
 
 
-def test_create_network__names_every_tensor_that_does_not_fit(resnet, tmp_path):
+def test_create_network__names_tensors_that_do_not_fit(resnet, tmp_path):
     state = dict(resnet.module.state_dict())
     state["surplus.weight"] = torch.zeros(1)
     state["layer1.0.conv1.weight"] = torch.zeros(2, 2)
@@ -103,8 +103,24 @@ def test_create_network__names_every_tensor_that_does_not_fit(resnet, tmp_path):
 def test_create_network__refuses_another_architecture(resnet, tmp_path):
     torch.save(resnet.module.state_dict(), tmp_path / "w.pth")
 
-    with pytest.raises(WeightsError, match=r"these weights are not test_vit's: .* missing: "):
+    with pytest.raises(WeightsError, match=r"these weights are not test_vit's: .* missing: ") as e:
         create_network("test_vit", weights=tmp_path / "w.pth", num_classes=2)
+    assert str(e.value).count(" more") == 2, "five names of each kind, and the number of the others"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_create_network__refuses_numbers_that_are_not_finite(resnet, tmp_path, value):
+    state = {name: tensor.clone() for name, tensor in resnet.module.state_dict().items()}
+    state["fc.weight"][0, 0] = value
+    torch.save(state, tmp_path / "head.pth")
+    state["bn1.running_var"][3] = value
+    torch.save(state, tmp_path / "both.pth")
+
+    create_network("test_resnet", weights=tmp_path / "head.pth", num_classes=2)
+    with pytest.raises(WeightsError, match=r"both\.pth: not finite .* tensors: bn1\.running_var; "):
+        create_network("test_resnet", weights=tmp_path / "both.pth", num_classes=2)
+    with pytest.raises(WeightsError, match=r"in 2 of \d+ tensors: bn1\.running_var, fc\.weight; "):
+        create_network("test_resnet", weights=tmp_path / "both.pth")
 
 
 class Malicious:

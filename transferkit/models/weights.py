@@ -11,7 +11,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
-from transferkit.errors import WeightsError
+from transferkit.errors import WeightsError, name_some
 from transferkit.files import file_digest
 from transferkit.models.network import Network
 
@@ -81,8 +81,8 @@ def fit_weights(
         layouts: Translations of the file's tensors, tried in turn if its names do not fit.
 
     Raises:
-        WeightsError: When the file cannot be read or is for another architecture; names every
-            tensor that does not fit.
+        WeightsError: When the file cannot be read, is for another architecture, or holds numbers
+            that are not finite; names the first tensors concerned.
     """
     state = _without_auxiliary_heads(read_weights(path))
     misfits = _misfits(network, state, keep_head=keep_head)
@@ -99,7 +99,17 @@ def fit_weights(
         )
     if not keep_head:
         state = _without(state, _head_prefixes(network))
+    _require_finite(state, path)
     copy_tensors(state, network.module)
+
+
+def _require_finite(state: State, path: Path) -> None:
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise WeightsError(
+            f"{path}: not finite (NaN or infinity) in {len(broken)} of {len(state)} tensors: "
+            f"{name_some(broken)}; take a checkpoint from before training diverged"
+        )
 
 
 @torch.no_grad()
@@ -130,7 +140,7 @@ def _misfits(network: Network, state: State, *, keep_head: bool) -> list[str]:
         kind: [name for name in names if not (skipped and name.startswith(skipped))]
         for kind, names in misfits.items()
     }
-    return [f"{len(n)} {kind}: {', '.join(n)}" for kind, n in kept.items() if n]
+    return [f"{len(n)} {kind}: {name_some(n)}" for kind, n in kept.items() if n]
 
 
 def translate_layout(state: State, other: Network, network: Network) -> State | None:
