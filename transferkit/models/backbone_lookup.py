@@ -46,7 +46,7 @@ class Origin:
         model_args: Arguments that build it, besides the name.
         folder: Local folder with its weights.
         repository: Hub repository with its weights.
-        package: Python package that holds its weights if it is installed.
+        package: Python package that holds its weights, installed or not; None if there is none.
     """
 
     source: Source

@@ -26,14 +26,12 @@ def train_depthwise_in_full_precision(
     if device.type != "cpu" or precision is not Precision.BF16:
         return
     for child in module.modules():
-        kind = _IN_FULL_PRECISION.get(type(child))
-        if kind and _is_slow(child):
+        if isinstance(child, nn.Conv2d) and _is_slow(child):
             # Not hooks: autocast must be restored even when the convolution fails.
-            child.__class__ = kind
+            child.__class__ = _IN_FULL_PRECISION.get(type(child), type(child))
 
 
-def _is_slow(convolution: nn.Module) -> bool:
-    assert isinstance(convolution, nn.Conv2d)
+def _is_slow(convolution: nn.Conv2d) -> bool:
     depthwise = 1 < convolution.groups == convolution.in_channels
     return depthwise and (convolution.kernel_size, convolution.stride) != ((3, 3), (1, 1))
 
@@ -48,7 +46,7 @@ class _SamePaddingInFullPrecision(_InFullPrecision, Conv2dSame):  # type: ignore
     """The same for TensorFlow's padding, which networks ported from it have at stride 2."""
 
 
-_IN_FULL_PRECISION: dict[type[nn.Module], type[nn.Module]] = {
+_IN_FULL_PRECISION: dict[type[nn.Conv2d], type[nn.Conv2d]] = {
     nn.Conv2d: _InFullPrecision,
     Conv2dSame: _SamePaddingInFullPrecision,
 }

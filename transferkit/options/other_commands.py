@@ -35,6 +35,7 @@ from transferkit.options.shared import (
     ComputeOptions,
     FolderOptions,
     InputOptions,
+    require_one_network,
 )
 from transferkit.tables.feature_table import FeatureFormat
 from transferkit.tables.predictions import PredictionFormat
@@ -85,9 +86,7 @@ class ExtractFeaturesOptions(ClassifierOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model and (self.backbone or self.weights != PRETRAINED):
-            raise OptionError("--model has its own backbone and weights; leave out --backbone and "
-                              "--weights")  # fmt: skip
+        require_one_network(self.model, self.backbone, self.weights)
         if self.classifier and self.resume:
             raise OptionError("--resume continues a file of features; leave out --classifier")
         if self.classifier is None and (

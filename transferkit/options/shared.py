@@ -79,6 +79,18 @@ class ComputeOptions(Options):
     ] = False
 
 
+def require_one_network(model: str | None, backbone: str | None, weights: str) -> None:
+    """Require that a model is named alone.
+
+    Raises:
+        OptionError: When a backbone or its weights are named beside a model.
+    """
+    if model and (backbone or weights != PRETRAINED):
+        raise OptionError(
+            "--model has its own backbone and weights; leave out --backbone and --weights"
+        )
+
+
 @dataclass(frozen=True)
 class InputOptions(ComputeOptions):
     """Images, and the model that classifies them."""
@@ -114,9 +126,7 @@ class InputOptions(ComputeOptions):
             object.__setattr__(self, "inputs", (self.inputs,))
         object.__setattr__(self, "inputs", tuple(str(given) for given in self.inputs))
         super().__post_init__()
-        if self.model and (self.backbone or self.weights != PRETRAINED):
-            raise OptionError("--model has its own backbone and weights; leave out --backbone and "
-                              "--weights")  # fmt: skip
+        require_one_network(self.model, self.backbone, self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
