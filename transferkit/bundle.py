@@ -31,9 +31,9 @@ from transferkit.inference import (
 )
 from transferkit.models.backbone_lookup import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.models.create_network import create_network
+from transferkit.models.downloads import hub_file
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
-from transferkit.models.weights import hub_file
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

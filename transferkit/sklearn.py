@@ -138,7 +138,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _create_extractor(self) -> FeatureExtractor:
         extractor = create_extractor(
-            self._options(), backbone=self.backbone, weights=str(self.weights)
+            self._options(), SILENT, backbone=self.backbone, weights=str(self.weights)
         )
         if len(extractor.shape) > 1:
             raise OptionError(

@@ -18,7 +18,7 @@ from transferkit.models.backbone_lookup import find_backbone
 from transferkit.models.create_network import create_network
 from transferkit.models.digests import tensors_digest
 from transferkit.models.packaged_weights import WEIGHTS_PACKAGES
-from transferkit.models.weights import read_weights
+from transferkit.models.weights_file import read_weights
 from transferkit.options.shared import DEFAULT_BACKBONE
 
 LITE0 = WEIGHTS_PACKAGES[0]
@@ -91,7 +91,7 @@ def test_packages__are_those_that_the_project_installs():
 
 @pytest.mark.parametrize("row", WEIGHTS_PACKAGES, ids=lambda row: row.architecture)
 def test_package__gives_every_tensor_of_the_network_its_weights(row):
-    state = read_weights(row.weights_file())
+    state = read_weights(row.weights_file()).tensors
     expected = {timm_name(name, state): tensor for name, tensor in state.items()}
     loaded = create_network(row.architecture).module.state_dict()
 

@@ -1,7 +1,5 @@
 """Weights files: read without running code, and either loaded completely or refused."""
 
-import pickle
-
 import pytest
 import safetensors.torch
 import torch
@@ -11,7 +9,7 @@ from untrained import create_tiled
 from transferkit.errors import WeightsError
 from transferkit.models.create_network import create_network
 from transferkit.models.digests import tensors_digest
-from transferkit.models.weights import read_weights, translate_layout
+from transferkit.models.weights import translate_layout
 
 
 @pytest.fixture(scope="module")
@@ -123,31 +121,85 @@ def test_create_network__refuses_numbers_that_are_not_finite(resnet, tmp_path, v
         create_network("test_resnet", weights=tmp_path / "both.pth")
 
 
-class Malicious:
-    """An object that runs code when it is unpickled."""
+@pytest.mark.parametrize("prefix", ["backbone.", "model.", "module.model.", "net.encoder."])
+@pytest.mark.parametrize("outside", [(), ("criterion.weight", "n_averaged")])
+def test_create_network__removes_the_prefix_of_a_wrapped_network(resnet, tmp_path, prefix, outside):
+    state = {f"{prefix}{name}": tensor for name, tensor in resnet.module.state_dict().items()}
+    state |= {name: torch.ones(5) for name in outside}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.4"}, tmp_path / "w.ckpt")
 
-    def __reduce__(self):
-        return (exec, ("raise SystemExit('code in a weights file was run')",))
+    network = create_network("test_resnet", weights=tmp_path / "w.ckpt")
+
+    assert tensors_digest(network.module.state_dict()) == tensors_digest(resnet.module.state_dict())
+    assert network.weights_note == (
+        f"{tmp_path}/w.ckpt: the tensors under {prefix} were read, "
+        "criterion.weight, n_averaged left out"
+        if outside
+        else ""
+    )
 
 
-@pytest.mark.parametrize("name", ["w.pth", "w.bin", "w.safetensors"])
-def test_read_weights__never_runs_a_pickle(tmp_path, name):
-    (tmp_path / name).write_bytes(pickle.dumps({"conv1.weight": Malicious()}))
+def test_create_network__takes_a_wrapped_backbone_with_a_head_of_its_own(resnet, tmp_path):
+    """As many training programs build it: the backbone, and a classifier beside it."""
+    state = {f"backbone.{name}": tensor for name, tensor in backbone_of(resnet).items()}
+    torch.save(state | {"classifier.weight": torch.ones(7, 3)}, tmp_path / "w.pth")
 
-    with pytest.raises(WeightsError, match="cannot be read as weights"):
-        read_weights(tmp_path / name)
+    network = create_network("test_resnet", weights=tmp_path / "w.pth", num_classes=3)
+
+    assert tensors_digest(backbone_of(network)) == tensors_digest(backbone_of(resnet))
+    assert "classifier.weight left out" in network.weights_note
 
 
-def test_read_weights__says_what_is_wrong_with_a_file(tmp_path):
-    torch.save([1, 2], tmp_path / "list.pth")
-    (tmp_path / "half.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+def test_create_network__says_that_it_reads_the_average(resnet, tmp_path):
+    state = resnet.module.state_dict()
+    averaged = {f"module.{name}": tensor for name, tensor in state.items()}
+    raw = {name: tensor * 0 for name, tensor in state.items()}
+    torch.save({"model": raw, "model_ema": averaged | {"n_averaged": torch.tensor(7)}},
+               tmp_path / "w.pth")  # fmt: skip
 
-    with pytest.raises(WeightsError, match="no such weights file"):
-        read_weights(tmp_path / "nothing.pth")
-    with pytest.raises(WeightsError, match="holds no table of named tensors"):
-        read_weights(tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="cannot be read as weights"):
-        read_weights(tmp_path / "half.safetensors")
+    network = create_network("test_resnet", weights=tmp_path / "w.pth")
+
+    assert tensors_digest(network.module.state_dict()) == tensors_digest(state)
+    assert network.weights_note == (
+        f"{tmp_path}/w.pth: the averaged weights, model_ema, were read; the tensors under "
+        "module. were read, n_averaged left out"
+    )
+
+
+def test_create_network__refuses_to_choose_between_two_networks_in_one_file(resnet, tmp_path):
+    state = resnet.module.state_dict()
+    both = {f"{prefix}.{name}": t for prefix in ("query", "key") for name, t in state.items()}
+    torch.save(both, tmp_path / "w.pth")
+
+    with pytest.raises(WeightsError, match=r"in it 2 times, under key\., query\.; save the ones"):
+        create_network("test_resnet", weights=tmp_path / "w.pth")
+
+
+def test_create_network__names_the_prefix_that_fits_best(resnet, tmp_path):
+    state = {f"trunk.{name}": tensor for name, tensor in resnet.module.state_dict().items()}
+    del state["trunk.conv1.0.weight"]
+    torch.save(state | {"extra": torch.ones(1)}, tmp_path / "w.pth")
+
+    with pytest.raises(WeightsError) as error:
+        create_network("test_resnet", weights=tmp_path / "w.pth")
+
+    assert (
+        f"under the prefix trunk., which fits best, {len(state)} fit; 1 missing: conv1.0.weight."
+    ) in str(error.value)
+
+
+def test_create_network__adapts_a_wrapped_file_in_the_other_librarys_layout(tmp_path):
+    source = create_tiled("torchvision:vgg11")
+    state = {f"net.{name}": tensor for name, tensor in source.module.state_dict().items()}
+    torch.save({"state_dict": state | {"loss.weight": torch.ones(3)}}, tmp_path / "w.ckpt")
+
+    network = create_network("vgg11", weights=tmp_path / "w.ckpt")
+
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network.module(images), source.module(images), rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18"])

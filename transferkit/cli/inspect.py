@@ -46,7 +46,7 @@ def inspect(options: InspectOptions, invocation: Invocation) -> None:
     """
     from transferkit.recipes.inspect import inspect as recipe
 
-    found = recipe(options)
+    found = recipe(options, invocation.reporter)
     rows = [row for row in found.layers if options.all_modules or row.role != "module"]
     console = standard_output()
     if options.draws:

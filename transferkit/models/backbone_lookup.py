@@ -15,12 +15,12 @@ from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_ta
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import UnknownNameError, WeightsError, name_some
 from transferkit.models.catalogue import list_backbones
+from transferkit.models.downloads import HUB_FILES, hub_file, url_file
 from transferkit.models.edges_source import EDGES, edges_config
 from transferkit.models.network import Source
 from transferkit.models.packaged_weights import WeightsPackage, find_package
 from transferkit.models.timm_source import TIMM
 from transferkit.models.torchvision_source import TORCHVISION, weights_config
-from transferkit.models.weights import HUB_FILES, hub_file, url_file
 
 SOURCES: tuple[Source, ...] = (EDGES, TORCHVISION, TIMM)
 """All libraries of backbones."""

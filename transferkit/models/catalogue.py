@@ -11,11 +11,11 @@ import torch
 from huggingface_hub.errors import CacheNotFound
 from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_tag
 
+from transferkit.models.downloads import HUB_FILES
 from transferkit.models.edges_source import EDGES
 from transferkit.models.packaged_weights import WEIGHTS_PACKAGES
 from transferkit.models.timm_source import TIMM
 from transferkit.models.torchvision_source import TORCHVISION, weights_config
-from transferkit.models.weights import HUB_FILES
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from transferkit.models.building import without_drawing
 from transferkit.models.network import Network
 from transferkit.models.packaged_weights import translate_names
 from transferkit.models.timm_source import TIMM
-from transferkit.models.weights import State, fit_weights, translate_layout
+from transferkit.models.weights import fit_weights, translate_layout
+from transferkit.models.weights_file import State
 
 _OF_PUBLISHED_WEIGHTS = (
     *("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
@@ -61,10 +62,11 @@ def create_network(
     if path:
         layouts = (
             lambda state: translate_names(state, path, network),
-            lambda state: _timm_translation(network, path),
+            lambda state: _timm_translation(network, state),
             lambda state: _other_library_translation(network, state),
         )
-        fit_weights(network, path, keep_head=num_classes is None, layouts=layouts)
+        note = fit_weights(network, path, keep_head=num_classes is None, layouts=layouts)
+        network = replace(network, weights_note=note)
     return network if num_classes is None else network.with_new_head(num_classes)
 
 
@@ -108,15 +110,15 @@ def _build(origin: Origin, image_size: int | None) -> Network:
     return network
 
 
-def _timm_translation(network: Network, path: Path) -> State | None:
-    """Return the file's weights as timm's own filter for this architecture reads them."""
+def _timm_translation(network: Network, state: State) -> State | None:
+    """Return the weights as timm's own filter for this architecture reads them."""
     if network.source is not TIMM:
         return None
     try:
         module = create_model(
             network.architecture,
             pretrained=True,
-            pretrained_cfg_overlay={"file": str(path), "num_classes": network.num_classes},
+            pretrained_cfg_overlay={"state_dict": state, "num_classes": network.num_classes},
             num_classes=network.num_classes,
             **network.model_args,
         )

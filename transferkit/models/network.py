@@ -68,6 +68,7 @@ class Network:
         heads: Names of the head's modules, nearly always one; empty without a head.
         num_classes: Width of the logits.
         stages: The backbone's stages from the stem to the last, then the head.
+        weights_note: What the user should know about the weights that were loaded; often empty.
     """
 
     module: nn.Module
@@ -78,6 +79,7 @@ class Network:
     heads: tuple[str, ...]
     num_classes: int
     stages: tuple[Stage, ...]
+    weights_note: str = ""
 
     @property
     def name(self) -> str:

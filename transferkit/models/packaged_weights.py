@@ -12,7 +12,7 @@ from pathlib import Path
 from transferkit.errors import WeightsError
 from transferkit.files import file_digest
 from transferkit.models.network import Network
-from transferkit.models.weights import State
+from transferkit.models.weights_file import State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,67 +1,38 @@
-"""Pretrained weights: fetch them, read them without running code, fit them to a network."""
+"""Fit the tensors of a weights file to a network: all of its backbone, or none."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import huggingface_hub
-import safetensors.torch
 import torch
-from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from transferkit.errors import WeightsError, name_some
-from transferkit.files import file_digest
 from transferkit.models.network import Network
+from transferkit.models.weights_file import State, read_weights
 
-State = dict[str, Tensor]
-
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
 _WRAPPED_PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
-def read_weights(path: Path) -> State:
-    """Read named tensors from a .safetensors or PyTorch file; no pickled code is run.
+@dataclass(frozen=True)
+class _Fitting:
+    """The tensors of a file whose names begin with one prefix.
 
-    Raises:
-        WeightsError: When there is no such file, or it contains anything but tensors.
+    Attributes:
+        prefix: The prefix, with its last dot; empty for the names as they are.
+        tensors: The tensors under it, named without it.
+        outside: Names of all others.
+        matching: How many have the name and the shape of one of the network's tensors.
+        misfits: What keeps them from fitting, one text per kind.
     """
-    if not path.is_file():
-        raise WeightsError(
-            f"{path}: no such weights file; expected a .safetensors or .pth file "
-            "(--weights takes pretrained, none or a path)"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # Damaged files raise many kinds of errors, depending on the format. So does a pickle that
-        # would run code. The cause is this file in any case.
-        reason = str(error).split("\n")[0][:200]
-        raise WeightsError(
-            f"{path}: cannot be read as weights ({type(error).__name__}: {reason}); expected "
-            "tensors only, in a .safetensors or .pth file"
-        ) from error
-    return _unwrapped(loaded, path)
 
-
-def _unwrapped(loaded: object, path: Path) -> State:
-    for key in _WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise WeightsError(
-            f"{path}: holds no table of named tensors; save the model's state_dict() there"
-        )
-    state = dict(loaded)
-    for prefix in _WRAPPED_PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    prefix: str
+    tensors: State
+    outside: tuple[str, ...]
+    matching: int
+    misfits: tuple[str, ...]
 
 
 def fit_weights(
@@ -70,8 +41,11 @@ def fit_weights(
     *,
     keep_head: bool,
     layouts: Sequence[Callable[[State], State | None]] = (),
-) -> None:
+) -> str:
     """Load a weights file into a network: every tensor of the backbone, or none.
+
+    Programs save a network inside others, which puts a prefix before the names of its tensors. The
+    one prefix under which all of them fit is removed, and tensors outside it are left.
 
     Args:
         network: Network to load into, in place.
@@ -80,27 +54,102 @@ def fit_weights(
             another width.
         layouts: Translations of the file's tensors, tried in turn if its names do not fit.
 
+    Returns:
+        What the user should know about the choice; empty if the file left none.
+
     Raises:
-        WeightsError: When the file cannot be read, is for another architecture, or holds numbers
-            that are not finite; names the first tensors concerned.
+        WeightsError: When the file cannot be read, is for another architecture, fits in several
+            ways, or holds numbers that are not finite; names the first tensors concerned.
     """
-    state = _without_auxiliary_heads(read_weights(path))
-    misfits = _misfits(network, state, keep_head=keep_head)
-    for layout in layouts:
-        if not misfits:
-            break
-        translated = layout(state)
-        if translated is not None and not _misfits(network, translated, keep_head=keep_head):
-            state, misfits = translated, []
-    if misfits:
+    file = read_weights(path)
+    fitting, *more = _find_fittings(network, file.tensors, keep_head=keep_head)
+    if more:
+        prefixes = ", ".join(one.prefix for one in (fitting, *more))
         raise WeightsError(
-            f"{path}: these weights are not {network.name}'s: {'; '.join(misfits)}. "
+            f"{path}: all of {network.name}'s tensors are in it {1 + len(more)} times, under "
+            f"{prefixes}; save the ones that you want in a file of their own"
+        )
+    state = fitting.tensors
+    if fitting.misfits:
+        state = _translated(network, file.tensors, layouts, keep_head=keep_head) or {}
+    if not state:
+        raise WeightsError(
+            f"{path}: these weights are not {network.name}'s: {_describe_misfits(fitting)}. "
             "Name the backbone that they belong to with --backbone"
         )
     if not keep_head:
         state = _without(state, _head_prefixes(network))
     _require_finite(state, path)
     copy_tensors(state, network.module)
+    notes = [f"the averaged weights, {file.table}, were read"] if file.is_averaged else []
+    if fitting.outside and not fitting.misfits:
+        others = f"{name_some(fitting.outside)} left out"
+        notes.append(f"the tensors under {fitting.prefix} were read, {others}")
+    return f"{path}: {'; '.join(notes)}" if notes else ""
+
+
+def _find_fittings(network: Network, state: State, *, keep_head: bool) -> list[_Fitting]:
+    """Return the tensors under each prefix that fits; if none does, under the one that fits best.
+
+    If the names fit as they are, no prefix is considered.
+    """
+    matching = _count_matching(network, state)
+    prefixes = sorted({"", *matching}, key=lambda prefix: (-matching[prefix], prefix))
+    fittings = [
+        _under(prefix, network, state, matching[prefix], keep_head=keep_head)
+        for prefix in prefixes
+        if not prefix or matching[prefix] == matching[prefixes[0]]
+    ]
+    as_they_are = [one for one in fittings if not one.prefix and not one.misfits]
+    return as_they_are or [one for one in fittings if not one.misfits] or fittings[:1]
+
+
+def _count_matching(network: Network, state: State) -> Counter[str]:
+    """Return prefix -> number of tensors that have a name and shape of the network's after it."""
+    shapes = {name: tensor.shape for name, tensor in network.module.state_dict().items()}
+    found: Counter[str] = Counter()
+    for name, tensor in state.items():
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if shapes.get(".".join(parts[start:])) == tensor.shape:
+                found["".join(f"{part}." for part in parts[:start])] += 1
+    return found
+
+
+def _under(
+    prefix: str, network: Network, state: State, matching: int, *, keep_head: bool
+) -> _Fitting:
+    inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    inside = _without_auxiliary_heads(inside)
+    outside = tuple(name for name in state if not name.startswith(prefix))
+    misfits = tuple(_misfits(network, inside, keep_head=keep_head))
+    return _Fitting(prefix, inside, outside, matching, misfits)
+
+
+def _translated(
+    network: Network,
+    state: State,
+    layouts: Sequence[Callable[[State], State | None]],
+    *,
+    keep_head: bool,
+) -> State | None:
+    """Return the tensors as the first of the translations that fits names them."""
+    for prefix in _WRAPPED_PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    state = _without_auxiliary_heads(state)
+    for layout in layouts:
+        translated = layout(state)
+        if translated is not None and not _misfits(network, translated, keep_head=keep_head):
+            return translated
+    return None
+
+
+def _describe_misfits(fitting: _Fitting) -> str:
+    text = "; ".join(fitting.misfits)
+    if not fitting.prefix:
+        return text
+    return f"under the prefix {fitting.prefix}, which fits best, {fitting.matching} fit; {text}"
 
 
 def _require_finite(state: State, path: Path) -> None:
@@ -151,7 +200,7 @@ def translate_layout(state: State, other: Network, network: Network) -> State | 
     Both networks contain the weights afterwards, whatever the result.
 
     Args:
-        state: Weights named as in `other`.
+        state: Weights named as in `other`, perhaps with a prefix.
         other: Build whose names the weights have.
         network: Build whose names the result has.
 
@@ -164,8 +213,10 @@ def translate_layout(state: State, other: Network, network: Network) -> State | 
         for (a_name, a), (_, b) in zip(theirs.items(), ours.items(), strict=True)
         if not a_name.startswith(_head_prefixes(other))
     )
-    if not same_size or _misfits(other, state, keep_head=False):
+    fitting, *more = _find_fittings(other, state, keep_head=False)
+    if not same_size or more or fitting.misfits:
         return None
+    state = fitting.tensors
     pairs = dict(zip(ours, theirs, strict=True))
     translated = {
         name: state[source].reshape(ours[name].shape)
@@ -197,91 +248,3 @@ def _without(state: State, prefixes: tuple[str, ...]) -> State:
 
 def _without_auxiliary_heads(state: State) -> State:
     return _without(state, _AUXILIARY_HEADS)
-
-
-def hub_file(repository: str, filenames: Sequence[str], *, advice: Callable[[], str]) -> Path:
-    """Return a file of a model repository on the Hugging Face hub, downloaded if necessary.
-
-    Args:
-        repository: `owner/name`, or `owner/name@revision`.
-        filenames: Names to look for; the first that the repository has is returned.
-        advice: Called if the hub cannot be reached; says in the message what to do.
-
-    Raises:
-        WeightsError: When the hub cannot be reached, has no such file, or sends a damaged one.
-    """
-    name, _, revision = repository.partition("@")
-    place: dict[str, Any] = {"repo_id": name, "revision": revision or None}
-    for filename in filenames:
-        try:
-            return _verified(
-                Path(hf_hub_download(filename=filename, local_files_only=True, **place))
-            )
-        except LocalEntryNotFoundError:
-            continue
-    _require_hub(name, advice)
-    for filename in filenames:
-        try:
-            return _verified(Path(hf_hub_download(filename=filename, **place)))
-        except EntryNotFoundError:
-            continue
-        except WeightsError:
-            raise
-        except Exception as error:
-            # The client raises errors of several libraries, and which ones depends on its version.
-            raise WeightsError(
-                f"cannot download {filename} of {name} from {constants.ENDPOINT}: "
-                f"{_one_line(error)}; {advice()}"
-            ) from error
-    raise WeightsError(f"{name} on {constants.ENDPOINT} has none of {', '.join(filenames)}")
-
-
-def _require_hub(name: str, advice: Callable[[], str]) -> None:
-    # The client retries for half a minute before it gives up; one request is enough.
-    try:
-        huggingface_hub.get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:
-        raise WeightsError(
-            f"cannot reach the model hub {constants.ENDPOINT} to download {name} "
-            f"({_one_line(error)}); {advice()}"
-        ) from error
-
-
-def _verified(path: Path) -> Path:
-    # The hub's cache names each large file after the SHA-256 that the hub announced for it.
-    blob = path.resolve()
-    if len(blob.name) == 64 and file_digest(blob) != blob.name:
-        blob.unlink()
-        path.unlink(missing_ok=True)
-        raise WeightsError(
-            f"{path.name}: the downloaded file is damaged, its SHA-256 is not the announced "
-            f"{blob.name}; it was removed, run again to download it"
-        )
-    return path
-
-
-def url_file(url: str, *, advice: Callable[[], str]) -> Path:
-    """Return the weights file at a URL, downloaded unless torch's cache has it.
-
-    A digest in the file's name, as in resnet18-f37072fd.pth, is checked after the download.
-
-    Raises:
-        WeightsError: When the file cannot be downloaded or is damaged.
-    """
-    name = url.rsplit("/", 1)[-1]
-    path = Path(torch.hub.get_dir(), "checkpoints", name)
-    if path.is_file():
-        return path
-    digest = torch.hub.HASH_REGEX.search(name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(
-            url, str(path), digest.group(1) if digest else None, progress=False
-        )
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(f"cannot download {url} ({_one_line(error)}); {advice()}") from error
-    return path
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

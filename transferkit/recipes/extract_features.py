@@ -63,7 +63,7 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
     kind: FeatureFormat = format_of(options.output, FeatureFormat, "--output")
     _require_new_output(options)
     index = scan(options.data)
-    extractor = _extractor(options)
+    extractor = _extractor(options, reporter)
     if len(extractor.shape) > 1 and not kind.holds_maps:
         raise OptionError(
             f"--pool none: a .{kind} file cannot hold maps, got the shape {extractor.shape}; write "
@@ -123,10 +123,10 @@ def _feature_table(spool: Spool, readable: ImageIndex, extractor: FeatureExtract
     )
 
 
-def _extractor(options: ExtractFeaturesOptions) -> FeatureExtractor:
+def _extractor(options: ExtractFeaturesOptions, reporter: Reporter) -> FeatureExtractor:
     if not options.model:
         backbone = options.backbone or DEFAULT_BACKBONE
-        return create_extractor(options, backbone=backbone, weights=options.weights)
+        return create_extractor(options, reporter, backbone=backbone, weights=options.weights)
     bundle = ModelBundle.load(options.model)
     if bundle.head is None:
         return extractor_of(bundle.network, options)

@@ -22,7 +22,9 @@ from transferkit.models.feature_extractor import POOLED, PRELOGITS, FeatureExtra
 from transferkit.models.network import Network
 from transferkit.models.stages import HEAD
 from transferkit.options.other_commands import InspectOptions
+from transferkit.recipes.shared.backbone import tell_weights_note
 from transferkit.report.layer_drawings import draw_kernels, draw_maps
+from transferkit.reporter import SILENT, Reporter
 
 _LONGEST_STEM = 40
 """Characters of an image's name that the name of a drawing begins with."""
@@ -73,7 +75,7 @@ class Inspection:
         return sum(row.biases for row in self.counted)
 
 
-def inspect(options: InspectOptions) -> Inspection:
+def inspect(options: InspectOptions, reporter: Reporter = SILENT) -> Inspection:
     """Return the layers of a backbone, and write the drawings that the options ask for.
 
     Raises:
@@ -87,6 +89,7 @@ def inspect(options: InspectOptions) -> Inspection:
     name = str(options.model or options.backbone).rstrip("/").rsplit("/", 1)[-1]
     folder = options.output or Path("inspect", name.replace(":", "-"))
     network = _create_network(options)
+    tell_weights_note(network, reporter)
     layers = list_layers(network)
     drawings: list[Drawing] = []
     if options.kernels:

@@ -54,7 +54,9 @@ def prepare_features(
     is_balanced = options.class_weights is ClassWeights.BALANCED
     require_weights_possible(_classifier(options), balanced=is_balanced)
     require_enough(dataset.index.labels[dataset.rows("train")], _copies(dataset))
-    extractor = create_extractor(options, backbone=options.backbone, weights=options.weights)
+    extractor = create_extractor(
+        options, reporter, backbone=options.backbone, weights=options.weights
+    )
     if len(extractor.shape) > 1:
         raise OptionError(
             "--pool none: gives feature maps, expected vectors for a classifier; use --pool flatten"

@@ -51,6 +51,7 @@ def prepare_training(
     """
     network = create_backbone(
         options,
+        reporter,
         backbone=options.backbone,
         weights=options.weights,
         num_classes=len(dataset.index.class_names),

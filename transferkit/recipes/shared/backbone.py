@@ -11,16 +11,23 @@ from transferkit.models.feature_extractor import POOLED, FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.stages import HEAD
 from transferkit.options.shared import FeatureOptions
+from transferkit.reporter import SILENT, Reporter
 from transferkit.training.randomness import seeded
 
 
 def create_backbone(
-    options: FeatureOptions, *, backbone: str, weights: str, num_classes: int | None
+    options: FeatureOptions,
+    reporter: Reporter,
+    *,
+    backbone: str,
+    weights: str,
+    num_classes: int | None,
 ) -> Network:
     """Return a backbone with the given options; random weights are drawn from their seed.
 
     Args:
         options: Image size, resizing method, patches and seed.
+        reporter: Receives a notice of what was read of a weights file, if it left a choice.
         backbone: Name of the backbone.
         weights: A value that `--weights` takes.
         num_classes: Width of a new head; 0 for no head, None for the pretrained head.
@@ -43,10 +50,19 @@ def create_backbone(
     preprocessing = network.preprocessing.changed(
         image_size=options.image_size, resize=options.resize
     )
+    tell_weights_note(network, reporter)
     return network.with_preprocessing(preprocessing)
 
 
-def create_extractor(options: FeatureOptions, *, backbone: str, weights: str) -> FeatureExtractor:
+def tell_weights_note(network: Network, reporter: Reporter) -> None:
+    """Report what was read of a network's weights file, if the file left a choice."""
+    if network.weights_note:
+        reporter.notice(network.weights_note)
+
+
+def create_extractor(
+    options: FeatureOptions, reporter: Reporter, *, backbone: str, weights: str
+) -> FeatureExtractor:
     """Return the extractor of a backbone, which keeps its head only if a layer is part of it.
 
     Raises:
@@ -54,9 +70,11 @@ def create_extractor(options: FeatureOptions, *, backbone: str, weights: str) ->
         WeightsError: When the backbone's weights are not available or do not fit.
         OptionError: When an option cannot work with this backbone.
     """
-    network = create_backbone(options, backbone=backbone, weights=weights, num_classes=0)
+    network = create_backbone(options, reporter, backbone=backbone, weights=weights, num_classes=0)
     if _in_head(network, options.layer):
-        network = create_backbone(options, backbone=backbone, weights=weights, num_classes=None)
+        network = create_backbone(
+            options, SILENT, backbone=backbone, weights=weights, num_classes=None
+        )
     return extractor_of(network, options)
 
 

@@ -10,6 +10,7 @@ from transferkit.data.walk import walk_images
 from transferkit.errors import DataError
 from transferkit.models.create_network import categories, create_network
 from transferkit.options.shared import DEFAULT_BACKBONE, InputOptions
+from transferkit.recipes.shared.backbone import tell_weights_note
 from transferkit.reporter import Reporter
 
 STANDARD_INPUT = "-"
@@ -75,6 +76,7 @@ def load_model(options: InputOptions, reporter: Reporter) -> ModelBundle:
     if options.model:
         return ModelBundle.load(options.model)
     network = create_network(options.backbone or DEFAULT_BACKBONE, weights=options.weights)
+    tell_weights_note(network, reporter)
     names = categories(network)
     if not options.backbone:
         reporter.notice(
