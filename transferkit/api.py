@@ -6,6 +6,7 @@ from inspect import signature
 from typing import ParamSpec, TypeVar
 
 from transferkit.options.compare import CompareOptions
+from transferkit.options.declaration import create_options
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.other_commands import (
     BackbonesOptions,
@@ -36,9 +37,11 @@ _R = TypeVar("_R")
 
 
 def _from_keywords(options: Callable[_P, _O], recipe: Callable[[_O], _R]) -> Callable[_P, _R]:
+    assert isinstance(options, type)
+
     @wraps(recipe)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return recipe(options(*args, **kwargs))
+        return recipe(create_options(options, *args, **kwargs))
 
     # help() and editors show this signature: the options instead of one `options` parameter.
     call.__signature__ = signature(options)  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ from transferkit.inference import (
     Outputs,
     collect,
     features,
+    only_finite,
     probabilities,
     require_readable,
 )
@@ -87,13 +88,17 @@ class FeatureHead:
     ) -> NDArray[np.floating[Any]]:
         """Return probabilities (N, num_classes) of features (N, D).
 
-        A class without training images has probability 0.
+        A class without training images has probability 0. Probabilities of features that are not
+        finite are NaN.
         """
-        if not len(rows):
-            return np.zeros((0, num_classes))
-        known = self.classifier.predict_proba(rows)
-        every = np.zeros((len(rows), num_classes), dtype=known.dtype)
-        every[:, self.classifier.classes_] = known
+        every = np.full((len(rows), num_classes), np.nan)
+        finite = np.flatnonzero(np.isfinite(rows).all(axis=1))
+        if not len(finite):
+            return every
+        known = self.classifier.predict_proba(rows[finite])
+        every = every.astype(known.dtype)
+        every[finite] = 0
+        every[np.ix_(finite, self.classifier.classes_)] = known
         return every
 
 
@@ -106,6 +111,8 @@ class ModelBundle:
         class_names: Names of the classes, in the order of the outputs.
         training: Record of the training, as JSON values.
         head: The classifier on the network's features, if one was fitted.
+        is_named: Whether the model has names for its classes; else they are the numbers of the
+            outputs.
 
     Example:
         >>> bundle = ModelBundle.load("runs/cats")          # doctest: +SKIP
@@ -117,6 +124,7 @@ class ModelBundle:
     class_names: tuple[str, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
     head: FeatureHead | None = None
+    is_named: bool = True
 
     @classmethod
     def load(cls, path: str | Path) -> "ModelBundle":
@@ -140,12 +148,15 @@ class ModelBundle:
         if not isinstance(training, dict):
             raise BundleError(f"{path}: transferkit in {CONFIG} must be a table")
         head = _load_head(name, training, len(names)) if "features" in training else None
+        is_named = bool(names) or head is not None
+        if not is_named:
+            names = tuple(map(str, range(network.num_classes)))
         if not names or (head is None and len(names) != network.num_classes):
             raise BundleError(
                 f"{path}: names {len(names)} classes for {network.num_classes} outputs; "
                 f"expected label_names in {CONFIG}, one per output"
             )
-        bundle = cls(network, names, training, head)
+        bundle = cls(network, names, training, head, is_named)
         if head:
             _require_fitting(bundle, head, path)
         return bundle
@@ -166,7 +177,7 @@ class ModelBundle:
             return
         for part in features(self.extractor, images, compute):
             values = self.head.predict_proba(part.values, len(self.class_names))
-            yield replace(part, values=values)
+            yield only_finite(replace(part, values=values))
 
     def save(self, folder: Path) -> None:
         """Write the model as `folder`, atomically; an existing folder is replaced.

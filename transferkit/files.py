@@ -6,6 +6,7 @@ and then renamed.
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -94,10 +95,26 @@ def write_json(path: Path, value: Any) -> None:
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return `value` as readable JSON in valid UTF-8.
 
+    A number that is not finite becomes null, because JSON has no other numbers.
+
     Bytes of a file name that are not UTF-8, which Python represents as lone surrogates, become
     escapes of JSON, so that reading the JSON returns the same name.
     """
-    return utf8_text(json.dumps(value, indent=indent, ensure_ascii=False))
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_only_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return utf8_text(text)
+
+
+def _only_finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _only_finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_only_finite(inner) for inner in value]
+    return value
 
 
 def utf8_text(text: str) -> str:

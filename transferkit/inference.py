@@ -22,6 +22,8 @@ from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.fusing import inference_copy
 from transferkit.models.network import Network
 
+NOT_FINITE = "the network's output is not finite (NaN or infinity); try --precision fp32"
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -30,7 +32,8 @@ class Outputs:
     Attributes:
         rows: (B,) int64 positions in the list of images.
         values: (B, D), one row for each of them; features may have more axes.
-        failures: (position, reason) of the images of this batch that could not be read.
+        failures: (position, reason) of the images of this batch that could not be read, or whose
+            values are not finite.
     """
 
     rows: NDArray[np.int64]
@@ -194,4 +197,14 @@ def _run(
             pixels = normalize(batch.pixels.to(compute.device), preprocessing)
             with torch.inference_mode(), compute.autocast_for(dtype):
                 values = compute.micro_batches.compute(forward, pixels.to(dtype)).float().cpu()
-        yield Outputs(batch.rows, values.numpy(), batch.failures)
+        yield only_finite(Outputs(batch.rows, values.numpy(), batch.failures))
+
+
+def only_finite(outputs: Outputs) -> Outputs:
+    """Return the outputs without rows that hold NaN or infinity, which become failures."""
+    finite = np.isfinite(outputs.values.reshape(len(outputs.rows), -1)).all(axis=1)
+    if finite.all():
+        return outputs
+    broken = tuple((row, NOT_FINITE) for row in outputs.rows[~finite].tolist())
+    failures = tuple(sorted(outputs.failures + broken))
+    return Outputs(outputs.rows[finite], outputs.values[finite], failures)

@@ -115,7 +115,7 @@ def test_extract_features__of_nothing_readable_is_an_error(tmp_path):
     for path in data.rglob("*.png"):
         path.write_bytes(b"broken")
 
-    with pytest.raises(DataError, match="none of its 3 images can be read"):
+    with pytest.raises(DataError, match="none of its 3 images can be used"):
         transferkit.extract_features(data, tmp_path / "f.npz", **SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
 

@@ -49,7 +49,8 @@ def readable_part(
         DataError: When no image could be read, or `on_bad_image` is `fail` and one could not.
     """
     if len(reasons) == len(index):
-        raise DataError(f"{index.root}: none of its {len(index)} images can be read")
+        named = name_some([f"{index.paths[row]} ({why})" for row, why in reasons.items()])
+        raise DataError(f"{index.root}: none of its {len(index)} images can be used: {named}")
     unreadable = (LeftOut(index.paths[row], why, unreadable=True) for row, why in reasons.items())
     readable = index.without(tuple(unreadable))
     require_allowed(index.root, readable.left_out, on_bad_image)

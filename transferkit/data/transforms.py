@@ -20,6 +20,9 @@ from transferkit.data.augment import Augment, augmented
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.resizing import Pixels, resizer
 
+_LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luma of ITU-R BT.601, as in pillow's mode L."""
+
 _ROOM = 1.5
 """Short side of an image before augmentation, as a multiple of the network's input side."""
 
@@ -48,7 +51,9 @@ def eval_transform(preprocessing: Preprocessing) -> Transform:
     """Return the fixed transform for validation, extraction and prediction, equal to timm's."""
     _, height, width = preprocessing.input_size
     needed = math.ceil(max(height, width) / preprocessing.crop_pct)
-    central = preprocessing.crop_mode == "center" and height == width
+    central = (
+        preprocessing.crop_mode == "center" and height == width and preprocessing.crop_pct <= 1
+    )
     prepare = _central_crop(preprocessing) if central else _timms_own(preprocessing)
     return Transform(needed, prepare, lambda pixels, _: pixels)
 
@@ -69,8 +74,11 @@ def _central_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Pixel
 
 
 def _timms_own(preprocessing: Preprocessing) -> Callable[[Image.Image], Pixels]:
+    # In RGB whatever the network takes: `normalize` makes one channel of three.
+    colours = tuple(value / 255 for value in preprocessing.mean_colour)
+    _, height, width = preprocessing.input_size
     transform = create_transform(
-        **preprocessing.to_config(),
+        **preprocessing.to_config() | {"input_size": (3, height, width), "mean": colours},
         is_training=False,
         use_prefetcher=True,  # timm's name for: keep uint8, normalise per batch
     )
@@ -85,12 +93,11 @@ def train_transform(preprocessing: Preprocessing, augment: Augment) -> Transform
     _, height, width = preprocessing.input_size
     needed = math.ceil(_ROOM * max(height, width))
     resize = resizer(preprocessing.interpolation)
-    ground = tuple(round(255 * channel) for channel in preprocessing.mean)
+    ground = preprocessing.mean_colour
 
     def prepare(image: Image.Image) -> Pixels:
         if preprocessing.crop_mode == "border":
-            side = max(image.size)
-            image = ImageOps.pad(image, (side, side), color=ground)
+            image = ImageOps.pad(image, _padded_size(image.size, height, width), color=ground)
         pixels = np.asarray(image)
         if min(image.size) <= needed:
             return pixels
@@ -118,13 +125,23 @@ def _with_short_side(size: tuple[int, int], short: int) -> tuple[int, int]:
     return int(short * width / height), short
 
 
+def _padded_size(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """Return the smallest (width, height) around an image with the shape height x width."""
+    scale = max(size[0] / width, size[1] / height)
+    return max(size[0], round(scale * width)), max(size[1], round(scale * height))
+
+
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Normalise a batch of pixels (B, 3, H, W) uint8 for the network.
 
     Returns:
-        (pixels / 255 - mean) / std as (B, 3, H, W) float32, on the device of `pixels`.
+        (pixels / 255 - mean) / std as (B, C, H, W) float32, on the device of `pixels`. For a
+        network of one channel the pixels are first converted to luma (ITU-R BT.601).
     """
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, -1, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(1, -1, 1, 1)
     images = pixels.contiguous(memory_format=torch.channels_last).float()
+    if len(preprocessing.mean) == 1:
+        luma = torch.tensor(_LUMA, device=pixels.device).view(1, -1, 1, 1)
+        images = (images * luma).sum(dim=1, keepdim=True)
     return images.div_(255).sub_(mean).div_(std)

@@ -34,6 +34,8 @@ _REFUSED_ARGUMENTS = frozenset(
     )
 )
 
+_MOST_CLASSES = 10**6
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -190,15 +192,49 @@ def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
         raise ValueError("architecture must be a name and model_args a table")
     if unsafe := sorted(_REFUSED_ARGUMENTS & model_args.keys()):
         raise ValueError(f"model_args must not name {', '.join(unsafe)}")
-    if not isinstance(config.setdefault("num_classes", 1000), int):
-        raise ValueError("num_classes must be a whole number")
-    labels = config.get("label_names")
-    if labels is not None and (
-        not isinstance(labels, list)
-        or not all(isinstance(label, str) for label in labels)
-        or len(set(labels)) < len(labels)
-    ):
-        raise ValueError("label_names must be a list of distinct names")
+    count = config.setdefault("num_classes", 1000)
+    if not isinstance(count, int) or not 0 <= count <= _MOST_CLASSES:
+        raise ValueError(f"num_classes must be a whole number up to {_MOST_CLASSES}, got {count}")
+    if config.get("label_names") is not None:
+        config["label_names"] = _label_list(config["label_names"], config["num_classes"])
+    _reconcile_channels(config, model_args)
     Preprocessing.from_config(config)
     config.pop("architecture", None)
     return name, config, model_args
+
+
+def _label_list(labels: Any, num_classes: int) -> list[str]:
+    """Return the names of the classes in the order of the outputs.
+
+    timm writes a list; or a table from the number of an output to its name, which may have gaps; or
+    a table from an identifier to a name, in the order of the outputs.
+
+    Raises:
+        ValueError: When it is none of these, or a name occurs twice.
+    """
+    if isinstance(labels, dict) and all(key.isascii() and key.isdecimal() for key in labels):
+        by_number = {int(key): name for key, name in labels.items()}
+        if strange := [str(key) for key in by_number if key >= num_classes]:
+            raise ValueError(f"label_names has {name_some(strange)} for {num_classes} outputs")
+        labels = [by_number.get(i, str(i)) for i in range(num_classes)]
+    elif isinstance(labels, dict):
+        labels = list(labels.values())
+    if not isinstance(labels, list) or not all(isinstance(name, str | int) for name in labels):
+        raise ValueError("label_names must be a list or a table of names")
+    names = [str(name) for name in labels]
+    if len(set(names)) < len(names):
+        twice = name_some(sorted({name for name in names if names.count(name) > 1}))
+        raise ValueError(f"label_names must be distinct, got more than once: {twice}")
+    return names
+
+
+def _reconcile_channels(config: dict[str, Any], model_args: dict[str, Any]) -> None:
+    """Make the input's size and the arguments agree on the number of channels.
+
+    timm may state it in either place only.
+    """
+    size = tuple(config.get("input_size") or Preprocessing().input_size)
+    channels = model_args.get("in_chans", size[0] if size else None)
+    config["input_size"] = (channels, *size[1:])
+    if channels != Preprocessing().input_size[0]:
+        model_args["in_chans"] = channels

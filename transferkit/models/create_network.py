@@ -11,6 +11,12 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import create_model
 from torchvision.models import ResNet18_Weights
 
+from transferkit.data.preprocessing import (
+    ImageSize,
+    Preprocessing,
+    both_sides,
+    describe_size,
+)
 from transferkit.errors import OptionError, UnknownNameError, WeightsError
 from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.backbone_lookup import SOURCES, Origin, find_backbone
@@ -33,7 +39,7 @@ def create_network(
     *,
     weights: str | Path = PRETRAINED,
     num_classes: int | None = None,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     model_args: Mapping[str, Any] | None = None,
 ) -> Network:
     """Build a backbone with its weights and with its own or a new head.
@@ -42,7 +48,7 @@ def create_network(
         name: Name as the command line takes it.
         weights: `pretrained`, `none`, or the path of a weights file.
         num_classes: Width of a new, untrained head; None keeps the pretrained head.
-        image_size: Side of the input in pixels; None for the backbone's default.
+        image_size: Size of the input in pixels; None for the backbone's default.
         model_args: Further arguments that build it.
 
     Raises:
@@ -84,27 +90,28 @@ def _weights_file(origin: Origin, weights: str | Path) -> Path | None:
     return origin.weights_file() if str(weights) == PRETRAINED else Path(weights)
 
 
-def _build(origin: Origin, image_size: int | None) -> Network:
+def _build(origin: Origin, image_size: ImageSize | None) -> Network:
     args, config = dict(origin.model_args), dict(origin.config)
     if image_size is not None:
         if config.get("fixed_input_size") and origin.source is TIMM:
-            args["img_size"] = image_size
-        config["input_size"] = (3, image_size, image_size)
+            args["img_size"] = both_sides(image_size)
+        channels, *_ = Preprocessing.from_config(config).input_size
+        config["input_size"] = (channels, *both_sides(image_size))
     try:
         network = origin.source.build(origin.architecture, args, config)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         reason = f"({' '.join(str(error).split())[:200]})"
-        if image_size is None and not origin.model_args:
-            raise
-        if image_size is None:
-            raise WeightsError(
-                f"{origin.name} cannot be built with model_args "
-                f"{json.dumps(dict(origin.model_args))} {reason}; fix them in config.json"
+        if image_size is not None:
+            raise OptionError(
+                f"--image-size: {origin.name} cannot be built for {describe_size(image_size)} px "
+                f"{reason}; leave the option out or try another size"
             ) from error
-        raise OptionError(
-            f"--image-size: {origin.name} cannot be built for {image_size} px {reason}; "
-            "leave the option out or try another size"
-        ) from error
+        if origin.model_args or origin.folder or origin.repository:
+            raise WeightsError(
+                f"{origin.name} cannot be built with input_size {config.get('input_size')} and "
+                f"model_args {json.dumps(dict(origin.model_args))} {reason}; fix config.json"
+            ) from error
+        raise
     if image_size is not None:
         network.check_input_size()
     return network

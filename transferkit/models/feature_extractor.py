@@ -187,14 +187,18 @@ class FeatureExtractor:
 
         if x.ndim == 2 or (x.ndim == 4 and x.shape[1:].numel() == max(x.shape[1:])):
             return x.flatten(1)[:, :, None, None].clone().float()
-        _, height, width = self.network.preprocessing.input_size
-        grid = find_grid(x, self.network.layout, (height, width))
+        grid = find_grid(x, self.network.layout, self._image_size)
         if grid is None:
             raise OptionError(
                 f"--layer: an output of {self.network.name} has the shape {tuple(x.shape[1:])} and "
                 "is no feature map; name another layer"
             )
         return grid.to_map(x).clone().float()
+
+    @property
+    def _image_size(self) -> tuple[int, int]:
+        _, height, width = self.network.preprocessing.input_size
+        return height, width
 
     def _has_prefix(self, x: Tensor) -> bool:
         """Return whether tokens begin with the prefix tokens, as the last stage's do."""
@@ -217,7 +221,7 @@ class FeatureExtractor:
             return x[:, self.network.layout.prefix_tokens :] if self._has_prefix(x) else x
         from transferkit.models.grids import channels_are_last
 
-        last = channels_are_last(x, self.network.layout)
+        last = channels_are_last(x, self.network.layout, self._image_size)
         return x.flatten(1, 2) if last else x.flatten(2).transpose(1, 2)
 
 

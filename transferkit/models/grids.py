@@ -53,16 +53,28 @@ def find_grid(values: Tensor, layout: Layout, size: tuple[int, int]) -> Grid | N
         return next((grid for grid in grids if grid), None)
     if values.ndim != 4:
         return None
-    last = channels_are_last(values, layout)
+    last = channels_are_last(values, layout, size)
     height, width = values.shape[1:3] if last else values.shape[2:]
     return Grid(height, width, channels_last=last) if height * width > 1 else None
 
 
-def channels_are_last(values: Tensor, layout: Layout) -> bool:
-    """Return whether a map is (B, H, W, C)."""
-    # Maps are square, so two equal sizes are height and width; otherwise the layout decides.
+def channels_are_last(values: Tensor, layout: Layout, size: tuple[int, int]) -> bool:
+    """Return whether a map is (B, H, W, C).
+
+    Args:
+        values: The map, (B, ...) with four axes.
+        layout: Layout of the network's maps.
+        size: (height, width) of the input image; a map has its proportions.
+    """
     _, a, b, c = values.shape
-    return a == b != c or (a == b and layout.channels_last)
+    # Where both pairs of neighbouring axes could be height and width, the layout decides.
+    return _has_proportions(a, b, size) and (
+        layout.channels_last or not _has_proportions(b, c, size)
+    )
+
+
+def _has_proportions(height: int, width: int, size: tuple[int, int]) -> bool:
+    return abs(height * size[1] - width * size[0]) < max(size)
 
 
 def _token_grid(tokens: int, prefix: int, size: tuple[int, int]) -> Grid | None:
@@ -71,5 +83,4 @@ def _token_grid(tokens: int, prefix: int, size: tuple[int, int]) -> Grid | None:
     if positions < 2 or not height or positions % height:
         return None
     width = positions // height
-    fits = abs(height * size[1] - width * size[0]) < max(size)
-    return Grid(height, width, prefix) if fits else None
+    return Grid(height, width, prefix) if _has_proportions(height, width, size) else None

@@ -60,7 +60,7 @@ class Network:
     """A backbone and its head, in eval mode except during training.
 
     Attributes:
-        module: Maps images (B, 3, H, W) float32 to logits (B, num_classes).
+        module: Maps images (B, C, H, W) float32 to logits (B, num_classes); C is 3 or 1.
         source: The library that builds it.
         architecture: The library's name for it.
         model_args: Arguments that build it, besides the name.
@@ -111,7 +111,7 @@ class Network:
         """Return the pooled features that enter the head.
 
         Args:
-            images: (B, 3, H, W) float32, normalised.
+            images: (B, C, H, W) float32, normalised.
 
         Returns:
             (B, feature_dim).
@@ -122,7 +122,7 @@ class Network:
         """Run the backbone.
 
         Args:
-            images: (B, 3, H, W) float32, normalised.
+            images: (B, C, H, W) float32, normalised.
             head: Whether to run the head's modules as well.
 
         Returns:
@@ -143,7 +143,7 @@ class Network:
         return tensors_digest({k: v for k, v in state.items() if not k.startswith(in_head)})
 
     def blank_image(self) -> Tensor:
-        """Return one image of zeros, (1, 3, H, W)."""
+        """Return one image of zeros, (1, C, H, W)."""
         size = self.preprocessing.input_size
         return torch.zeros(1, *size, device=self.device, dtype=self.dtype)
 

@@ -73,12 +73,19 @@ def _build(architecture: str, model_args: Mapping[str, Any], config: Mapping[str
 
 def _extra_arguments(architecture: str, preprocessing: Preprocessing) -> dict[str, Any]:
     if architecture.startswith("vit_"):
-        return {"image_size": preprocessing.input_size[-1]}
+        return {"image_size": _square_side(architecture, preprocessing)}
     if architecture not in ("googlenet", "inception_v3"):
         return {}
     # Their published weights expect the input transform. Auxiliary heads only help training from
     # scratch.
     return {"aux_logits": False, "transform_input": True, "init_weights": False}
+
+
+def _square_side(architecture: str, preprocessing: Preprocessing) -> int:
+    _, height, width = preprocessing.input_size
+    if height != width:
+        raise ValueError(f"torchvision builds {architecture} for square images only; timm does not")
+    return height
 
 
 def _head_name(module: nn.Module, num_classes: int) -> str:

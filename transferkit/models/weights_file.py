@@ -103,7 +103,8 @@ def read_weights(path: Path) -> WeightsFile:
 def _reason(error: Exception) -> str:
     if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
         return f"it holds {found[1]}, and loading that would run code"
-    return f"{type(error).__name__}: {(str(error).splitlines() or [""])[0][:200]}"
+    first_line = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first_line[:200]}"
 
 
 def _records_ignored() -> AbstractContextManager[object]:

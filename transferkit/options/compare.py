@@ -172,9 +172,6 @@ class CompareOptions(HeldOutOptions):
     ] = None
 
     def __post_init__(self) -> None:
-        for name in ("strategy", "backbone", "weights"):
-            if isinstance(given := getattr(self, name), str):
-                object.__setattr__(self, name, (given,))
         super().__post_init__()
         if self.resume and self.overwrite:
             raise OptionError("--overwrite starts over, --resume continues; choose one")

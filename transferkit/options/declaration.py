@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, fields
+from difflib import get_close_matches
 from enum import StrEnum
-from types import NoneType
-from typing import Any, ClassVar, Literal, get_args
+from inspect import signature
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from transferkit.errors import OptionError
+from transferkit.options.values import converted
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Option:
         flags: Its names on the command line; `--field-name` where none are given.
         within: The range of a number.
         parse: Turns the command line's text into the value.
+        convert: Turns what a Python caller writes into the value; None for the rules of its type.
         metavar: The placeholder for the value in --help.
         show_default: How --help shows the default.
         applies_to: Which runs it has an effect on.
@@ -94,6 +97,7 @@ class Option:
     flags: tuple[str, ...] = ()
     within: Range | None = None
     parse: Callable[[str], Any] | None = None
+    convert: Callable[[Any], Any] | None = None
     metavar: str | None = None
     show_default: str | bool = True
     applies_to: AppliesTo = AppliesTo.ALL
@@ -144,10 +148,30 @@ class Options:
 
     def __post_init__(self) -> None:
         for declared in declared_options(self):
-            value = _converted(declared, getattr(self, declared.name))
-            value = tuple(value) if isinstance(value, list) else value
+            value = _checked(declared, getattr(self, declared.name))
             object.__setattr__(self, declared.name, value)
-            _require_within(declared, value)
+
+
+_O = TypeVar("_O", bound=Options)
+
+
+def create_options(kind: type[_O], *args: Any, **kwargs: Any) -> _O:
+    """Create options from a function's arguments.
+
+    Raises:
+        OptionError: When an argument is unknown, missing or given twice, or its value cannot work.
+    """
+    parameters = signature(kind).parameters
+    for name in kwargs:
+        if name not in parameters:
+            close = get_close_matches(name, parameters, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected {', '.join(parameters)}"
+            raise OptionError(f"unknown option {name!r}; {hint}")
+    try:
+        signature(kind).bind(*args, **kwargs)
+    except TypeError as error:
+        raise OptionError(f"{error}; expected {', '.join(parameters)}") from error
+    return kind(*args, **kwargs)
 
 
 def declared_options(options: Options | type[Options]) -> tuple[DeclaredOption, ...]:
@@ -193,6 +217,21 @@ def number_or_auto(text: str) -> int | None:
     return int(text)
 
 
+def size_in_pixels(text: str) -> int | tuple[int, int]:
+    """Parse `N` as the side of a square, and `HxW` as height and width.
+
+    Raises:
+        ValueError: When it is neither.
+    """
+    sides = text.split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
+        raise ValueError(
+            f"got {text!r}, expected pixels as in 224, or height x width as in 128x256"
+        )
+    height, width = int(sides[0]), int(sides[-1])
+    return height if height == width else (height, width)
+
+
 AUTO: Literal["auto"] = "auto"
 
 
@@ -213,23 +252,26 @@ def rate_spread_or_auto(text: str) -> float | tuple[float, float] | Literal["aut
         ) from None
 
 
-def _converted(declared: DeclaredOption, value: Any) -> Any:
-    # Python callers may write what the command line takes: choices, paths and the like.
-    if declared.option.parse and isinstance(value, str):
-        try:
-            return declared.option.parse(value)
-        except OptionError:
-            raise
-        except ValueError as error:
-            raise OptionError(f"{declared.flag}: {error}") from error
-    kinds = [kind for kind in get_args(declared.type) or (declared.type,) if kind is not NoneType]
-    if not isinstance(value, str) or str in kinds or len(kinds) != 1:
-        return value
+def _checked(declared: DeclaredOption, value: Any) -> Any:
+    """Return the value of an option as its type.
+
+    Raises:
+        OptionError: When it is of another type, or out of range.
+    """
+    option = declared.option
     try:
-        return kinds[0](value)
+        if option.convert:
+            value = option.convert(value)
+        elif option.parse and isinstance(value, str):
+            value = option.parse(value)
+        else:
+            value = converted(declared.type, value)
+    except OptionError:
+        raise
     except ValueError as error:
-        choices = ", ".join(kinds[0]) if issubclass(kinds[0], StrEnum) else kinds[0].__name__
-        raise OptionError(f"{declared.flag}: got {value!r}, expected {choices}") from error
+        raise OptionError(f"{declared.flag}: {error}") from error
+    _require_within(declared, value)
+    return value
 
 
 def _require_within(declared: DeclaredOption, value: Any) -> None:

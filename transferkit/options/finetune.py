@@ -321,7 +321,7 @@ class FinetuneOptions(ClassifierOptions):
     def _check_rates(self) -> None:
         rate = self.learning_rate
         if isinstance(rate, tuple):
-            if len(rate) != 2 or rate[0] > rate[1]:
+            if rate[0] > rate[1]:
                 raise OptionError(
                     f"--lr: got {':'.join(f'{r:g}' for r in rate)}, expected the stem's rate and "
                     "then the head's, which must not be smaller"

@@ -19,6 +19,7 @@ from transferkit.options.declaration import (
     Range,
     given_flags,
     option_names,
+    size_in_pixels,
 )
 from transferkit.options.shared import (
     BACKBONE_HELP,
@@ -27,6 +28,7 @@ from transferkit.options.shared import (
     DEFAULT_BACKBONE,
     DRAWINGS,
     EXPLANATION,
+    IMAGE_SIZE_HELP,
     MODEL,
     MODEL_HELP,
     OUTPUT,
@@ -179,8 +181,6 @@ class ExplainOptions(InputOptions):
     ] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.classes, str):
-            object.__setattr__(self, "classes", (self.classes,))
         super().__post_init__()
         if self.classes and given_flags(self, ("top_k",)):
             raise OptionError("--top-k picks the most probable classes; leave it out with --class")
@@ -280,10 +280,12 @@ class InspectOptions(Options):
         str, Option(panel=MODEL, help=f"For drawings; the table needs none: {WEIGHTS_HELP}")
     ] = PRETRAINED
     image_size: Annotated[
-        int | None,
+        int | tuple[int, int] | None,
         Option(
-            help="Height and width of the network's input, in pixels.",
-            within=Range(1),
+            help=IMAGE_SIZE_HELP,
+            within=Range(1, 65536),
+            parse=size_in_pixels,
+            metavar="N|HxW",
             show_default="the backbone's",
         ),
     ] = None

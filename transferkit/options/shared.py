@@ -18,6 +18,7 @@ from transferkit.options.declaration import (
     Options,
     Range,
     number_or_auto,
+    size_in_pixels,
 )
 from transferkit.training.loss import ClassWeights
 
@@ -33,6 +34,7 @@ BACKBONE_HELP = (
     "local-dir:PATH, or edges8. See: transferkit backbones."
 )
 WEIGHTS_HELP = "pretrained, none (random weights), or the path of a .safetensors or .pth file."
+IMAGE_SIZE_HELP = "Size of the network's input in pixels: a side, or height x width as in 128x256."
 MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
 
 OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, DRAWINGS = (
@@ -148,11 +150,13 @@ class ImageOptions(FolderOptions):
     """How images are prepared for the backbone, and the seed."""
 
     image_size: Annotated[
-        int | None,
+        int | tuple[int, int] | None,
         Option(
             panel=DATA,
-            help="Height and width of the network's input, in pixels.",
-            within=Range(1),
+            help=IMAGE_SIZE_HELP,
+            within=Range(1, 65536),
+            parse=size_in_pixels,
+            metavar="N|HxW",
             show_default="the backbone's",
         ),
     ] = None

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferkit.bundle import ModelBundle
 from transferkit.data.bad_images import readable_part
 from transferkit.data.index import ImageIndex, scan
 from transferkit.data.split_file import trained_digests
@@ -18,6 +17,7 @@ from transferkit.inference import collect
 from transferkit.metrics import summarize
 from transferkit.options.other_commands import EvaluateOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.recipes.shared.inputs import load_bundle
 from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import MODEL, SPLIT
 
@@ -41,7 +41,7 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     if options.output:
         require_place(options.output)
     index = _held_out(scan(options.data), reporter)
-    bundle = ModelBundle.load(options.model)
+    bundle = load_bundle(options.model, reporter)
     trained = _trained_digests(options.model)
     labels = _model_labels(index, bundle.class_names)
     compute = resolve_compute(options, bundle.network, reporter)

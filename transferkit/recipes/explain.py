@@ -19,7 +19,7 @@ from transferkit.data.transforms import eval_transform, normalize
 from transferkit.devices import Precision
 from transferkit.errors import UnknownNameError, name_some
 from transferkit.files import require_place
-from transferkit.inference import ComputeSettings
+from transferkit.inference import NOT_FINITE, ComputeSettings
 from transferkit.options.other_commands import ExplainOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.recipes.shared.inputs import expand_inputs, load_model
@@ -94,7 +94,7 @@ class _PredictedImage:
 
     Attributes:
         pixels: (H, W, 3) uint8.
-        image: (3, H, W) float32, normalised, on the network's device.
+        image: (C, H, W) float32, normalised, on the network's device.
         probabilities: (C,).
     """
 
@@ -122,7 +122,8 @@ def _predicted_images(
             values = probabilities.cpu().numpy()
             for i, row in enumerate(batch.rows.tolist()):
                 pixels = batch.pixels[i].permute(1, 2, 0).numpy()
-                results[row] = _PredictedImage(pixels, images[i], values[i])
+                predicted = _PredictedImage(pixels, images[i], values[i])
+                results[row] = predicted if np.isfinite(values[i]).all() else NOT_FINITE
         yield from sorted(results.items(), key=lambda item: item[0])
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
@@ -107,13 +108,18 @@ def _read_plan(run: Path) -> Plan:
 
 
 def write_history(run: Path, history: Sequence[EpochRow]) -> None:
-    """Write history.csv, one row per epoch.
+    """Write history.csv, one row per epoch; a number that is not finite leaves its cell empty.
 
     Raises:
         OutputError: When it cannot be written.
     """
     columns = [entry.name for entry in fields(EpochRow)]
-    write_csv(run / HISTORY, columns, (astuple(row) for row in history))
+    rows = ([_cell(value) for value in astuple(row)] for row in history)
+    write_csv(run / HISTORY, columns, rows)
+
+
+def _cell(value: object) -> object:
+    return "" if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_history(run: Path) -> tuple[EpochRow, ...]:
@@ -130,7 +136,7 @@ def read_history(run: Path) -> tuple[EpochRow, ...]:
     kinds: dict[str, Any] = {entry.name: entry.type for entry in fields(EpochRow)}
     with path.open(encoding="utf-8", newline="") as lines:
         return tuple(
-            EpochRow(**{name: kind(row[name]) for name, kind in kinds.items()})
+            EpochRow(**{name: kind(row[name] or "nan") for name, kind in kinds.items()})
             for row in csv.DictReader(lines, strict=True)
         )
 

@@ -70,7 +70,7 @@ def resolved_options(run: FinetuneRun[RunSettings]) -> dict[str, Any]:
     preprocessing = run.network.preprocessing
     return values | {
         "output": run.output,
-        "image_size": preprocessing.input_size[-1],
+        "image_size": preprocessing.image_size,
         "resize": preprocessing.resize,
         "device": compute.device.type,
         "precision": compute.precision,

@@ -64,6 +64,21 @@ def _images_in(folder: str) -> list[str]:
     ]
 
 
+def load_bundle(model: str, reporter: Reporter) -> ModelBundle:
+    """Return a model; the reporter is told if it has no names for its classes.
+
+    Raises:
+        BundleError: When it cannot be loaded.
+    """
+    bundle = ModelBundle.load(model)
+    if not bundle.is_named:
+        last = len(bundle.class_names) - 1
+        reporter.notice(
+            f"{model}: names no classes, so the labels are the numbers of its outputs, 0 to {last}"
+        )
+    return bundle
+
+
 def load_model(options: InputOptions, reporter: Reporter) -> ModelBundle:
     """Return the model of a run, or a pretrained network with its own categories.
 
@@ -74,7 +89,7 @@ def load_model(options: InputOptions, reporter: Reporter) -> ModelBundle:
         WeightsError: When the backbone's weights are not available.
     """
     if options.model:
-        return ModelBundle.load(options.model)
+        return load_bundle(options.model, reporter)
     network = create_network(options.backbone or DEFAULT_BACKBONE, weights=options.weights)
     tell_weights_note(network, reporter)
     names = categories(network)
