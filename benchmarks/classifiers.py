@@ -66,7 +66,7 @@ def cross_validated(
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     for train, test in folds.split(features, labels, groups):
         started = time.perf_counter()
-        fitted = fit_classifier(kind, features[train], labels[train], seed=0, groups=groups[train])
+        fitted = fit_classifier(kind, features[train], labels[train], seed=0, copies=groups[train])
         seconds.append(time.perf_counter() - started)
         said = fitted.estimator.predict_proba(features[test]).argmax(axis=1)
         correct += int((said == labels[test]).sum())

@@ -73,6 +73,7 @@ def test_summarize__holds_every_metric():
         "log_loss",
         "ece",
         "n",
+        "without_images",
         "per_class",
     ]
     assert summary["n"] == 200

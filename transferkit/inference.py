@@ -202,7 +202,7 @@ def _run(
 
 def only_finite(outputs: Outputs) -> Outputs:
     """Return the outputs without rows that hold NaN or infinity, which become failures."""
-    finite = np.isfinite(outputs.values.reshape(len(outputs.rows), -1)).all(axis=1)
+    finite = np.array([np.isfinite(row).all() for row in outputs.values], dtype=bool)
     if finite.all():
         return outputs
     broken = tuple((row, NOT_FINITE) for row in outputs.rows[~finite].tolist())

@@ -112,17 +112,21 @@ def likely_label_errors(
 
 def per_class(
     labels: Labels, probabilities: Probabilities, class_names: Sequence[str]
-) -> dict[str, dict[str, float | int]]:
-    """Return precision, recall, f1 and the count n of every class; a share of no rows is 0."""
+) -> dict[str, dict[str, float | int | None]]:
+    """Return precision, recall, f1 and the count n of every class.
+
+    Recall and f1 of a class without rows are None, as is the precision of a class that was never
+    predicted: they were not measured.
+    """
     predicted = probabilities.argmax(axis=1)
-    table = {}
+    table: dict[str, dict[str, float | int | None]] = {}
     for i, name in enumerate(class_names):
         hits = int(((predicted == i) & (labels == i)).sum())
         said, true = int((predicted == i).sum()), int((labels == i).sum())
         table[name] = {
-            "precision": hits / said if said else 0.0,
-            "recall": hits / true if true else 0.0,
-            "f1": 2 * hits / (said + true) if said + true else 0.0,
+            "precision": hits / said if said else None,
+            "recall": hits / true if true else None,
+            "f1": 2 * hits / (said + true) if true else None,
             "n": true,
         }
     return table
@@ -140,10 +144,11 @@ def summarize(
 
     Returns:
         accuracy, accuracy_interval (see `wilson_interval`), top5, macro_f1 (the mean over the
-        classes that occur), log_loss, ece, n, per_class.
+        classes that have rows), log_loss, ece, n, without_images (the names of the other classes),
+        per_class.
     """
     classes = per_class(labels, probabilities, class_names)
-    present = [row["f1"] for row in classes.values() if row["n"]]
+    present = [row["f1"] for row in classes.values() if row["f1"] is not None]
     accuracy = top_k_accuracy(labels, probabilities)
     return {
         "accuracy": accuracy,
@@ -153,6 +158,7 @@ def summarize(
         "log_loss": log_loss(labels, probabilities),
         "ece": expected_calibration_error(labels, probabilities),
         "n": len(labels),
+        "without_images": [name for name, row in classes.items() if not row["n"]],
         "per_class": classes,
     }
 

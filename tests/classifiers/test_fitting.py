@@ -64,7 +64,7 @@ def test_fit__keeps_copies_on_one_side_of_a_fold():
     groups = np.tile(np.arange(60), 3)
 
     leaking = fit_classifier(Classifier.KNN, features, labels, seed=0)
-    honest = fit_classifier(Classifier.KNN, features, labels, seed=0, groups=groups)
+    honest = fit_classifier(Classifier.KNN, features, labels, seed=0, copies=groups)
 
     assert leaking.correct / leaking.searched > 0.9
     assert honest.correct / honest.searched < 0.7
@@ -89,21 +89,46 @@ def test_fit__names_the_classifiers_that_weight_classes(kind):
         fit_classifier(kind, *clouds(), seed=0, balanced=True)
 
 
-def test_fit__uses_fewer_folds_for_few_images_and_refuses_one():
+def test_fit__uses_fewer_folds_for_few_images():
     features, labels = clouds(count=3)
 
     assert fit_classifier(Classifier.SVM, features, labels, seed=0).folds == 3
-    with pytest.raises(DataError, match="a class has 1 training image"):
-        fit_classifier(Classifier.SVM, features[2:], labels[2:], seed=0)
-    with pytest.raises(DataError, match="a class has 1 training image, copies apart"):
-        fit_classifier(Classifier.SVM, features, labels, seed=0, groups=np.arange(9) * (labels > 0))
+    with pytest.raises(DataError, match="every class has one training image, copies apart"):
+        fit_classifier(Classifier.SVM, features, labels, seed=0, copies=labels)
+
+
+@pytest.mark.parametrize("kind", list(Classifier))
+def test_fit__trains_on_a_class_with_one_image_in_every_fold(kind):
+    features, labels = clouds(count=8)
+
+    fitted = fit_classifier(kind, features[7:], labels[7:], seed=0)
+
+    assert fitted.searched == len(labels[7:]) - 1
+    assert fitted.estimator.predict_proba(features).shape == (len(labels), 3)
+
+
+@pytest.mark.parametrize("kind", list(Classifier))
+def test_fit__keeps_groups_on_one_side_of_every_fold(kind):
+    """Rows of a group share a random label, which only a row of the same group gives away."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 10)
+    centres = random.normal(size=(40, 64))
+    features = (centres[groups] + 0.01 * random.normal(size=(400, 64))).astype(np.float32)
+    labels = random.integers(0, 2, 40)[groups]
+
+    leaking = fit_classifier(kind, features, labels, seed=0)
+    honest = fit_classifier(kind, features, labels, seed=0, groups=groups)
+
+    # At chance, the best of the settings is right about 40 groups in the way of coins.
+    assert honest.correct / honest.searched < 0.75
+    assert leaking.correct / leaking.searched > 0.95
 
 
 def test_fit__keeps_a_small_class_with_copies_in_every_training_part():
     features, labels = clouds(count=10)
     features, labels, groups = features[7:], labels[7:], np.arange(23)  # 3 of class 0
     groups[1] = groups[0]
-    fitted = fit_classifier(Classifier.RIDGE, features, labels, seed=0, groups=groups)
+    fitted = fit_classifier(Classifier.RIDGE, features, labels, seed=0, copies=groups)
 
     assert fitted.folds == 2
     assert fitted.estimator.predict_proba(features).shape == (23, 3)
@@ -119,7 +144,7 @@ def test_fit__searches_on_a_sample_of_each_class_of_many_rows(monkeypatch, count
     )  # 6 rows of the last class
     copies = np.arange(len(labels)) // 2
     for groups in (None, copies):
-        fitted = fit_classifier(Classifier.KNN, features, labels, seed=0, groups=groups)
+        fitted = fit_classifier(Classifier.KNN, features, labels, seed=0, copies=groups)
 
         assert 40 <= fitted.searched <= 60
         assert fitted.folds == (5 if groups is None else 3)

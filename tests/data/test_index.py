@@ -75,7 +75,7 @@ def test_scan__refuses_images_beside_a_split(tmp_path):
     assert len(scan(tmp_path)) == 6
     save_image(tmp_path / "extra" / "1.png", (1, 2, 3), seed=0)
 
-    with pytest.raises(DataError, match="has extra with images beside train/"):
+    with pytest.raises(DataError, match="has extra with images beside train, val"):
         scan(tmp_path)
 
 
@@ -89,7 +89,7 @@ def test_scan__refuses_a_split_named_twice(tmp_path):
     for name in ("train", "val", "valid"):
         make_classes(tmp_path / name, 1)
 
-    with pytest.raises(DataError, match=r"names a split twice \(train, val, valid\)"):
+    with pytest.raises(DataError, match=r"names a part twice \(train, val, valid\)"):
         scan(tmp_path)
 
 

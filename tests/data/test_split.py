@@ -58,11 +58,16 @@ def test_assign_splits__takes_validation_from_train_if_there_is_only_test():
     assert splits.count("val") == 2
 
 
-def test_assign_splits__refuses_a_class_with_one_image():
-    with pytest.raises(
-        DataError, match="got fewer than two different readable images in b, expected one"
-    ):
-        assign_splits(index_of({"a": 5, "b": 1}), val_fraction=0.2, seed=0)
+def test_assign_splits__trains_on_a_class_with_one_image():
+    splits = assign_splits(index_of({"a": 5, "b": 1}), val_fraction=0.2, seed=0)
+
+    assert splits[-1] == "train"
+    assert sorted(splits[:5]) == ["train"] * 4 + ["val"]
+
+
+def test_assign_splits__refuses_a_dataset_with_nothing_to_validate_with():
+    with pytest.raises(DataError, match="no class has two different readable images"):
+        assign_splits(index_of({"a": 1, "b": 1}), val_fraction=0.2, seed=0)
 
 
 def test_assign_splits__refuses_a_single_class():
@@ -92,6 +97,10 @@ def test_assign_splits__never_divides_copies(seed):
     assert 8 <= splits[:30].count("val") <= 10
 
 
-def test_assign_splits__refuses_a_class_of_copies_of_one_image():
-    with pytest.raises(DataError, match="fewer than two different readable images in a"):
-        assign_splits(index_of({"a": 3, "b": 3}), val_fraction=0.5, seed=0, sha256=list("xxxabc"))
+def test_assign_splits__trains_on_a_class_of_copies_of_one_image():
+    index = index_of({"a": 3, "b": 3})
+
+    splits = assign_splits(index, val_fraction=0.5, seed=0, sha256=list("xxxabc"))
+
+    assert splits[:3] == ("train",) * 3
+    assert "val" in splits[3:]

@@ -17,7 +17,10 @@ FULL = {"strategy": "full"}
         ({"learning_rate": "auto", "backbone_learning_rate": 1} | FULL, "a range test scales all"),
         ({"find_lr": True, "backbone_learning_rate": 1} | FULL, "a range test scales all"),
         ({"find_lr": True, "learning_rate": [1e-5, 1e-3]} | FULL, "a range test scales all"),
-        ({"learning_rate": (1e-5, 1e-4, 1e-3)} | FULL, r"--lr: got \(1e-05, 0.0001, 0.001\), expected a number or a pair"),
+        (
+            {"learning_rate": (1e-5, 1e-4, 1e-3)} | FULL,
+            r"--lr: got \(1e-05, 0.0001, 0.001\), expected a number or a pair",
+        ),
         ({"learning_rate": "1e-5:1e-3"}, "--lr A:B: --unfreeze head leaves the backbone unchanged"),
         ({"backbone_learning_rate": 1e-3}, "--backbone-lr: --unfreeze head leaves the backbone"),
         ({"layer_decay": 0.5}, "--layer-decay: --unfreeze head leaves the backbone"),

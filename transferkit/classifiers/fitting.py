@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from transferkit.classifiers import Classifier
 from transferkit.classifiers.families import FAMILIES, Family, Fold, Settings
+from transferkit.data.groups import grouped_folds
 from transferkit.devices import available_cores
 from transferkit.errors import DataError, OptionError
 
@@ -74,6 +75,7 @@ def fit_classifier(
     *,
     seed: int,
     balanced: bool = False,
+    copies: NDArray[np.int64] | None = None,
     groups: NDArray[np.int64] | None = None,
     report: Callable[[int], None] = lambda rows: None,
 ) -> Fitted:
@@ -89,17 +91,20 @@ def fit_classifier(
         labels: (N,) int64.
         seed: Seed of the folds, and of the fit if it is random.
         balanced: Whether rare classes count as much as frequent ones.
-        groups: (N,) int64; rows with equal numbers are never on both sides of a fold.
+        copies: (N,) int64; rows with equal numbers are copies, never on both sides of a fold.
+        groups: (N,) int64; rows with equal numbers belong together, copies among them, and are
+            never on both sides of a fold.
         report: Receives the number of held-out rows after each fold.
 
     Raises:
-        DataError: When a class has too few rows for cross-validation, or a feature is not finite.
+        DataError: When no class has enough rows for cross-validation, there are too few groups, or
+            a feature is not finite.
         OptionError: When the classifier cannot weight classes.
     """
     require_weights_possible(kind, balanced=balanced)
     if not np.isfinite(features).all():
         raise DataError("some features are not finite numbers; try --precision fp32")
-    require_enough(labels, groups)
+    require_enough(labels, copies)
     # In float64, so that rounding, which depends on the batch, stays far below the digits shown.
     rows, family = features.astype(np.float64), FAMILIES[kind]
     common: dict[str, Any] = {"class_weight": "balanced"} if balanced else {}
@@ -107,24 +112,26 @@ def fit_classifier(
     # Threads of scikit-learn and of BLAS would wait for each other; a single BLAS thread is faster.
     with threadpool_limits(1, "blas"), catch_warnings():
         simplefilter("ignore", ConvergenceWarning)
-        chosen_from = _some_rows(labels, groups, seed)
-        correct, grid, folds = _cross_validate(
-            family, rows[chosen_from], labels[chosen_from], common, seed,
-            None if groups is None else groups[chosen_from], report,
-        )  # fmt: skip
+        chosen_from = _some_rows(labels, copies if groups is None else None, seed)
+        splits = _splits(
+            labels[chosen_from], seed, _of(copies, chosen_from), _of(groups, chosen_from)
+        )
+        correct, grid = _cross_validate(
+            family, rows[chosen_from], labels[chosen_from], common, splits, report
+        )
         best = int(np.argmax(correct))  # the first of those with equal accuracy
         estimator = make_pipeline(StandardScaler(), family.create(**grid[best], **common))
         if family.calibrated:
-            splits = list(_splits(labels, seed, groups))
+            held_out = _partition(_splits(labels, seed, copies, groups))
             estimator = CalibratedClassifierCV(
-                estimator, method="temperature", cv=splits, ensemble=False
+                estimator, method="temperature", cv=held_out, ensemble=False
             )
         estimator.fit(rows, labels)
         if family.calibrated:
             estimator.set_params(cv=None)  # no longer needed, and it would be saved with the model
-    count = len(chosen_from)
+    count = sum(len(test) for _, test in splits)
     tried = zip(grid, (float(c) / count for c in correct), strict=True)
-    return Fitted(estimator, grid[best], tuple(tried), int(correct[best]), count, folds)
+    return Fitted(estimator, grid[best], tuple(tried), int(correct[best]), count, len(splits))
 
 
 def _cross_validate(
@@ -132,12 +139,10 @@ def _cross_validate(
     features: NDArray[np.float64],
     labels: Labels,
     common: Mapping[str, Any],
-    seed: int,
-    groups: NDArray[np.int64] | None,
+    splits: Splits,
     report: Callable[[int], None],
-) -> tuple[NDArray[np.int64], tuple[Settings, ...], int]:
-    """Return the number of correct held-out rows per setting, the settings, and the folds."""
-    splits = list(_splits(labels, seed, groups))
+) -> tuple[NDArray[np.int64], tuple[Settings, ...]]:
+    """Return the number of correct held-out rows per setting, and the settings."""
     grid = family.grid(min(len(train) for train, _ in splits), features.shape[1])
     correct = np.zeros(len(grid), dtype=np.int64)
 
@@ -154,57 +159,91 @@ def _cross_validate(
         for (_, test), in_fold in zip(splits, pool.map(answer, splits), strict=True):
             correct += in_fold
             report(len(test))
-    return correct, grid, len(splits)
+    return correct, grid
 
 
-def require_enough(labels: Labels, groups: NDArray[np.int64] | None = None) -> int:
-    """Check that cross-validation can hold out a part of every class.
+def require_enough(labels: Labels, copies: NDArray[np.int64] | None = None) -> int:
+    """Check that cross-validation can hold out a part of the rows.
 
     Args:
         labels: (N,) int64.
-        groups: (N,) int64; rows with equal numbers are copies and count once.
+        copies: (N,) int64; rows with equal numbers are copies and count once.
 
     Returns:
-        The number of folds, 2 to 5.
+        The number of folds, 2 to 5. A class with a single row is trained on in all of them.
 
     Raises:
-        DataError: When a class has fewer than two different rows.
+        DataError: When no class has two different rows.
     """
-    _, first = _distinct(labels, groups)
-    counts = np.bincount(labels[first], minlength=labels.max() + 1)[np.unique(labels)]
-    rarest = int(counts.min())
-    if rarest < 2:
+    _, first = _distinct(labels, copies)
+    counts = np.bincount(labels[first])
+    if counts.max() < 2:
         raise DataError(
-            f"a class has {rarest} training image, copies apart, and cross-validation needs 2; add "
-            "images or leave the class out"
+            "every class has one training image, copies apart, and cross-validation needs 2 of "
+            "some class; add images"
         )
-    return min(FOLDS, rarest)
+    return int(min(FOLDS, counts[counts > 1].min()))
 
 
 def _distinct(
-    labels: Labels, groups: NDArray[np.int64] | None
+    labels: Labels, copies: NDArray[np.int64] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the group of each row, numbered from 0, and the first row of each group."""
-    numbers = np.arange(len(labels)) if groups is None else groups
+    """Return the image of each row, numbered from 0, and the first row of each image."""
+    numbers = np.arange(len(labels)) if copies is None else copies
     _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     return inverse, first
 
 
-def _splits(labels: Labels, seed: int, groups: NDArray[np.int64] | None) -> Splits:
-    """Return stratified folds that keep all rows of a group together."""
-    folds = StratifiedKFold(require_enough(labels, groups), shuffle=True, random_state=seed)
-    group, first = _distinct(labels, groups)
+def _splits(
+    labels: Labels,
+    seed: int,
+    copies: NDArray[np.int64] | None,
+    groups: NDArray[np.int64] | None,
+) -> Splits:
+    """Return (training rows, held-out rows) of stratified folds that divide no image or group."""
+    if groups is None:
+        held_out = _stratified_folds(labels, seed, copies)
+    else:
+        count = min(FOLDS, len(np.unique(groups)), int(np.bincount(labels).max()))
+        held_out = grouped_folds(labels, groups, max(count, 2), seed)
+    every = np.arange(len(labels))
+    return [(np.setdiff1d(every, rows), rows) for rows in held_out if len(rows)]
+
+
+def _stratified_folds(
+    labels: Labels, seed: int, copies: NDArray[np.int64] | None
+) -> list[NDArray[np.int64]]:
+    """Return the rows of each fold; those of a class with a single image are in none."""
+    folds = StratifiedKFold(require_enough(labels, copies), shuffle=True, random_state=seed)
+    image, first = _distinct(labels, copies)
+    several = np.flatnonzero((np.bincount(labels[first]) > 1)[labels[first]])
     return [
-        (np.flatnonzero(np.isin(group, train)), np.flatnonzero(np.isin(group, test)))
-        for train, test in folds.split(first, labels[first])
+        np.flatnonzero(np.isin(image, several[rows]))
+        for _, rows in folds.split(several, labels[first[several]])
     ]
 
 
-def _some_rows(labels: Labels, groups: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
+def _partition(splits: Splits) -> Splits:
+    """Return the splits with every row held out once, as scikit-learn's calibration needs it.
+
+    A row that no fold can spare is held out in the first without leaving its training rows: without
+    it the model of that fold would not know the row's class.
+    """
+    (train, rows), *others = splits
+    held_out = np.concatenate([test for _, test in splits])
+    spared = np.setdiff1d(np.union1d(train, rows), held_out)
+    return [(train, np.union1d(rows, spared)), *others]
+
+
+def _of(numbers: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    return None if numbers is None else numbers[rows]
+
+
+def _some_rows(labels: Labels, copies: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
     """Return the rows for cross-validation: all, or a share of each class without copies."""
     if len(labels) <= SEARCH_ROWS:
         return np.arange(len(labels))
-    _, first = _distinct(labels, groups)
+    _, first = _distinct(labels, copies)
     random = np.random.default_rng(seed)
     chosen = []
     for label in np.unique(labels):

@@ -42,11 +42,15 @@ def _summary_line(metrics: dict[str, Any]) -> str:
     return f"accuracy {describe_accuracy(metrics)}  {others}  n {metrics['n']}"
 
 
-def _class_table(metrics: dict[str, dict[str, dict[str, float]]]) -> Table:
+def _class_table(metrics: dict[str, dict[str, dict[str, float | None]]]) -> Table:
     table = Table("class")
     for column in ("precision", "recall", "f1", "n"):
         table.add_column(column, justify="right")
     for name, row in metrics["per_class"].items():
-        values = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        values = (_share(row[key]) for key in ("precision", "recall", "f1"))
         table.add_row(escape(name), *values, str(row["n"]))
     return table
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -52,6 +52,10 @@ def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
         f"(majority-class baseline: {baseline:.3f})",
         soft_wrap=True,
     )
+    if test := metrics.get("test"):
+        console.print(
+            f"test accuracy {describe_accuracy(test)} of {test['n']} images", soft_wrap=True
+        )
     console.print(describe_time(metrics), soft_wrap=True)
     print(f"run: {run}")
     if (run / REPORT_PAGE).is_file():

@@ -2,10 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transferkit.data.groups import number_together
 from transferkit.data.index import ImageIndex
 from transferkit.data.split import Split
 
@@ -19,12 +21,19 @@ class Dataset:
         sha256: N digests of the files.
         copies: (N,) int64 numbers, equal for copies of one image.
         splits: N splits.
+        groups: N names of groups that belong together; empty if none were given.
     """
 
     index: ImageIndex
     sha256: tuple[str, ...]
     copies: NDArray[np.int64]
     splits: tuple[Split, ...]
+    groups: tuple[str, ...] = ()
+
+    @cached_property
+    def together(self) -> NDArray[np.int64]:
+        """(N,) numbers, equal for images that no split may separate."""
+        return number_together(self.copies, self.groups) if self.groups else self.copies
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Return the positions of a split's images in the index."""
@@ -63,8 +72,21 @@ class Dataset:
         rows = zip(self.index.paths, self.copies.tolist(), self.splits, strict=True)
         return [path for path, copy, split in rows if split != "train" and copy in trained]
 
-    def groups(self) -> list[str]:
-        """Return N names derived from the files' content, equal for copies of one image."""
+    def divided_groups(self) -> list[str]:
+        """Return the groups with images in more than one split."""
+        splits: dict[str, set[str]] = {}
+        for group, split in zip(self.groups, self.splits, strict=False):
+            splits.setdefault(group, set()).add(split)
+        return sorted(group for group, found in splits.items() if len(found) > 1)
+
+    def lone_classes(self) -> list[str]:
+        """Return the classes with training images and none to validate with."""
+        return [name for name, (train, val, _) in self.counts().items() if train and not val]
+
+    def recorded_groups(self) -> list[str]:
+        """Return N names of groups; without any, names equal for copies of one image."""
+        if self.groups:
+            return list(self.groups)
         names: dict[int, str] = {}
         for copy, sha in zip(self.copies.tolist(), self.sha256, strict=True):
             names[copy] = min(names.get(copy, sha), sha)

@@ -4,24 +4,18 @@ This module looks at names and folders only; `data.check` reads the files.
 """
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transferkit.data.class_names import describe_unknown, lookalike
+from transferkit.data.layout import NO_IMAGES, ClassFolder, FoundLayout, Layout, find_layout
 from transferkit.data.walk import ALREADY_READ, SUFFIXES, walk_images
 from transferkit.errors import DataError, name_some
 from transferkit.reporter import LeftOut
-
-SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-"""Folder name -> split, for datasets that are already split."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +29,7 @@ class ImageIndex:
         class_names: Sorted names of the classes, in the order of the model's outputs.
         splits: N split names if folders name the splits, empty strings otherwise.
         left_out: Files and folders that were found but are not used.
+        layout: What the folders were understood to be; empty for one folder per class.
     """
 
     root: Path
@@ -43,6 +38,7 @@ class ImageIndex:
     class_names: tuple[str, ...]
     splits: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    layout: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -88,6 +84,7 @@ class ImageIndex:
             raise DataError(f"{self.root}: is already split by its folders; leave out --val")
         strange = sorted(set(validation.class_names) - set(self.class_names))
         if strange:
+            strange = describe_unknown(strange, self.class_names)
             raise DataError(
                 f"{validation.root}: has classes that {self.root} lacks: {name_some(strange)}; "
                 "expected the same folder names in both"
@@ -112,33 +109,33 @@ class ImageIndex:
         )
 
 
-def scan(root: Path) -> ImageIndex:
-    """Index `root/<class>/**` or `root/{train,val,test}/<class>/**`.
+def scan(root: Path, layout: Layout = Layout.AUTO) -> ImageIndex:
+    """Index the images in the class folders of a dataset, which `find_layout` finds.
 
     Hidden files and folders, empty classes and files without an image suffix are left out and
     recorded. Links are followed, but no folder is entered twice.
 
     Raises:
-        DataError: When there is no such folder, no class folder has an image, or other folders of
-            images stand beside train/ and val/.
+        DataError: When there is no such folder, no class folder has an image, or the folders can be
+            read in two ways.
     """
     if not root.is_dir():
         what = "is a file, expected a folder" if root.exists() else "no such folder"
         raise DataError(f"{root}: {what} with one subfolder of images per class")
-    left_out: list[LeftOut] = []
-    folders = _class_folders(root, left_out)
+    found = find_layout(root, layout)
+    left_out = found.left_out
     # The root and all class folders count as entered from the start: a link to one of them would
     # give its images a second label.
-    entered = {os.path.realpath(path) for path in (root, *(folder for _, folder in folders))}
+    entered = {os.path.realpath(path) for path in (root, *(one.folder for one in found.classes))}
     rows: list[tuple[str, str, str]] = []
     seen: set[str] = set()
-    for split, folder in folders:
-        real = os.path.realpath(folder)
+    for one in found.classes:
+        real = os.path.realpath(one.folder)
         if real in seen:
-            left_out.append(LeftOut(_relative(root, folder), ALREADY_READ))
+            left_out.append(LeftOut(_relative(root, one.folder), ALREADY_READ))
             continue
         seen.add(real)
-        rows += _rows_of_class(root, split, folder, entered, left_out)
+        rows += _rows_of_class(root, one, entered, left_out)
     if not rows:
         raise DataError(_nothing_found(root))
     rows.sort()
@@ -151,77 +148,39 @@ def scan(root: Path) -> ImageIndex:
         class_names=class_names,
         splits=tuple(split for _, _, split in rows),
         left_out=tuple(left_out),
+        layout="; ".join((*_described_parts(found), *_described_names(found, class_names))),
     )
 
 
 def _rows_of_class(
-    root: Path, split: str, folder: Path, entered: set[str], left_out: list[LeftOut]
+    root: Path, one: ClassFolder, entered: set[str], left_out: list[LeftOut]
 ) -> list[tuple[str, str, str]]:
     rows = []
-    for found in walk_images(folder, entered):
+    for found in walk_images(one.folder, entered):
         if found.reason:
             path = _relative(root, found.path)
             left_out.append(LeftOut(path, found.reason, found.unreadable))
         else:
-            rows.append((_relative(root, found.path), folder.name, split))
+            rows.append((_relative(root, found.path), one.name, one.split))
     if not rows:
-        left_out.append(LeftOut(_relative(root, folder), "no images in it"))
+        left_out.append(LeftOut(_relative(root, one.folder), NO_IMAGES))
     return rows
 
 
-def _class_folders(root: Path, left_out: list[LeftOut]) -> list[tuple[str, Path]]:
-    """Return (split, folder) of every class; the split is empty if folders do not name it."""
-    folders = _subfolders(root, root, left_out)
-    splits = {folder.name: SPLIT_FOLDERS.get(folder.name.lower(), "") for folder in folders}
-    if not _is_split(root, set(splits.values())):
-        return [("", folder) for folder in folders]
-    others = [folder for folder in folders if not splits[folder.name]]
-    if with_images := [f.name for f in others if any(not x.reason for x in walk_images(f, set()))]:
-        raise DataError(
-            f"{root}: has {name_some(with_images)} with images beside train/; expected only "
-            f"{', '.join(SPLIT_FOLDERS)} there, or one folder per class; move the others away"
-        )
-    left_out += [LeftOut(folder.name, "no images in it") for folder in others]
-    named = [folder for folder in folders if splits[folder.name]]
-    if len({splits[folder.name] for folder in named}) < len(named):
-        names = ", ".join(folder.name for folder in named)
-        raise DataError(f"{root}: names a split twice ({names}); expected one folder per split")
-    return [
-        (splits[parent.name], folder)
-        for parent in named
-        for folder in _subfolders(root, parent, left_out)
-    ]
+def _described_parts(found: FoundLayout) -> list[str]:
+    return [", ".join(found.described)] if found.described else []
 
 
-def _is_split(root: Path, splits: set[str]) -> bool:
-    # A class that happens to be called "train" contains images; the folder of a split contains
-    # folders of images.
-    if "train" not in splits or (len(splits) > 1 and not splits & {"val", "test"}):
-        return False
-    train = next(folder for folder in root.iterdir() if folder.name.lower() == "train")
-    entries = [entry for entry in train.iterdir() if not entry.name.startswith(".")]
-    loose = any(entry.suffix.lower() in SUFFIXES for entry in entries if entry.is_file())
-    return not loose and any(entry.is_dir() for entry in entries)
-
-
-def _subfolders(root: Path, parent: Path, left_out: list[LeftOut]) -> list[Path]:
-    """Return the visible folders in `parent`; record everything else there as left out."""
-    try:
-        entries = sorted(parent.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"{parent}: cannot be read ({(error.strerror or str(error)).lower()}); "
-            "fix that, or leave the folder out"
-        ) from error
-    folders = [e for e in entries if e.is_dir() and not e.name.startswith(".")]
-    left_out += [LeftOut(_relative(root, e), _why_no_class(e)) for e in entries if e not in folders]
-    return folders
-
-
-def _why_no_class(entry: Path) -> str:
-    if entry.name.startswith("."):
-        return "hidden"
-    return "not in a class folder" if entry.suffix.lower() in SUFFIXES else "not an image"
+def _described_names(found: FoundLayout, class_names: Sequence[str]) -> Iterator[str]:
+    """Describe names of classes that are easily taken for one another."""
+    written: dict[tuple[str, str], set[str]] = {}
+    for one in found.classes:
+        written.setdefault((one.split, one.name), set()).add(one.folder.name)
+    if twice := sorted({name for (_, name), forms in written.items() if len(forms) > 1}):
+        yield f"{name_some(twice)}: several folders in different Unicode forms, read as one class"
+    pairs = [(n, lookalike(n, class_names[:i])) for i, n in enumerate(class_names)]
+    if alike := [f"{other} and {name}" for name, other in pairs if other]:
+        yield f"classes that differ only in case or spaces: {name_some(alike)}"
 
 
 def _relative(root: Path, path: Path) -> str:

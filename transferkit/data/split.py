@@ -7,8 +7,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from transferkit.data.class_names import describe_unknown
+from transferkit.data.groups import hold_out_groups
 from transferkit.data.index import ImageIndex
-from transferkit.errors import DataError
+from transferkit.errors import DataError, name_some
 
 Split = Literal["train", "val", "test"]
 
@@ -21,6 +23,7 @@ def assign_splits(
     val_fraction: float,
     seed: int,
     known: Mapping[int, Split] | None = None,
+    together: NDArray[np.int64] | None = None,
 ) -> tuple[Split, ...]:
     """Assign each image of an index to a split.
 
@@ -38,25 +41,34 @@ def assign_splits(
         digests: N digests of the files.
         copies: (N,) numbers, equal for copies of one image.
         val_fraction: Share of each class that goes to validation, 0 < val_fraction < 1. Every
-            class has at least one image in validation and one in training.
+            class has at least one image in training; one with two different images or more also
+            has at least one in validation.
         seed: The same content and seed give the same split.
         known: Position -> split of images that have one already; they and their copies keep it.
+        together: (N,) numbers, equal for images of one group and for copies; None without groups.
+            Whole groups then go to validation, so the shares are less exact.
 
     Raises:
-        DataError: When there are fewer than two classes, or a class has too few different images
-            to divide, or is in validation or test but not in training.
+        DataError: When there are fewer than two classes, no class or too few groups to divide, or
+            a class is in validation or test but not in training.
     """
     divided = "val" in index.splits
     splits: list[str] = [name if divided or name == "test" else "" for name in index.splits]
     for row, split in (known or {}).items():
         splits[row] = split
     if not divided:
-        free = [i for i, name in enumerate(splits) if name != "test"]
-        groups = [_Group(rows, index, digests, splits, seed) for rows in _together(free, copies)]
-        _check_divisible(index, groups)
-        for group in _held_out(groups, val_fraction):
-            for row in group.rows:
-                splits[row] = splits[row] or "val"
+        free = np.array([i for i, name in enumerate(splits) if name != "test"], dtype=np.int64)
+        _require_two_classes(index, free)
+        if together is None:
+            held_out = _hold_out_images(
+                index, digests, copies, splits, free, val_fraction=val_fraction, seed=seed
+            )
+        else:
+            held_out = _hold_out_groups(
+                index, together, splits, free, val_fraction=val_fraction, seed=seed
+            )
+        for row in held_out:
+            splits[row] = splits[row] or "val"
         splits = [name or "train" for name in splits]
     _check(index, splits)
     return tuple(splits)  # type: ignore[arg-type]
@@ -119,16 +131,55 @@ def _held_out_of(groups: Sequence[_Group], val_fraction: float) -> list[_Group]:
     return taken
 
 
-def _check_divisible(index: ImageIndex, groups: Sequence[_Group]) -> None:
-    if len(index.class_names) < 2:
-        raise DataError(_one_class(index, index.class_names))
-    different = np.bincount([group.label for group in groups], minlength=len(index.class_names))
-    few = [name for name, n in zip(index.class_names, different, strict=True) if n < 2]
-    if few:
-        raise DataError(
-            f"{index.root}: got fewer than two different readable images in {', '.join(few)}, "
-            "expected one to train on and one to validate with; add images or remove the folder"
-        )
+def _hold_out_images(
+    index: ImageIndex,
+    digests: Sequence[str],
+    copies: NDArray[np.int64],
+    splits: Sequence[str],
+    free: NDArray[np.int64],
+    *,
+    val_fraction: float,
+    seed: int,
+) -> list[int]:
+    """Return the rows for validation, a share of each class."""
+    groups = [_Group(rows, index, digests, splits, seed) for rows in _together(free, copies)]
+    return [row for group in _held_out(groups, val_fraction) for row in group.rows]
+
+
+def _hold_out_groups(
+    index: ImageIndex,
+    together: NDArray[np.int64],
+    splits: Sequence[str],
+    free: NDArray[np.int64],
+    *,
+    val_fraction: float,
+    seed: int,
+) -> list[int]:
+    """Return the rows for validation in whole groups; a group with a split keeps it.
+
+    Raises:
+        DataError: When there are too few groups.
+    """
+    begun: dict[int, str] = {}
+    for row in free:
+        group, split = int(together[row]), splits[row]
+        # Training wins: what is trained on cannot be validated with.
+        begun[group] = max(begun.get(group, ""), split, key=("", "val", "train").index)
+    kept = [int(row) for row in free if begun[int(together[row])] == "val"]
+    new = np.array([row for row in free if not begun[int(together[row])]], dtype=np.int64)
+    if kept and len(np.unique(together[new])) < 2:
+        return kept  # one new group is trained on
+    try:
+        chosen = hold_out_groups(index.labels[new], together[new], val_fraction, seed)
+    except DataError as error:
+        raise DataError(f"{index.root}: {error}") from error
+    return [*kept, *map(int, new[chosen])]
+
+
+def _require_two_classes(index: ImageIndex, rows: NDArray[np.int64]) -> None:
+    present = np.unique(index.labels[rows])
+    if len(present) < 2:
+        raise DataError(_one_class(index, [index.class_names[label] for label in present]))
 
 
 def _check(index: ImageIndex, splits: Sequence[str]) -> None:
@@ -137,16 +188,22 @@ def _check(index: ImageIndex, splits: Sequence[str]) -> None:
         names[split].add(index.class_names[label])
     for split in ("val", "test"):
         if strange := sorted(names[split] - names["train"]):
+            named = name_some(describe_unknown(strange, names["train"]))
             raise DataError(
-                f"{index.root}: {', '.join(strange)} in {split} but without an image in train; "
-                "add training images or remove the folder"
+                f"{index.root}: {named} in {split} but without an image in train; add training "
+                "images, remove the folder, or give it the name of a training folder"
             )
     if len(names["train"]) < 2:
         raise DataError(_one_class(index, names["train"]))
+    if not names["val"]:
+        raise DataError(
+            f"{index.root}: no class has two different readable images, expected one to train on "
+            "and one to validate with; add images, or give a validation folder with --val"
+        )
 
 
 def _one_class(index: ImageIndex, names: Iterable[str]) -> str:
     return (
-        f"{index.root}: got one class ({', '.join(names)}), expected two or more to tell apart; "
-        "make one subfolder per class"
+        f"{index.root}: got one class ({name_some(list(names))}), expected two or more to tell "
+        "apart; make one subfolder per class"
     )

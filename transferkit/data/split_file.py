@@ -23,7 +23,9 @@ def write_split(folder: Path, dataset: Dataset) -> None:
     """
     index = dataset.index
     labels = (index.class_names[label] for label in index.labels)
-    rows = zip(index.paths, labels, dataset.splits, dataset.sha256, dataset.groups(), strict=True)
+    rows = zip(
+        index.paths, labels, dataset.splits, dataset.sha256, dataset.recorded_groups(), strict=True
+    )
     write_csv(folder / NAME, COLUMNS, rows)
 
 

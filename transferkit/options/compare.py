@@ -177,10 +177,6 @@ class CompareOptions(HeldOutOptions):
             raise OptionError("--overwrite starts over, --resume continues; choose one")
         if self.resume and self.output is None:
             raise OptionError("--resume: expected the comparison to resume; name it with --output")
-        if self.val and self.split:
-            raise OptionError(
-                "--split already says which images are for validation; leave out --val"
-            )
         if self.seed + self.seeds > 2**32:
             raise OptionError(f"--seed: got {self.seed}, expected {2**32 - self.seeds} or less")
         for strategy in self.strategy:

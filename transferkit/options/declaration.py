@@ -1,6 +1,7 @@
 """How an option is declared: one annotated field holds its type, default, range, help and names."""
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, fields
 from difflib import get_close_matches
@@ -230,6 +231,21 @@ def size_in_pixels(text: str) -> int | tuple[int, int]:
         )
     height, width = int(sides[0]), int(sides[-1])
     return height if height == width else (height, width)
+
+
+def group_pattern(text: str) -> re.Pattern[str]:
+    """Parse a regular expression with one or more groups.
+
+    Raises:
+        ValueError: When it is not a regular expression, or has no group.
+    """
+    try:
+        pattern = re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"got {text!r}, which is not a regular expression ({error})") from error
+    if not pattern.groups:
+        raise ValueError(f"got {text!r}, expected parentheses around what names the group")
+    return pattern
 
 
 AUTO: Literal["auto"] = "auto"

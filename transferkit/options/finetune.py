@@ -272,10 +272,6 @@ class FinetuneOptions(ClassifierOptions):
             )
         if self.resume and (given := given_flags(self, ("overwrite", "dry_run", "find_lr"))):
             raise OptionError(f"{given[0]} starts a run, --resume resumes one; choose one")
-        if self.val and self.split:
-            raise OptionError(
-                "--split already says which images are for validation; leave out --val"
-            )
 
     def _check_strategy(self) -> None:
         """Refuse options that would have no effect with this strategy."""

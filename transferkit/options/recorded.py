@@ -1,6 +1,7 @@
 """Record the options of a run or a comparison, and read them back to resume it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -36,8 +37,14 @@ def given_options(options: Options) -> dict[str, Any]:
 
 
 def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as JSON values: paths and the like become text."""
-    return {k: v if isinstance(v, _JSON) else str(v) for k, v in values.items()}
+    """Return the values as JSON values: paths, patterns and the like become text."""
+    return {name: _json_value(value) for name, value in values.items()}
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, re.Pattern):
+        return value.pattern
+    return value if isinstance(value, _JSON) else str(value)
 
 
 def read_recorded(path: Path, kind: type[Options]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Options that several commands share, and the texts and panel names they have in common."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from transferkit.classifiers import Classifier
 from transferkit.data.bad_images import OnBadImage
+from transferkit.data.layout import Layout
 from transferkit.data.preprocessing import Resize
 from transferkit.devices import Cache, Device, Precision
 from transferkit.errors import OptionError
@@ -17,6 +19,7 @@ from transferkit.options.declaration import (
     Option,
     Options,
     Range,
+    group_pattern,
     number_or_auto,
     size_in_pixels,
 )
@@ -135,6 +138,14 @@ class InputOptions(ComputeOptions):
 class FolderOptions(ComputeOptions):
     """How a folder of images is read."""
 
+    layout: Annotated[
+        Layout,
+        Option(
+            panel=DATA,
+            help="What the folders are: classes makes each a class, split takes train/, val/ and "
+            "test/ as parts of a split; auto decides by their names and contents.",
+        ),
+    ] = Layout.AUTO
     on_bad_image: Annotated[
         OnBadImage,
         Option(
@@ -273,6 +284,29 @@ class HeldOutOptions(ImageOptions):
             applies_to=AppliesTo.FITTING,
         ),
     ] = None
+    group_by: Annotated[
+        re.Pattern[str] | None,
+        Option(
+            panel=DATA,
+            help="Keep images together in every split whose path below DATA has the same text in "
+            r"this pattern's parentheses: 'patient(\d+)'.",
+            parse=group_pattern,
+            metavar="REGEX",
+            show_default=False,
+            applies_to=AppliesTo.FITTING,
+        ),
+    ] = None
+    groups: Annotated[
+        Path | None,
+        Option(
+            panel=DATA,
+            help="Keep images together in every split that have the same group in this CSV or "
+            "Parquet table with the columns path and group.",
+            metavar="FILE",
+            show_default=False,
+            applies_to=AppliesTo.FITTING,
+        ),
+    ] = None
     class_weights: Annotated[
         ClassWeights,
         Option(
@@ -281,6 +315,15 @@ class HeldOutOptions(ImageOptions):
             applies_to=AppliesTo.FITTING,
         ),
     ] = ClassWeights.NONE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.group_by and self.groups:
+            raise OptionError("--group-by and --groups both name the groups; leave one out")
+        if self.val and self.split:
+            raise OptionError(
+                "--split already says which images are for validation; leave out --val"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Check the value of an option against its type, and convert what Python callers may write."""
 
 import os
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -65,6 +66,8 @@ def _as_kind(kind: Any, value: Any) -> Any:
         return _as_number(kind, value)
     if kind in (str, Path):
         return _as_text(kind, value)
+    if get_origin(kind) is re.Pattern:
+        return _require(value, isinstance(value, re.Pattern) and isinstance(value.pattern, str))
     if issubclass(kind, StrEnum) and isinstance(value, str):
         return kind(value)
     return _require(value, isinstance(value, kind))
@@ -104,6 +107,8 @@ def _describe(kind: Any) -> str:
 
 def _describe_one(kind: Any) -> str:
     arguments = get_args(kind)
+    if get_origin(kind) is re.Pattern:
+        return "a regular expression"
     if get_origin(kind) is Literal:
         return " or ".join(repr(choice) for choice in arguments)
     if arguments and arguments[-1] is Ellipsis:

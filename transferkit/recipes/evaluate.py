@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.data.bad_images import readable_part
+from transferkit.data.class_names import describe_unknown, normalized
 from transferkit.data.index import ImageIndex, scan
 from transferkit.data.split_file import trained_digests
 from transferkit.errors import DataError, name_some
@@ -17,7 +18,7 @@ from transferkit.inference import collect
 from transferkit.metrics import summarize
 from transferkit.options.other_commands import EvaluateOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.recipes.shared.inputs import load_bundle
+from transferkit.recipes.shared.inputs import load_bundle, tell_layout
 from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import MODEL, SPLIT
 
@@ -40,7 +41,9 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     """
     if options.output:
         require_place(options.output)
-    index = _held_out(scan(options.data), reporter)
+    index = scan(options.data, options.layout)
+    tell_layout(index, reporter)
+    index = _held_out(index, reporter)
     bundle = load_bundle(options.model, reporter)
     trained = _trained_digests(options.model)
     labels = _model_labels(index, bundle.class_names)
@@ -99,12 +102,12 @@ def _report_training_images(index: ImageIndex, trained: frozenset[str], reporter
 
 def _model_labels(index: ImageIndex, class_names: Sequence[str]) -> NDArray[np.int64]:
     """Return the labels of the index as class indices of the model."""
-    unknown = [name for name in index.class_names if name not in class_names]
+    position = {normalized(name): i for i, name in enumerate(class_names)}
+    unknown = [name for name in index.class_names if name not in position]
     if unknown:
         raise DataError(
             f"{index.root}: has {len(unknown)} classes that the model does not know "
-            f"({name_some(unknown)}); expected folders named after its classes: "
-            f"{name_some(class_names, 20)}"
+            f"({name_some(describe_unknown(unknown, class_names))}); expected folders named after "
+            f"its classes: {name_some(class_names)}"
         )
-    position = {name: i for i, name in enumerate(class_names)}
     return np.array([position[index.class_names[i]] for i in index.labels], dtype=np.int64)

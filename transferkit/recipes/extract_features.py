@@ -19,6 +19,7 @@ from transferkit.options.other_commands import ExtractFeaturesOptions
 from transferkit.options.shared import DEFAULT_BACKBONE, ClassifierOptions
 from transferkit.recipes.shared.backbone import create_extractor, extractor_of
 from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.recipes.shared.inputs import tell_layout
 from transferkit.reporter import SILENT, LeftOut, Reporter
 from transferkit.tables import format_of
 from transferkit.tables.feature_table import FeatureFormat, FeatureTable, write_features
@@ -62,7 +63,8 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
     """
     kind: FeatureFormat = format_of(options.output, FeatureFormat, "--output")
     _require_new_output(options)
-    index = scan(options.data)
+    index = scan(options.data, options.layout)
+    tell_layout(index, reporter)
     extractor = _extractor(options, reporter)
     if len(extractor.shape) > 1 and not kind.holds_maps:
         raise OptionError(

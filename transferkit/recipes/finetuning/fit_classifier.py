@@ -24,7 +24,7 @@ from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.outputs import leave_report, write_inputs, write_model
-from transferkit.recipes.finetuning.plan import describe_copies, describe_weights
+from transferkit.recipes.finetuning.plan import describe_dataset, describe_weights
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.resolve_settings import resolve_features
 from transferkit.recipes.finetuning.resuming import require_same_beginning
@@ -107,7 +107,7 @@ def create_features_plan(run: FeaturesRun) -> Plan:
             ("features", f"{width} of {layers}, pooled by {extractor.pool}"),
             ("classifier", f"{kind}, the best of {settings} settings by cross-validation"),
             ("training", f"class weights {options.class_weights}, seed {options.seed}"),
-            *describe_copies(dataset),
+            *describe_dataset(dataset),
         ),
         classes=dataset.counts(),
         left_out=dataset.index.left_out,
@@ -175,7 +175,8 @@ def _fit(run: FeaturesRun, features: NDArray[np.float32]) -> Fitted:
             labels,
             seed=run.options.seed,
             balanced=run.options.class_weights is ClassWeights.BALANCED,
-            groups=_copies(dataset),
+            copies=_copies(dataset),
+            groups=dataset.together[dataset.rows("train")] if dataset.groups else None,
             report=progress.advance,
         )
     run.reporter.notice(_describe_fit(kind, fitted))

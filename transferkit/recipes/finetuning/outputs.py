@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from transferkit.bundle import FeatureHead, ModelBundle
 from transferkit.data.split_file import write_split
-from transferkit.errors import TransferKitError
+from transferkit.errors import TransferKitError, name_some
 from transferkit.files import write_json
+from transferkit.inference import collect
+from transferkit.metrics import summarize
 from transferkit.models.strategies import Strategy
 from transferkit.options.declaration import AppliesTo, option_names
 from transferkit.options.recorded import GIVEN, given_options, json_values
@@ -30,7 +32,7 @@ from transferkit.run.folder import (
     VAL_PREDICTIONS,
 )
 from transferkit.run.record import package_versions, read_run
-from transferkit.run.stopwatch import REPORT
+from transferkit.run.stopwatch import EVALUATION, REPORT
 from transferkit.tables import write_csv
 from transferkit.tables.probabilities import ProbabilityTable, write_probabilities
 from transferkit.training.lr_range_test import RangeTest
@@ -122,6 +124,8 @@ def write_model(
     }
     bundle = ModelBundle(run.network, index.class_names, provenance, head)
     bundle.save(run.output / MODEL)
+    if test := _test_metrics(run, bundle):
+        metrics["test"] = test
     labels = index.labels[run.dataset.rows("val")]
     paths = run.dataset.paths("val")
     table = ProbabilityTable(paths, labels, index.class_names, probabilities)
@@ -130,6 +134,32 @@ def write_model(
     metrics["time"] = run.stopwatch.report()
     write_json(run.output / METRICS, metrics)
     return bundle
+
+
+def _test_metrics(run: FinetuneRun[RunSettings], bundle: ModelBundle) -> dict[str, Any]:
+    """Return the metrics of the finished model on the dataset's test part; empty without one.
+
+    Nothing was chosen by these images, unlike by those for validation.
+    """
+    rows = run.dataset.rows("test")
+    if not len(rows):
+        return {}
+    index = run.dataset.index
+    files = [index.files[row] for row in rows.tolist()]
+    with (
+        run.stopwatch.part(EVALUATION),
+        run.reporter.progress("evaluating the test part", len(files)) as progress,
+    ):
+        parts = bundle.probabilities(files, run.compute)
+        table = collect(parts, len(files), len(index.class_names), progress.advance)
+    if table.reasons:
+        # The run is finished, so it is not given up.
+        failed = [f"{index.paths[rows[row]]} ({why})" for row, why in table.reasons.items()]
+        run.reporter.notice(f"the test metrics lack {len(failed)} images: {name_some(failed)}")
+    kept = table.readable
+    if not kept.any():
+        return {}
+    return summarize(index.labels[rows][kept], table.values[kept], index.class_names)
 
 
 def leave_report(

@@ -62,8 +62,20 @@ def create_plan(run: TrainingRun, seconds: tuple[tuple[str, float], ...]) -> Pla
     return Plan(_settings(run), dataset.counts(), dataset.index.left_out, stages, rows, seconds)
 
 
-def describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
-    """Return the plan's row about copies among the images; nothing if there are none."""
+def describe_dataset(dataset: Dataset) -> tuple[tuple[str, str], ...]:
+    """Return the plan's rows about the folders, groups, copies and classes that need a word."""
+    rows = [("layout", dataset.index.layout)] if dataset.index.layout else []
+    if dataset.groups:
+        count, divided = len(set(dataset.groups)), len(dataset.divided_groups())
+        rows.append(("groups", f"{count}, {divided or 'none'} of them divided by the split"))
+    if lone := dataset.lone_classes():
+        total = len(dataset.index.class_names)
+        text = f"{len(lone)} of {total} have no validation image: {name_some(lone)}"
+        rows.append(("classes", text))
+    return (*rows, *_describe_copies(dataset))
+
+
+def _describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
     copied = dataset.copied()
     if not copied:
         return ()
@@ -116,7 +128,7 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
     ]
     if keeps_statistics(network, settings.last_phase.trainable):
         chosen.append(("batchnorm", _BATCH_NORM[settings.batch_norm]))
-    return (*chosen, *describe_copies(run.dataset))
+    return (*chosen, *describe_dataset(run.dataset))
 
 
 def _augmentation(augment: Augment, views: int) -> str:

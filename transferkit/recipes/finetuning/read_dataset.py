@@ -10,6 +10,7 @@ from transferkit.data.bad_images import require_allowed
 from transferkit.data.check import check_images
 from transferkit.data.copies import number_copies
 from transferkit.data.dataset import Dataset
+from transferkit.data.groups import groups_by_pattern, groups_from_table, number_together
 from transferkit.data.index import ImageIndex, scan
 from transferkit.data.split import Split, assign_splits
 from transferkit.data.split_file import recorded_splits
@@ -68,11 +69,12 @@ def read_dataset(
     Raises:
         DataError: When the dataset cannot be used.
     """
-    index = scan(options.data)
+    found = scan(options.data, options.layout)
     if options.val:
-        index = index.with_validation(scan(options.val))
+        found = found.with_validation(scan(options.val))
+    group_of = _find_groups(options, found)
     checked = check_images(
-        index,
+        found,
         workers=options.workers or default_workers(),
         reporter=reporter,
         remember=options.cache not in (Cache.MEMORY, Cache.OFF),
@@ -81,23 +83,47 @@ def read_dataset(
     )
     index = checked.index
     require_allowed(index.root, index.left_out, options.on_bad_image)
-    known = _recorded_splits(options, index, checked.sha256)
     copies = number_copies(checked.sha256, checked.signatures)
+    groups = tuple(group_of[path] for path in index.paths) if group_of else ()
     splits = assign_splits(
         index,
         checked.sha256,
         copies,
         val_fraction=options.val_fraction,
         seed=options.seed,
-        known=known,
+        known=_recorded_splits(options, index, checked.sha256),
+        together=number_together(copies, groups) if groups else None,
     )
-    dataset = Dataset(index, checked.sha256, copies, splits)
+    dataset = Dataset(index, checked.sha256, copies, splits, groups)
+    _report_leaks(dataset, reporter)
+    return dataset
+
+
+def _find_groups(options: FinetuneOptions, index: ImageIndex) -> dict[str, str]:
+    """Return path -> group of each image; empty if the options name no groups."""
+    if options.group_by:
+        groups = groups_by_pattern(index, options.group_by)
+    elif options.groups:
+        groups = groups_from_table(index, options.groups)
+    else:
+        return {}
+    return dict(zip(index.paths, groups, strict=True))
+
+
+def _report_leaks(dataset: Dataset, reporter: Reporter) -> None:
+    """Report copies and groups on both sides of a split that was given."""
     if shared := dataset.leaked():
         reporter.notice(
             f"{len(shared)} images are in training and also in validation or test, which inflates "
             f"the accuracy: {name_some(shared)}"
         )
-    return dataset
+    if divided := dataset.divided_groups():
+        count = sum(group in set(divided) for group in dataset.groups)
+        reporter.notice(
+            f"{len(divided)} of {len(set(dataset.groups))} groups, with {count} images, are on "
+            f"several sides of the split that was given, which inflates the accuracy: "
+            f"{name_some(divided)}"
+        )
 
 
 def _recorded_splits(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from transferkit.bundle import ModelBundle
+from transferkit.data.index import ImageIndex
 from transferkit.data.walk import walk_images
 from transferkit.errors import DataError
 from transferkit.models.create_network import categories, create_network
@@ -62,6 +63,12 @@ def _images_in(folder: str) -> list[str]:
         for found in walk_images(Path(folder), set())
         if not found.reason or found.unreadable
     ]
+
+
+def tell_layout(index: ImageIndex, reporter: Reporter) -> None:
+    """Report what a dataset's folders were understood to be, unless each is a class."""
+    if index.layout:
+        reporter.notice(f"{index.root}: {index.layout}")
 
 
 def load_bundle(model: str, reporter: Reporter) -> ModelBundle:

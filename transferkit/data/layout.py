@@ -1,0 +1,345 @@
+"""Find the class folders of a dataset, however the folders around them are arranged.
+
+The rules, in this order:
+
+1. A folder is gone into while it holds nothing but one folder of folders.
+2. A folder is a part of a split if its name says so (`PARTS`, in any case, with affixes as in
+   `seg_train` or `test_set`) and its images lie in subfolders.
+3. With a training part, the subfolders of the parts are the classes. Folders beside the parts that
+   hold images are refused, unless their name says that the images have no labels.
+4. Without a training part, other folders are the classes, and a part beside them belongs to them if
+   it has a class of the same name.
+5. Otherwise every folder is a class.
+
+Where two readings are possible, the command asks for `--layout`.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from transferkit.data.class_names import normalized
+from transferkit.data.walk import SUFFIXES
+from transferkit.errors import DataError, name_some
+from transferkit.reporter import LeftOut
+
+
+class Layout(StrEnum):
+    """What the folders of a dataset are.
+
+    `auto`: decided by names and contents. `classes`: each folder is a class. `split`: folders named
+    as parts of a split hold one subfolder per class.
+    """
+
+    AUTO = "auto"
+    CLASSES = "classes"
+    SPLIT = "split"
+
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "holdout"), "test"),
+}
+"""Word in a folder's name -> part of a split."""
+
+_AFFIXES = frozenset(
+    ("set", "data", "dataset", "images", "image", "imgs", "img", "seg", "split", "part", "photos")
+)
+"""Words beside those of `PARTS` that do not change the meaning."""
+
+_UNLABELLED = frozenset(("pred", "predict", "prediction", "unlabeled", "unlabelled"))
+
+NO_IMAGES = "no images in it"
+
+_NAMES = {"train": "classes", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder with the images of one class.
+
+    Attributes:
+        folder: Its path.
+        name: Name of the class.
+        split: Part of the split that its images belong to; empty if folders do not say.
+    """
+
+    folder: Path
+    name: str
+    split: str = ""
+
+
+@dataclass
+class FoundLayout:
+    """How a dataset's folders were understood.
+
+    Attributes:
+        root: The dataset's folder.
+        classes: The class folders.
+        described: What was understood, in phrases; empty for one folder per class.
+        left_out: What lies beside the class folders.
+    """
+
+    root: Path
+    classes: list[ClassFolder] = field(default_factory=list)
+    described: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def add_classes(self, folders: Iterable[Path], split: str = "") -> None:
+        """Add class folders of one part."""
+        self.classes += [ClassFolder(f, normalized(f.name), split) for f in folders]
+
+
+def part_named(name: str) -> str:
+    """Return the part of a split that a folder's name means; empty if it means none.
+
+    >>> part_named("seg_train"), part_named("Testing"), part_named("trains")
+    ('train', 'test', '')
+    """
+    words = [word for word in re.split(r"[\W_]+", name.casefold()) if word not in _AFFIXES]
+    word = re.sub(r"(?:set|data)?\d*$", "", "".join(words))
+    return PARTS.get(word, "")
+
+
+def find_layout(root: Path, layout: Layout = Layout.AUTO) -> FoundLayout:
+    """Find the class folders of a dataset.
+
+    Raises:
+        DataError: When a folder cannot be read, names a part twice, or can be read in two ways.
+    """
+    found = FoundLayout(root)
+    top, folders = _unwrapped(root, found, stops_at_parts=True)
+    if top != root:
+        found.described.append(f"everything in {_shown(root, top)}")
+    named = [f for f in folders if part_named(f.name)]
+    others = [f for f in folders if f not in named]
+    parts = sorted((f for f in named if _holds_folders(f)), key=_order_of_parts)
+    flat = [f for f in named if f not in parts]
+    if layout is Layout.CLASSES:
+        found.add_classes(folders)
+    elif layout is Layout.SPLIT:
+        _read_split(found, sorted(named, key=_order_of_parts), [], others)
+    elif parts:
+        is_alone = len(parts) == 1 or all(part_named(part.name) != "train" for part in parts)
+        if others and is_alone:
+            _require_one_reading(found, parts, others)
+        _read_split(found, parts, flat, others)
+    else:
+        _read_classes(found, folders, flat)
+    return found
+
+
+def _order_of_parts(folder: Path) -> int:
+    return list(_NAMES).index(part_named(folder.name))
+
+
+def _unwrapped(
+    folder: Path, found: FoundLayout, *, stops_at_parts: bool = False
+) -> tuple[Path, list[Path]]:
+    """Go down while there is one folder of folders; return the last, and the folders in it."""
+    entered = set()
+    while True:
+        entered.add(os.path.realpath(folder))
+        folders = _folders_with_images(folder, found)
+        only = folders[0] if len(folders) == 1 else None
+        if (
+            only is None
+            or (stops_at_parts and part_named(only.name))
+            or _loose_images(folder)
+            or not _holds_folders(only)
+            or os.path.realpath(only) in entered
+        ):
+            return folder, folders
+        folder = only
+
+
+def _read_split(
+    found: FoundLayout, parts: Sequence[Path], flat: Sequence[Path], others: Sequence[Path]
+) -> None:
+    """Add the classes of each part.
+
+    Args:
+        found: Receives them.
+        parts: The parts.
+        flat: Folders named as parts that hold images and no class folders.
+        others: Further folders, which are classes where no part is for training.
+
+    Raises:
+        DataError: When a part is named twice, or classes beside a training part.
+    """
+    named = [part_named(part.name) for part in parts]
+    if len(set(named)) < len(named) or not named:
+        what = "names a part twice" if named else "has no part of a split"
+        names = ", ".join(path.name for path in (parts or others)) or "nothing"
+        raise DataError(
+            f"{found.root}: {what} ({names}); expected one folder each for train, val and test"
+        )
+    beside = [f for f in others if not _is_unlabelled(f)]
+    unlabelled = [*flat, *(f for f in others if f not in beside)]
+    if "train" in named and beside:
+        raise DataError(
+            f"{found.root}: has {name_some([f.name for f in beside])} with images beside "
+            f"{name_some([part.name for part in parts])}; expected only parts of a split there; "
+            "move the others away, or make each folder a class with --layout classes"
+        )
+    found.left_out += [LeftOut(_relative(found, f), "images without labels") for f in unlabelled]
+    if beside:
+        found.described.append("one folder per class")
+        found.add_classes(beside)
+    for part, split in zip(parts, named, strict=True):
+        level, folders = _unwrapped(part, found)
+        found.described.append(f"{_NAMES[split]} in {_shown(found.root, level)}")
+        found.add_classes(folders, split)
+
+
+def _read_classes(found: FoundLayout, folders: Sequence[Path], flat: Sequence[Path]) -> None:
+    """Add each folder as a class, and say what else it could have been."""
+    found.add_classes(folders)
+    if len(flat) == len(folders) > 1:
+        raise DataError(
+            f"{found.root}: its folders are named as parts of a split "
+            f"({name_some([f.name for f in flat])}), but hold images and no class folders; make "
+            "one subfolder per class in each, or make each folder a class with --layout classes"
+        )
+    if flat:
+        names = name_some([f.name for f in flat])
+        found.described.append(
+            f"one folder per class; {names} hold images, so each is a class and no part of a split"
+        )
+    same = _common_subfolders(folders)
+    if same and all(part_named(name) for name in same):
+        raise DataError(
+            f"{found.root}: every class is divided into {name_some(same)}; expected the parts "
+            f"outside, as in {same[0]}/{folders[0].name}; move them, or take all images of a "
+            "class together with --layout classes"
+        )
+    if same:
+        found.described.append(
+            f"classes {name_some([f.name for f in folders])}, which all hold the subfolders "
+            f"{name_some(same)}; if those are the classes, name the folders around them train/, "
+            "val/ and test/"
+        )
+
+
+def _require_one_reading(found: FoundLayout, parts: Sequence[Path], others: Sequence[Path]) -> None:
+    """Check that parts beside other folders hold some of the same classes.
+
+    Raises:
+        DataError: When they do not, so that they may be classes themselves.
+    """
+    labelled = {normalized(f.name) for f in others if not _is_unlabelled(f)}
+    for part in parts:
+        inside = [normalized(f.name) for f in _subfolders(part) if _holds_images(f)]
+        if labelled and not labelled & set(inside):
+            names = sorted(normalized(f.name) for f in (*parts, *others))
+            raise DataError(
+                f"{found.root}: can be read in two ways: as the classes {name_some(names)}; or "
+                f"with {part.name}/ as a part of a split, whose classes are {name_some(inside)}. "
+                "Say which with --layout classes or --layout split"
+            )
+
+
+def _common_subfolders(folders: Sequence[Path]) -> list[str]:
+    """Return the names of the subfolders that all these folders hold, if they hold only those."""
+    common: set[str] = set()
+    for folder in folders:
+        if _loose_images(folder):
+            return []
+        inside = {normalized(f.name) for f in _subfolders(folder) if _holds_images(f)}
+        if len(inside) < 2 or (common and inside != common):
+            return []
+        common = inside
+    return sorted(common) if len(folders) > 1 else []
+
+
+def _is_unlabelled(folder: Path) -> bool:
+    return any(word in _UNLABELLED for word in re.split(r"[\W_]+", folder.name.casefold()))
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Return whether a folder's images lie in subfolders and not in itself."""
+    return not _loose_images(folder) and any(_holds_images(f) for f in _subfolders(folder))
+
+
+def _holds_images(folder: Path, entered: frozenset[str] = frozenset()) -> bool:
+    """Return whether there is an image below a folder, or a part of it that cannot be read."""
+    real = os.path.realpath(folder)
+    if real in entered:
+        return False
+    below = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    below.append(Path(folder, entry.name))
+                elif Path(entry.name).suffix.lower() in SUFFIXES:
+                    return True
+    except OSError:
+        return True  # reading it gives the reason
+    return any(_holds_images(inside, entered | {real}) for inside in below)
+
+
+def _loose_images(folder: Path) -> bool:
+    """Return whether images lie in a folder itself."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                Path(entry.name).suffix.lower() in SUFFIXES
+                and not entry.name.startswith(".")
+                and not _is_folder(entry)
+                for entry in entries
+            )
+    except OSError:
+        return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [e for e in _entries(folder) if e.is_dir() and not e.name.startswith(".")]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be read ({(error.strerror or str(error)).lower()}); "
+            "fix that, or leave the folder out"
+        ) from error
+
+
+def _folders_with_images(folder: Path, found: FoundLayout) -> list[Path]:
+    """Return the subfolders with images; everything else in the folder is left out."""
+    inside = _subfolders(folder)
+    found.left_out += [
+        LeftOut(_relative(found, e), _why_no_class(e)) for e in _entries(folder) if e not in inside
+    ]
+    kept = [f for f in inside if _holds_images(f)]
+    found.left_out += [LeftOut(_relative(found, f), NO_IMAGES) for f in inside if f not in kept]
+    return kept
+
+
+def _why_no_class(entry: Path) -> str:
+    if entry.name.startswith("."):
+        return "hidden"
+    return "not in a class folder" if entry.suffix.lower() in SUFFIXES else "not an image"
+
+
+def _relative(found: FoundLayout, path: Path) -> str:
+    return path.relative_to(found.root).as_posix()
+
+
+def _shown(root: Path, folder: Path) -> str:
+    return f"{folder.relative_to(root).as_posix()}/"
