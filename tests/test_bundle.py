@@ -38,12 +38,12 @@ def change(key, value):
         ),
         (change("architecture", 5), "architecture must be a name"),
         (change("num_classes", "3"), "num_classes must be a whole number"),
-        (change("label_names", ["a", "a", "b"]), "must be a list of distinct names"),
-        (change("label_names", {"0": "a"}), "must be a list of distinct names"),
+        (change("label_names", ["a", "a", "b"]), "must be distinct, got more than once: a"),
+        (change("label_names", {"7": "a"}), "label_names has 7 for 3 outputs"),
         (change("model_args", [1]), "model_args a table"),
-        (change("model_args", {"zzz": 1}), "cannot be built with model_args"),
+        (change("model_args", {"zzz": 1}), "cannot be built with input_size"),
         (change("model_args", {"checkpoint_path": "x.pth"}), "must not name checkpoint_path"),
-        (change("pretrained_cfg", {"mean": [0.5]}), "mean must be three numbers"),
+        (change("pretrained_cfg", {"mean": ["x"]}), "mean must be a number per channel"),
     ],
 )
 def test_load__says_what_is_wrong_with_a_model(run_folder, tmp_path, damage, message):

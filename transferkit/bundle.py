@@ -17,6 +17,7 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transferkit.data.image_inputs import as_images
 from transferkit.data.images import ImageSource
 from transferkit.devices import Precision
 from transferkit.errors import BundleError, TransferKitError
@@ -213,18 +214,20 @@ class ModelBundle:
             "transferkit": {"version": version("transferkit"), **training},
         }
 
-    def predict_proba(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+    def predict_proba(self, images: Any) -> NDArray[np.float32]:
         """Return the class probabilities of images.
 
         Args:
-            images: N paths, PIL images, or arrays of shape (H, W, 3) uint8.
+            images: One or N paths, PIL images, arrays and the like; see `as_images`.
 
         Returns:
             (N, C) float32, columns in the order of `class_names`.
 
         Raises:
             DataError: When an image cannot be read.
+            ImageTypeError: When there is something else among the images.
         """
+        images = as_images(images)
         compute = ComputeSettings(self.network.device, Precision.FP32, batch_size=32, workers=1)
         parts = self.probabilities(images, compute)
         table = collect(parts, len(images), len(self.class_names), lambda count: None)

@@ -5,6 +5,7 @@ TransferKitError        shown as one line; any other exception is a bug and keep
   OptionError           a value or combination of values that cannot work (also a ValueError)
   UnknownNameError      an unknown backbone or layer; has suggestions
   DataError             folders, labels or images that cannot be used
+    ImageTypeError      a value that is no image (also a TypeError)
   WeightsError          pretrained weights that are missing, damaged or for another architecture
   BundleError           a model folder that is missing, damaged or incompatible
   OutputError           an output that already exists or cannot be written
@@ -49,6 +50,10 @@ class UnknownNameError(TransferKitError):
 
 class DataError(TransferKitError):
     """A dataset, or an image in it, cannot be used."""
+
+
+class ImageTypeError(DataError, TypeError):
+    """A value is no image, and no list of images."""
 
 
 class WeightsError(TransferKitError):

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from transferkit.data.image_inputs import image_name
 from transferkit.data.images import ImageSource
 from transferkit.data.loader import iterate_batches
 from transferkit.data.preprocessing import Preprocessing
@@ -86,9 +86,7 @@ def require_readable(images: Sequence[ImageSource], table: Collected) -> None:
         DataError: When one could not; names the first one by its path or its position.
     """
     for row, reason in table.reasons.items():
-        image = images[row]
-        name = image if isinstance(image, str | Path) else f"image {row}"
-        raise DataError(f"{name}: {reason}")
+        raise DataError(f"{image_name(images[row], row)}: {reason}")
 
 
 @dataclass(frozen=True)

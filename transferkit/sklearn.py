@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from transferkit.data.image_inputs import as_images
 from transferkit.data.images import ImageSource
-from transferkit.errors import DataError, OptionError
+from transferkit.errors import DataError, OptionError, WeightsError
 from transferkit.inference import collect, features, require_readable
 from transferkit.models import PRETRAINED
+from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import POOLED, FeatureExtractor
 from transferkit.options.shared import DEFAULT_BACKBONE, FeatureOptions
 from transferkit.recipes.shared.backbone import create_extractor
@@ -27,6 +29,9 @@ from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporter import SILENT
 
 __all__ = ["BackboneFeatures"]
+
+
+_DIGEST = "weights_sha256"
 
 
 class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -40,7 +45,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         weights: `pretrained`, `none` or a weights file.
         layer: Layer or layers whose outputs are the features.
         pool: auto, avg, max, gem or flatten.
-        image_size: Side of the input images in pixels; None for the backbone's own.
+        image_size: Side, or (height, width), of the input in pixels; None for the backbone's own.
         resize: crop, pad or squash; None for the backbone's own.
         patches: For edges8 only: number of patches per side over which edges are summed.
         batch_size: Images per batch.
@@ -61,7 +66,7 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         weights: str = PRETRAINED,
         layer: str | Sequence[str] = POOLED,
         pool: str = "auto",
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
         resize: str | None = None,
         patches: int | None = None,
         batch_size: int = 32,
@@ -83,16 +88,17 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.workers = workers
         self.seed = seed
 
-    def fit(self, X: Sequence[ImageSource], y: object = None) -> "BackboneFeatures":
+    def fit(self, X: Any, y: object = None) -> "BackboneFeatures":
         """Load the backbone. The images are not read.
 
         Args:
-            X: N paths, PIL images, or arrays of shape (H, W, 3) uint8; one array of shape
-                (N, H, W, 3) is accepted too.
+            X: N paths, PIL images, arrays and the like, see `as_images`: as a list, an array
+                (N, H, W, C), or a table or an array with one column.
             y: Ignored.
 
         Raises:
             DataError: When there are no images.
+            ImageTypeError: When there is something else among the images.
             UnknownNameError: When there is no such backbone or layer.
             WeightsError: When the weights are not available or do not fit.
             OptionError: When a parameter is out of range.
@@ -102,7 +108,12 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (self.n_features_out_,) = self.extractor_.shape
         return self
 
-    def transform(self, X: Sequence[ImageSource]) -> NDArray[np.float32]:
+    def fit_transform(self, X: Any, y: object = None) -> NDArray[np.float32]:
+        """Load the backbone and return the features; raises what `fit` and `transform` raise."""
+        images = _as_list(X)  # a generator can be read once
+        return self.fit(images, y).transform(images)
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the features of N images, (N, n_features_out_) float32.
 
         Raises:
@@ -121,10 +132,38 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return np.array(self.extractor_.columns, dtype=object)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the parameters, and a digest of the weights instead of the backbone.
+
+        The backbone is loaded again, so that files of skops and pickle stay small and hold nothing
+        that skops cannot read.
+        """
+        state = dict(super().__getstate__())
+        extractor = state.pop("extractor_", None)
+        if extractor is not None:
+            state[_DIGEST] = tensors_digest(extractor.network.module.state_dict())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the parameters, and load the backbone if it was loaded before.
+
+        Raises:
+            WeightsError: When the weights are not available, or have changed since.
+        """
+        parameters = {name: value for name, value in state.items() if name != _DIGEST}
+        super().__setstate__(parameters)
+        if _DIGEST not in state:
+            return
+        self.extractor_ = self._create_extractor()
+        if tensors_digest(self.extractor_.network.module.state_dict()) != state[_DIGEST]:
+            raise WeightsError(
+                f"weights of {self.backbone}: not those that this BackboneFeatures was fitted "
+                f"with; expected the same weights={self.weights!r} as then"
+            )
+
     def _options(self) -> FeatureOptions:
-        layer = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
         return FeatureOptions(
-            layer=layer,
+            layer=self.layer,  # type: ignore[arg-type]
             pool=self.pool,  # type: ignore[arg-type]
             image_size=self.image_size,
             resize=self.resize,  # type: ignore[arg-type]
@@ -156,10 +195,8 @@ class BackboneFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _as_list(X: Sequence[ImageSource]) -> list[ImageSource]:
-    if isinstance(X, str | Path):
-        raise DataError(f"got one path, {X}; expected a list of images")
-    images = list(X)
+def _as_list(X: Any) -> list[ImageSource]:
+    images = as_images(X, alone=False)
     if not images:
         raise DataError("got no images; expected a list of at least one")
     return images

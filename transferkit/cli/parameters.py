@@ -74,7 +74,8 @@ def _default(declared: DeclaredOption) -> Any:
 def _command_line_type(declared: DeclaredOption) -> Any:
     if declared.option.parse:
         return str  # what the parser reads; it returns the field's type
-    return list[str] if declared.type == tuple[str, ...] else declared.type
+    is_list = declared.option.convert or declared.type == tuple[str, ...]
+    return list[str] if is_list else declared.type
 
 
 def _typer_info(declared: DeclaredOption) -> Any:

@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,12 @@ class ImageError(Exception):
     """An image cannot be read; the message is the reason. It is recorded and ends no command."""
 
 
-ImageSource = str | Path | Image.Image | NDArray[np.uint8]
-"""An image as a file, as an opened PIL image, or as an array (H, W, 3) or (H, W) uint8."""
+ImageSource = str | Path | Image.Image | bytes | NDArray[Any]
+"""An image as a file, as the content of a file, as an opened PIL image, or as an array (H, W, C) or
+(H, W), uint8 or floats in 0..1, with one, three or four channels; the fourth is opacity."""
+
+CHANNELS = (1, 3, 4)
+"""Numbers of channels of an array."""
 
 
 def read_image(
@@ -57,17 +62,29 @@ def read_image(
         return upright_rgb(source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
+    if isinstance(source, bytes):
+        return decode_image(source, needed, allow_truncated=allow_truncated)
     return decode_image(read_bytes(Path(source)), needed, allow_truncated=allow_truncated)
 
 
-def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-        raise ImageError(
-            f"an array of {pixels.shape} {pixels.dtype}, expected (H, W, 3) or (H, W) uint8"
-        )
+def _from_array(pixels: NDArray[Any]) -> Image.Image:
+    what = f"an array of {pixels.shape} {pixels.dtype}"
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.ndim not in (2, 3) or channels not in CHANNELS:
+        first = " (channels are first)" if pixels.ndim == 3 and pixels.shape[0] in (1, 3) else ""
+        raise ImageError(f"{what}{first}, expected (H, W, 3) or (H, W)")
     if not pixels.size:
         raise ImageError("an empty array")
-    return Image.fromarray(pixels).convert("RGB")
+    if pixels.dtype.kind == "f":
+        # The comparison is false for NaN too.
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise ImageError(f"{what} beyond 0..1, expected floats in 0..1 or uint8")
+        pixels = (pixels * 255).round().astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{what}, expected uint8 or floats in 0..1")
+    return upright_rgb(
+        Image.fromarray(pixels[..., 0] if channels == 1 and pixels.ndim == 3 else pixels)
+    )
 
 
 def read_bytes(path: Path) -> bytes:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from transferkit.classifiers import Classifier
 from transferkit.data.bad_images import OnBadImage
@@ -96,14 +96,29 @@ def require_one_network(model: str | None, backbone: str | None, weights: str) -
         )
 
 
+def _as_inputs(given: Any) -> tuple[Any, ...]:
+    """Return paths as text, and images that Python callers give as they are.
+
+    Raises:
+        ImageTypeError: When there is something else among them.
+    """
+    if isinstance(given, list | tuple) and all(isinstance(item, str) for item in given):
+        return tuple(given)
+    # Imported here: the command line needs no numpy to read paths.
+    from transferkit.data.image_inputs import as_images
+
+    return tuple(str(one) if isinstance(one, Path) else one for one in as_images(given))
+
+
 @dataclass(frozen=True)
 class InputOptions(ComputeOptions):
     """Images, and the model that classifies them."""
 
     inputs: Annotated[
-        tuple[str, ...],
+        Any,
         Option(
             argument=True,
+            convert=_as_inputs,
             help="Image files, folders, glob patterns, or - for a list of paths on standard input.",
         ),
     ]
@@ -127,9 +142,6 @@ class InputOptions(ComputeOptions):
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.inputs, str | Path):
-            object.__setattr__(self, "inputs", (self.inputs,))
-        object.__setattr__(self, "inputs", tuple(str(given) for given in self.inputs))
         super().__post_init__()
         require_one_network(self.model, self.backbone, self.weights)
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from transferkit.attribution import Method
 from transferkit.attribution.explainer import Explainer
+from transferkit.data.image_inputs import image_name
+from transferkit.data.images import ImageSource
 from transferkit.data.loader import iterate_batches
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.devices import Precision
@@ -66,7 +68,8 @@ def explain(
         OptionError: When the method cannot explain this model or layer.
         OutputError: When a drawing cannot be written.
     """
-    paths = expand_inputs(options.inputs, listed)
+    inputs = expand_inputs(options.inputs, listed)
+    paths = [image_name(image, position) for position, image in enumerate(inputs)]
     drawings = _drawing_paths(paths, options.output, options.method)
     require_place(options.output / "place")
     bundle = load_model(options, reporter)
@@ -74,7 +77,7 @@ def explain(
     compute = replace(resolve_compute(options, bundle.network, reporter), precision=Precision.FP32)
     explainer = Explainer(bundle, options.method, options.layer)
     with reporter.progress("explaining", len(paths)) as progress:
-        for row, predicted in _predicted_images(paths, explainer, compute):
+        for row, predicted in _predicted_images(inputs, explainer, compute):
             if isinstance(predicted, str):
                 yield Explanation(paths[row], None, (), predicted)
             else:
@@ -104,12 +107,12 @@ class _PredictedImage:
 
 
 def _predicted_images(
-    paths: Sequence[str], explainer: Explainer, compute: ComputeSettings
+    images: Sequence[ImageSource], explainer: Explainer, compute: ComputeSettings
 ) -> Iterator[tuple[int, _PredictedImage | str]]:
     """Yield the position of every image in order, with its prediction or why it is unreadable."""
     preprocessing = explainer.bundle.network.preprocessing
     for batch in iterate_batches(
-        paths,
+        images,
         eval_transform(preprocessing),
         batch_size=compute.batch_size,
         workers=compute.workers,
@@ -117,12 +120,12 @@ def _predicted_images(
     ):
         results: dict[int, _PredictedImage | str] = dict(batch.failures)
         if len(batch.rows):
-            images = normalize(batch.pixels.to(compute.device), preprocessing)
-            probabilities = compute.micro_batches.compute(explainer.probabilities, images)
+            seen = normalize(batch.pixels.to(compute.device), preprocessing)
+            probabilities = compute.micro_batches.compute(explainer.probabilities, seen)
             values = probabilities.cpu().numpy()
             for i, row in enumerate(batch.rows.tolist()):
                 pixels = batch.pixels[i].permute(1, 2, 0).numpy()
-                predicted = _PredictedImage(pixels, images[i], values[i])
+                predicted = _PredictedImage(pixels, seen[i], values[i])
                 results[row] = predicted if np.isfinite(values[i]).all() else NOT_FINITE
         yield from sorted(results.items(), key=lambda item: item[0])
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferkit.data.image_inputs import image_name
 from transferkit.options.other_commands import PredictOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.recipes.shared.inputs import expand_inputs, load_model
@@ -28,20 +29,21 @@ def predict(
         BundleError: When the model cannot be loaded.
         WeightsError: When the backbone's weights are not available.
     """
-    paths = expand_inputs(options.inputs, listed)
+    images = expand_inputs(options.inputs, listed)
+    names = [image_name(image, position) for position, image in enumerate(images)]
     bundle = load_model(options, reporter)
     compute = resolve_compute(options, bundle.network, reporter)
-    with reporter.progress("predicting", len(paths)) as progress:
-        for part in bundle.probabilities(paths, compute):
+    with reporter.progress("predicting", len(images)) as progress:
+        for part in bundle.probabilities(images, compute):
             failed = dict(part.failures)
             predicted = (
                 dict(zip(part.rows.tolist(), part.values, strict=True)) if len(part.rows) else {}
             )
             for row in sorted([*failed, *predicted]):
                 if row in failed:
-                    yield Prediction(paths[row], None, None, (), failed[row])
+                    yield Prediction(names[row], None, None, (), failed[row])
                 else:
-                    yield _prediction(paths[row], predicted[row], bundle.class_names, options)
+                    yield _prediction(names[row], predicted[row], bundle.class_names, options)
             progress.advance(len(failed) + len(predicted))
 
 

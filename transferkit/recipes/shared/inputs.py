@@ -4,8 +4,10 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from transferkit.bundle import ModelBundle
+from transferkit.data.images import ImageSource
 from transferkit.data.index import ImageIndex
 from transferkit.data.walk import walk_images
 from transferkit.errors import DataError
@@ -17,23 +19,26 @@ from transferkit.reporter import Reporter
 STANDARD_INPUT = "-"
 
 
-def expand_inputs(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
+def expand_inputs(inputs: Sequence[str | ImageSource], listed: Iterable[str]) -> list[ImageSource]:
     """Return the files of all inputs: a folder's images, a pattern's matches, or the path itself.
 
     A folder without images and a pattern without matches are kept as paths; they become records
-    with an error.
+    with an error. Images that are no paths are kept as well.
 
     Args:
-        inputs: Files, folders, patterns, or `-`.
+        inputs: Files, folders, patterns, `-`, or images.
         listed: The paths that replace `-`.
 
     Raises:
         DataError: When the inputs name no files.
     """
-    paths: list[str] = []
+    paths: list[ImageSource] = []
     count = 0
     for given in inputs:
-        if given == STANDARD_INPUT:
+        more: list[Any]
+        if not isinstance(given, str):
+            more = [given]
+        elif given == STANDARD_INPUT:
             more = [line for line in (entry.rstrip("\r\n") for entry in listed) if line]
         elif os.path.isdir(given):
             more = _images_in(given)
@@ -51,7 +56,8 @@ def expand_inputs(inputs: Sequence[str], listed: Iterable[str]) -> list[str]:
         paths += more or [given]
     if not count:
         raise DataError(
-            f"no images in {', '.join(inputs)}; expected image files, folders of them, or patterns"
+            f"no images in {', '.join(map(str, inputs))}; expected image files, folders of them, "
+            "or patterns"
         )
     return paths
 
