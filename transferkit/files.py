@@ -5,6 +5,7 @@ and then renamed.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -67,6 +68,27 @@ def whole_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def numbered(first: Path) -> Iterator[Path]:
+    """Yield a path, and then the same with -2, -3 and so on."""
+    yield first
+    for count in itertools.count(2):
+        yield first.with_name(f"{first.name}-{count}")
+
+
+def require_new(path: Path, *, overwrite: bool) -> None:
+    """Check that no file is replaced unless that is wanted.
+
+    Raises:
+        OutputError: When `path` exists, and `overwrite` is false or it is a folder.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder, expected the name of a file")
+    if not overwrite and os.path.lexists(path):
+        raise OutputError(
+            f"{path}: already exists; name another with --output, or replace it with --overwrite"
+        )
 
 
 def require_place(path: Path) -> None:

@@ -13,7 +13,7 @@ from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
 from transferkit.data.walk import SUFFIXES
 from transferkit.errors import OptionError
-from transferkit.files import require_place
+from transferkit.files import require_new, require_place
 from transferkit.options.other_commands import PredictOptions
 from transferkit.tables import format_of
 from transferkit.tables.predictions import (
@@ -35,6 +35,7 @@ def predict(options: PredictOptions, invocation: Invocation) -> None:
     """
     kind = _output_format(options)
     if options.output:
+        require_new(options.output, overwrite=options.overwrite)
         require_place(options.output)
     from transferkit.recipes.predict import predict as recipe
 

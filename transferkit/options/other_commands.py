@@ -37,6 +37,7 @@ from transferkit.options.shared import (
     ComputeOptions,
     FolderOptions,
     InputOptions,
+    Overwrite,
     require_one_network,
 )
 from transferkit.tables.feature_table import FeatureFormat
@@ -58,9 +59,7 @@ class ExtractFeaturesOptions(ClassifierOptions):
             "--classifier, the folder of a run.",
         ),
     ]
-    overwrite: Annotated[
-        bool, Option(panel=OUTPUT, flags=("--overwrite",), help="Replace an existing file or run.")
-    ] = False
+    overwrite: Overwrite = False
     resume: Annotated[
         bool,
         Option(panel=OUTPUT, flags=("--resume",), help="Resume an interrupted extraction."),
@@ -126,6 +125,7 @@ class PredictOptions(InputOptions):
             show_default="standard output",
         ),
     ] = None
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,16 @@ class ExplainOptions(InputOptions):
     """Options of `transferkit explain`."""
 
     output: Annotated[
-        Path,
+        Path | None,
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),
-            help="Folder for the drawings, one PNG per image; existing files of the same name "
-            "are replaced.",
+            help="Folder for the drawings, one PNG per image.",
             metavar="FOLDER",
+            show_default="explanations, explanations-2 and so on",
         ),
-    ] = Path("explanations")
+    ] = None
+    overwrite: Overwrite = False
     method: Annotated[
         Method,
         Option(
@@ -209,6 +210,7 @@ class EvaluateOptions(FolderOptions):
             show_default="standard output",
         ),
     ] = None
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -232,9 +234,10 @@ class ReportOptions(ComputeOptions):
             flags=("-o", "--output"),
             help="File to write.",
             metavar="FILE",
-            show_default="RUN/report.html",
+            show_default="RUN/report.html, which is drawn again",
         ),
     ] = None
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -339,9 +342,12 @@ class InspectOptions(Options):
             flags=("-o", "--output"),
             help="Folder for the drawings.",
             metavar="FOLDER",
-            show_default="inspect/NAME",
+            show_default="inspect/NAME, inspect/NAME-2 and so on",
         ),
     ] = None
+    overwrite: Annotated[
+        bool, Option(panel=DRAWINGS, flags=("--overwrite",), help="Replace existing files.")
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -355,7 +361,7 @@ class InspectOptions(Options):
             raise OptionError(
                 f"{given[0]} needs --activations IMAGE; leave it out to print the table"
             )
-        if not self.draws and (given := given_flags(self, ("weights", "output"))):
+        if not self.draws and (given := given_flags(self, ("weights", "output", "overwrite"))):
             raise OptionError(
                 f"{given[0]} is for --kernels and --activations; leave it out to print the table"
             )

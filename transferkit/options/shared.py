@@ -46,6 +46,11 @@ OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, DRAWING
 )  # fmt: skip
 
 
+Overwrite = Annotated[
+    bool, Option(panel=OUTPUT, flags=("--overwrite",), help="Replace existing files.")
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(Options):
     """How every command computes."""

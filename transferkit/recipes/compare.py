@@ -22,7 +22,7 @@ from transferkit.recipes.comparing.comparison_folder import (
 from transferkit.recipes.comparing.rows import Comparison, comparison_rows
 from transferkit.recipes.finetuning.read_dataset import read_dataset
 from transferkit.reporter import SILENT, Reporter
-from transferkit.run.folder import SPLIT, choose_folder, claimed
+from transferkit.run.folder import SPLIT, chosen_folder, claimed
 
 
 def compare(options: CompareOptions, reporter: Reporter = SILENT) -> Comparison:
@@ -38,7 +38,14 @@ def compare(options: CompareOptions, reporter: Reporter = SILENT) -> Comparison:
     began = time.monotonic()
     if options.resume:
         options = resumed_options(options)
-    folder = choose_folder(options, f"{options.data.resolve().name}-compare", COMPARISON)
+    stem = f"{options.data.resolve().name}-compare"
+    with chosen_folder(options, stem, COMPARISON) as folder:
+        return _compare_in(folder, options, reporter, began)
+
+
+def _compare_in(
+    folder: Path, options: CompareOptions, reporter: Reporter, began: float
+) -> Comparison:
     # With --val, the folders themselves determine the split.
     split = folder / SPLIT if options.resume and not options.val else options.split
     dataset = read_dataset(

@@ -13,7 +13,7 @@ from transferkit.data.class_names import describe_unknown, normalized
 from transferkit.data.index import ImageIndex, scan
 from transferkit.data.split_file import trained_digests
 from transferkit.errors import DataError, name_some
-from transferkit.files import file_digest, require_place, write_json
+from transferkit.files import file_digest, require_new, require_place, write_json
 from transferkit.inference import collect
 from transferkit.metrics import summarize
 from transferkit.options.other_commands import EvaluateOptions
@@ -40,6 +40,7 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
         OutputError: When the output cannot be written.
     """
     if options.output:
+        require_new(options.output, overwrite=options.overwrite)
         require_place(options.output)
     index = scan(options.data, options.layout)
     tell_layout(index, reporter)

@@ -20,7 +20,7 @@ from transferkit.data.loader import iterate_batches
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.devices import Precision
 from transferkit.errors import UnknownNameError, name_some
-from transferkit.files import require_place
+from transferkit.files import numbered, require_new, require_place
 from transferkit.inference import NOT_FINITE, ComputeSettings
 from transferkit.options.other_commands import ExplainOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
@@ -70,8 +70,11 @@ def explain(
     """
     inputs = expand_inputs(options.inputs, listed)
     paths = [image_name(image, position) for position, image in enumerate(inputs)]
-    drawings = _drawing_paths(paths, options.output, options.method)
-    require_place(options.output / "place")
+    folder = options.output or next(p for p in numbered(Path("explanations")) if not p.exists())
+    drawings = _drawing_paths(paths, folder, options.method)
+    for drawing in drawings:
+        require_new(drawing, overwrite=options.overwrite)
+    require_place(folder / "place")
     bundle = load_model(options, reporter)
     chosen = _class_indices(options.classes, bundle.class_names)
     compute = replace(resolve_compute(options, bundle.network, reporter), precision=Precision.FP32)

@@ -9,7 +9,7 @@ from transferkit.bundle import ModelBundle, model_name
 from transferkit.data.bad_images import readable_part
 from transferkit.data.index import ImageIndex, scan
 from transferkit.errors import DataError, OptionError, OutputError
-from transferkit.files import require_place
+from transferkit.files import require_new, require_place
 from transferkit.inference import features
 from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import FeatureExtractor
@@ -136,11 +136,8 @@ def _extractor(options: ExtractFeaturesOptions, reporter: Reporter) -> FeatureEx
 
 
 def _require_new_output(options: ExtractFeaturesOptions) -> None:
+    require_new(options.output, overwrite=options.overwrite)
     require_place(options.output)
-    if options.output.exists() and not options.overwrite:
-        raise OutputError(
-            f"{options.output}: already exists; name another file, or replace it with --overwrite"
-        )
     if _partial(options).exists() and not (options.resume or options.overwrite):
         raise OutputError(
             f"{_partial(options)}: holds an unfinished extraction; continue it with --resume, or "

@@ -7,6 +7,7 @@ reads the images.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from transferkit.recipes.finetuning.read_dataset import DatasetReading
 from transferkit.recipes.finetuning.resuming import resumed_options
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, FinetuneRun, ShouldStop
 from transferkit.reporter import SILENT, Reporter
-from transferkit.run.folder import choose_folder
+from transferkit.run.folder import chosen_folder
 from transferkit.run.stopwatch import CHECKING, START_UP, Stopwatch
 
 if TYPE_CHECKING:
@@ -55,15 +56,17 @@ def finetune(
     stopwatch = Stopwatch(began)
     if options.resume:
         options = resumed_options(options)
-    folder = None if options.dry_run else choose_run(options)
-    with DatasetReading(options, reporter) as reading:
-        with stopwatch.part(START_UP):
-            prepare, carry_out = _import_strategy(options)
-        with stopwatch.part(CHECKING):
-            dataset = reading.result()
-    network, settings = prepare(options, dataset, reporter)
-    run = FinetuneRun(options, dataset, network, settings, folder, reporter, stopwatch, should_stop)
-    return carry_out(run)
+    with nullcontext() if options.dry_run else chosen_run(options) as folder:
+        with DatasetReading(options, reporter) as reading:
+            with stopwatch.part(START_UP):
+                prepare, carry_out = _import_strategy(options)
+            with stopwatch.part(CHECKING):
+                dataset = reading.result()
+        network, settings = prepare(options, dataset, reporter)
+        run = FinetuneRun(
+            options, dataset, network, settings, folder, reporter, stopwatch, should_stop
+        )
+        return carry_out(run)
 
 
 def _import_strategy(options: FinetuneOptions) -> tuple[_Prepare, _CarryOut]:
@@ -84,12 +87,12 @@ def _import_strategy(options: FinetuneOptions) -> tuple[_Prepare, _CarryOut]:
     return prepare_training, train_network
 
 
-def choose_run(options: FinetuneOptions) -> Path:
-    """Choose the run's folder; nothing is created or removed yet.
+def chosen_run(options: FinetuneOptions) -> AbstractContextManager[Path]:
+    """Choose the run's folder; nothing is written or removed yet.
 
     Raises:
         OutputError: When the folder contains a run that may not be replaced, or something else,
             or another process writes there.
     """
     backbone = options.backbone.rsplit("/", 1)[-1].replace(":", "-")
-    return choose_folder(options, f"{options.data.resolve().name}-{backbone}-{options.strategy}")
+    return chosen_folder(options, f"{options.data.resolve().name}-{backbone}-{options.strategy}")

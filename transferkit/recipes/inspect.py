@@ -14,6 +14,7 @@ from transferkit.bundle import model_name
 from transferkit.data.images import ImageError, read_image
 from transferkit.data.transforms import eval_transform, normalize
 from transferkit.errors import DataError, OptionError
+from transferkit.files import numbered, require_new
 from transferkit.models import EDGES8, NO_WEIGHTS
 from transferkit.models.anatomy.layer_table import LayerRow, Role, list_layers
 from transferkit.models.building import without_drawing
@@ -87,13 +88,16 @@ def inspect(options: InspectOptions, reporter: Reporter = SILENT) -> Inspection:
         OutputError: When a drawing cannot be written.
     """
     name = str(options.model or options.backbone).rstrip("/").rsplit("/", 1)[-1]
-    folder = options.output or Path("inspect", name.replace(":", "-"))
+    default = numbered(Path("inspect", name.replace(":", "-")))
+    folder = options.output or next(path for path in default if not path.exists())
     network = _create_network(options)
     tell_weights_note(network, reporter)
     layers = list_layers(network)
     drawings: list[Drawing] = []
     if options.kernels:
-        drawings.append(_draw_kernels(network, layers, name, folder))
+        path = folder / "kernels.png"
+        require_new(path, overwrite=options.overwrite)
+        drawings.append(_draw_kernels(network, layers, name, path))
     if options.activations:
         drawings += _draw_activations(network, layers, options, name, folder)
     size = network.preprocessing.input_size
@@ -109,16 +113,13 @@ def _create_network(options: InspectOptions) -> Network:
         return create_network(name, weights=weights, image_size=options.image_size)
 
 
-def _draw_kernels(
-    network: Network, layers: Sequence[LayerRow], title: str, folder: Path
-) -> Drawing:
+def _draw_kernels(network: Network, layers: Sequence[LayerRow], title: str, path: Path) -> Drawing:
     modules = dict(network.module.named_modules())
     for row in layers:
         module = modules.get(row.name)
         if row.role is Role.LAYER and isinstance(module, nn.Conv2d):
             count, channels, height, width = module.weight.shape
             shows = f"{count} kernels {height} x {width} x {channels} of {row.name}"
-            path = folder / "kernels.png"
             kernels = module.weight.detach().float().numpy()
             draw_kernels(kernels, path, title=f"{title}\n{shows}")
             return Drawing(path, shows)
@@ -141,12 +142,15 @@ def _draw_activations(
     with torch.inference_mode():
         maps = FeatureExtractor(network, names).maps(images)
     maps = _with_positions(maps, network, named=bool(options.layer))
+    paths = {name: folder / f"{image.stem[:_LONGEST_STEM]}-{name}.png" for name in maps}
+    for path in paths.values():
+        require_new(path, overwrite=options.overwrite)
     for name, (values,) in maps.items():
         channels, height, width = values.shape
         shown = min(options.channels, channels)
-        path = folder / f"{image.stem[:_LONGEST_STEM]}-{name}.png"
         shows = f"{shown} of {channels} channels {height} x {width} of {name}"
         heading = f"{title}\n{shows}, those that vary most"
+        path = paths[name]
         draw_maps(values.numpy(), pixels.transpose(1, 2, 0), path, count=shown, title=heading)
         yield Drawing(path, shows)
 

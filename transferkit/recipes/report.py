@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transferkit.bundle import ModelBundle
-from transferkit.files import require_place
+from transferkit.files import require_new, require_place
 from transferkit.options.other_commands import ReportOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.report.run_contents import ReportSources, write_report
@@ -32,9 +32,11 @@ def report(options: ReportOptions, reporter: Reporter = SILENT) -> WrittenPage:
     Raises:
         BundleError: When the run is not finished, or its model cannot be loaded.
         OptionError: When this machine has no such device.
-        OutputError: When the page cannot be written.
+        OutputError: When the page exists elsewhere than in the run, or cannot be written.
     """
     output = options.output or options.run / REPORT_PAGE
+    if options.output:
+        require_new(options.output, overwrite=options.overwrite)
     record = read_run(options.run)
     require_place(output)
     bundle = ModelBundle.load(options.run)

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from transferkit.data import split_file
 from transferkit.errors import OutputError
+from transferkit.files import numbered
 
 MODEL, METRICS, HISTORY, SPLIT, SKIPPED, OPTIONS = (
     "model", "metrics.json", "history.csv", split_file.NAME, "skipped.csv", "options.json",
@@ -57,18 +58,31 @@ class Destination(Protocol):
         """Whether to resume the run in the folder."""
 
 
-def choose_folder(options: Destination, stem: str, contents: Contents = RUN) -> Path:
-    """Return the folder to write: the output option, or an unused name that begins runs/`stem`.
+@contextmanager
+def chosen_folder(options: Destination, stem: str, contents: Contents = RUN) -> Iterator[Path]:
+    """Yield the folder to write: the output option, or an unused name that begins runs/`stem`.
+
+    An unused name is reserved until the end of the block by an empty folder, so that runs that
+    begin at the same time have different names.
 
     Raises:
         OutputError: When the folder holds something else, or another process writes there.
     """
-    run = options.output or _unused_name(stem)
-    _require_free(run, options, contents)
-    if (run / _LOCK).exists():
-        with _locked(run):
+    if options.output is None:
+        run = _reserve_unused(Path("runs", stem))
+        try:
+            yield run
+        finally:
+            # Fails where something was written.
+            for folder in (run, run.parent):
+                with suppress(OSError):
+                    folder.rmdir()
+        return
+    _require_free(options.output, options, contents)
+    if (options.output / _LOCK).exists():
+        with _locked(options.output):
             pass
-    return run
+    yield options.output
 
 
 @contextmanager
@@ -150,9 +164,10 @@ def _output_errors(run: Path) -> Iterator[None]:
         raise OutputError(f"cannot create {run}: {reason}; name another --output") from error
 
 
-def _unused_name(stem: str) -> Path:
-    count, run = 1, Path("runs", stem)
-    while run.exists():
-        count += 1
-        run = Path("runs", f"{stem}-{count}")
-    return run
+def _reserve_unused(first: Path) -> Path:
+    """Create and return the first folder of a numbered series that does not exist."""
+    for folder in numbered(first):
+        with _output_errors(folder), suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("a series of names has no end")
