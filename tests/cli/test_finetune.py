@@ -29,9 +29,12 @@ def test_finetune__in_a_pipe_prints_plain_lines_and_the_command_to_predict(
         f"run: {run}",
         f"predict with it: transferkit predict IMAGE... -m '{run}'",
     ]
-    epochs = [line for line in ran.err.splitlines() if line.startswith("epoch ")]
-    assert len(epochs) == 2
-    assert re.match(r"epoch 1/2 head    train loss \d\.\d{4} accuracy \d\.\d{3}  val ", epochs[0])
+    heading, first, second = ran.err.splitlines()[-3:]
+    assert re.split(" +", heading.strip())[:4] == ["epoch", "trained", "loss", "acc"]
+    row = r" +1/2 head +\d\.\d{4} +[01]\.\d{3} +\d\.\d{4} +[01]\.\d{3}\* 1\.0e-02 +frozen +[\d.]+ s"
+    assert re.fullmatch(row, first)
+    assert second.startswith("    2/2 head ")
+    assert max(map(len, (heading, first, second))) < 80
     assert "\x1b" not in ran.out + ran.err
     assert "trains from scratch" in ran.err
 

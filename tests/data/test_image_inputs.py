@@ -100,7 +100,7 @@ def test_as_images__takes_several_in_one_array(given):
         (torch.zeros(3, 8, 3), "channels may be first or last"),
         (pandas.DataFrame({"a": ["x"], "b": ["y"]}), "expected one column of images"),
     ],
-    ids=repr,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_as_images__says_what_is_no_image(given, message):
     with pytest.raises(TypeError, match=message) as caught:

@@ -32,7 +32,7 @@ def test_explain__writes_a_drawing_for_every_input_in_order(
         assert sheet.size[0] > 3 * 288
     predicted = transferkit.predict(str(image_folder / "red/1.png"), model=str(run_folder))
     (explained,) = transferkit.explain(
-        str(image_folder / "red/1.png"), model=str(run_folder), output=tmp_path / "why"
+        str(image_folder / "red/1.png"), output=tmp_path / "why", overwrite=True, model=run_folder
     )
     for (label, value), (other, expected) in zip(explained.classes, predicted[0].top, strict=True):
         assert label == other

@@ -111,8 +111,8 @@ def test_finetune__records_every_resolved_option(run_folder):
     assert options["workers"] >= 1
     assert options["output"] == str(run_folder)
     assert set(FinetuneOptions.__dataclass_fields__) < set(options)
-    features = ["pool", "patches", "classifier"]
-    assert [k for k, v in options.items() if v is None] == ["val", "split", *features]
+    unused = ["val", "split", "group_by", "groups", "pool", "patches", "classifier"]
+    assert [k for k, v in options.items() if v is None] == unused
     assert options["layer_decay"] == 1
     assert options["learning_rates"]["head"] == options["learning_rates"]["stem"] == 3e-3
     assert options["bn"] == "train"

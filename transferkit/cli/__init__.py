@@ -32,9 +32,15 @@ from transferkit.interruption import raise_on_sigterm
 
 
 def _unwrapped(docstring: str | None) -> str:
-    """Join each paragraph to one line, because typer would keep the source's line breaks."""
+    """Join each paragraph to one line, because typer would keep the source's line breaks.
+
+    The lines of the examples stay apart: that is what typer makes of an indent after a marker.
+    """
     paragraphs = cleandoc(docstring or "").split("\n\n")
-    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    return "\n\n".join(
+        f"\b\n{paragraph}" if paragraph.startswith("Examples:") else paragraph.replace("\n", " ")
+        for paragraph in paragraphs
+    )
 
 
 app = typer.Typer(

@@ -12,10 +12,12 @@ from transferkit.options.other_commands import BackbonesOptions
 def backbones(options: BackbonesOptions, invocation: Invocation) -> None:
     """List the backbones that can be used.
 
+    Examples:
+        transferkit backbones convnext
+        transferkit backbones --local
+
     Prints a table in a terminal, and one name per line in a pipe. Of the weights, the default comes
     first; licence and origin are its own.
-
-    Example: transferkit backbones convnext
     """
     from transferkit.recipes.backbones import backbones as recipe
 

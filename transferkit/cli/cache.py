@@ -19,10 +19,12 @@ _COLUMNS = ("entry", "what", "rows", "MB", "last used")
 def cache(options: CacheOptions, invocation: Invocation) -> None:
     """List or clear what earlier runs have cached: outputs of frozen layers, and image checks.
 
+    Examples:
+        transferkit cache
+        transferkit cache --clear
+
     Prints a table in a terminal, and CSV in a pipe. The cache is in $TRANSFERKIT_CACHE, or else
     in transferkit/ in the user's cache folder.
-
-    Example: transferkit cache --clear
     """
     from transferkit.recipes.cache import cache as recipe
     from transferkit.row_cache import cache_folder

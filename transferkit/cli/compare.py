@@ -24,11 +24,12 @@ _WIDE = 110
 def compare(options: CompareOptions, invocation: Invocation) -> None:
     """Compare strategies, backbones and classifiers on one split of a folder of images.
 
+    Examples:
+        transferkit compare photos -s partial -s full -s svm
+
     Trains every candidate as finetune does, with several seeds. Writes a table with intervals as
     CSV and JSON, a page with curves, and the runs, and ends with a sentence of advice. In a pipe,
     the printed table is CSV.
-
-    Example: transferkit compare photos -s partial -s full -s svm -b resnet18 -b convnext_tiny
     """
     from transferkit.recipes.compare import compare as recipe
     from transferkit.recipes.comparing.comparison_files import COLUMNS, table_row

@@ -87,6 +87,18 @@ class _BarCount:
         self.progress.update(self.task, advance=count, rate=f"{rate:.0f} images/s", detail=detail)
 
 
+_PHASE_WIDTH = 11
+_EPOCH_HEADING = (
+    f"{'epoch':>7} {'trained':<{_PHASE_WIDTH}}{'loss':>9}{'acc':>7}{'val loss':>10}{'acc':>7} "
+    f"{'lr':>8}{'backbone':>9}{'time':>9}"
+)
+"""The heading of the epochs' lines, which fit 80 columns."""
+
+
+def _fitted(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 class ConsoleReporter:
     """Draws a run in a terminal, or writes it as plain lines in a pipe.
 
@@ -97,6 +109,7 @@ class ConsoleReporter:
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
+        self._last_epoch = 0
         self._clock = clock
         self._bar: Progress | None = None
 
@@ -117,15 +130,17 @@ class ConsoleReporter:
         self.notice(f"resume with: {command}")
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
-        """Print one line; a star marks the best epoch so far."""
-        rates = f"lr {row.lr_head:.2e}"
-        if row.lr_backbone:
-            rates += f" backbone {row.lr_backbone:.2e}"
+        """Print one line below a heading; a star marks the best epoch so far."""
+        if row.epoch != self._last_epoch + 1 or row.epoch == 1:
+            self.console.print(_EPOCH_HEADING, soft_wrap=True)
+        self._last_epoch = row.epoch
+        number = f"{row.epoch}/{epochs}"
+        backbone = f"{row.lr_backbone:.1e}" if row.lr_backbone else "frozen"
         self.console.print(
-            f"epoch {row.epoch:>{len(str(epochs))}}/{epochs} {escape(row.phase):<6}  "
-            f"train loss {row.train_loss:.4f} accuracy {row.train_accuracy:.3f}  "
-            f"val loss {row.val_loss:.4f} accuracy {row.val_accuracy:.3f}{'*' if best else ' '}  "
-            f"{rates}  {row.seconds:.1f} s",
+            f"{number:>7} {escape(_fitted(row.phase, _PHASE_WIDTH)):<{_PHASE_WIDTH}}"
+            f"{row.train_loss:>9.4f}{row.train_accuracy:>7.3f}{row.val_loss:>10.4f}"
+            f"{row.val_accuracy:>7.3f}{'*' if best else ' '}{row.lr_head:>8.1e}{backbone:>9}"
+            f"{row.seconds:>7.1f} s",
             soft_wrap=True,
         )
 

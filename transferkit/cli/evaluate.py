@@ -17,10 +17,11 @@ from transferkit.reporter import LeftOut
 def evaluate(options: EvaluateOptions, invocation: Invocation) -> None:
     """Measure a trained model on a labelled folder.
 
+    Examples:
+        transferkit evaluate new_photos -m runs/photos
+
     Prints a table in a terminal, and JSON in a pipe. Of a dataset with train/, val/ and test/
     folders, only test/ is measured. A notice counts the images that the model was trained on.
-
-    Example: transferkit evaluate new_photos -m runs/photos
     """
     from transferkit.recipes.evaluate import evaluate as recipe
 

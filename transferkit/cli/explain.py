@@ -15,11 +15,12 @@ from transferkit.options.other_commands import ExplainOptions
 def explain(options: ExplainOptions, invocation: Invocation) -> None:
     """Show which parts of an image a model's predictions rest on.
 
+    Examples:
+        transferkit explain new_photos/*.jpg -m runs/photos -o why
+
     Writes one PNG per input: the image as the network sees it, and beside it a heat map for each
     of the most probable classes. Prints one line per input. For an image that cannot be read, the
     line says why, and the exit code is 3.
-
-    Example: transferkit explain new_photos/*.jpg -m runs/photos -o why
     """
     from transferkit.recipes.explain import explain as recipe
 

@@ -11,11 +11,13 @@ from transferkit.options.other_commands import ExtractFeaturesOptions
 def extract_features(options: ExtractFeaturesOptions, invocation: Invocation) -> None:
     """Write the features of every image of a dataset, for scikit-learn.
 
+    Examples:
+        transferkit extract-features photos -o features.npz
+        transferkit extract-features photos --classifier svm -o runs/photos
+
     Rows are in plain sorted order of the paths. An .npz file holds features, labels, label_names,
     paths, columns, backbone, layer, pool and preprocessing. With --classifier, the command fits
     one on the features, as finetune --strategy features does, and writes a run instead of a file.
-
-    Example: transferkit extract-features photos --layer stage3 --layer pooled -o f.npz
     """
     if options.classifier:
         from transferkit.recipes.extract_features import to_finetune_options

@@ -20,12 +20,15 @@ from transferkit.options.finetune import FinetuneOptions
 
 @takes(FinetuneOptions)
 def finetune(options: FinetuneOptions, invocation: Invocation) -> None:
-    """Train a classifier on a folder of images with one subfolder per class.
+    r"""Train a classifier on a folder of images with one subfolder per class.
+
+    Examples:
+        transferkit finetune photos
+        transferkit finetune photos --unfreeze last:1 -o runs/photos
+        transferkit finetune scans --group-by 'patient(\d+)' --dry-run
 
     Writes a run: the model, its metrics, the history, the split, every option, and report.html,
     a page that shows them.
-
-    Example: transferkit finetune photos --strategy partial --unfreeze last:1
     """
     from transferkit.recipes.finetune import finetune as recipe
     from transferkit.run.folder import RANGE_TEST_PLOT

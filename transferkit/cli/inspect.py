@@ -38,11 +38,13 @@ _NARROW_KIND = len("BatchNorm2d")
 def inspect(options: InspectOptions, invocation: Invocation) -> None:
     """List the layers of a backbone, or draw its kernels or its feature maps of an image.
 
+    Examples:
+        transferkit inspect resnet18
+        transferkit inspect resnet18 --activations photo.jpg
+
     Prints a table in a terminal, and CSV in a pipe: first what --layer takes, then every layer in
     order of execution. Output sizes and parameter counts are also computed by formula and compared
     with a real forward pass.
-
-    Example: transferkit inspect resnet18
     """
     from transferkit.recipes.inspect import inspect as recipe
 
@@ -141,7 +143,7 @@ def _check_lines(found: "Inspection") -> Iterator[str]:
     compared = f"at {height} x {width} px, output sizes and parameters by formula"
     if differing:
         count = f"{len(differing)} of {len(checked)} layers"
-        yield f"{compared} differ from a real pass in {count}: {name_some(differing, 20)}"
+        yield f"{compared} differ from a real pass in {count}: {name_some(differing)}"
     else:
         scope = " that have a formula" if without else ""
         yield f"{compared} agree with a real pass in all {len(checked)} layers{scope}"

@@ -28,10 +28,12 @@ from transferkit.tables.predictions import (
 def predict(options: PredictOptions, invocation: Invocation) -> None:
     """Predict the classes of images, with a model of yours or a pretrained network.
 
+    Examples:
+        transferkit predict photo.jpg
+        transferkit predict new_photos -m runs/photos --format csv
+
     Writes one record per input, in the order of the inputs. The record of an image that cannot be
     read holds the reason, and the exit code is then 3.
-
-    Example: transferkit predict new_photos/*.jpg -m runs/photos --format csv
     """
     kind = _output_format(options)
     if options.output:

@@ -9,10 +9,11 @@ from transferkit.options.other_commands import ReportOptions
 def report(options: ReportOptions, invocation: Invocation) -> None:
     """Write the report page of a finished run again.
 
+    Examples:
+        transferkit report runs/photos
+
     The page is one file that opens anywhere: curves, classes, mistakes, likely label errors,
     calibration, features, plan and time. Without the dataset, it shows no images.
-
-    Example: transferkit report runs/photos
     """
     from transferkit.recipes.report import report as recipe
 

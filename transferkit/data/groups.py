@@ -4,6 +4,7 @@ A group stays on one side of every split, because images of one group are often 
 images of one class, and a model that has seen one recognises the others.
 """
 
+import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,27 +57,31 @@ def groups_from_table(index: ImageIndex, file: Path) -> tuple[str, ...]:
 
 
 def _read_pairs(file: Path) -> list[tuple[str, str]]:
-    # Imported here: only few commands read a table, and these take time to import.
-    import pyarrow as pa
-    from pyarrow import csv, parquet
+    """Return (path, group) of each row of a table.
 
-    columns = ["path", "group"]
-    as_text = csv.ConvertOptions(
-        column_types=dict.fromkeys(columns, pa.string()), include_columns=columns
-    )
+    Raises:
+        DataError: When it cannot be read.
+    """
     try:
         if file.suffix.lower() == ".parquet":
-            table = parquet.read_table(file, columns=columns)
+            # Imported here: few commands read Parquet, and importing it takes time.
+            from pyarrow import parquet
+
+            records = parquet.read_table(file, columns=["path", "group"]).to_pylist()
         else:
-            table = csv.read_csv(file, convert_options=as_text)
-        pairs = [table[name].cast(pa.string()).to_pylist() for name in columns]
-    except (OSError, KeyError, pa.ArrowException) as error:
+            with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+                records = list(csv.DictReader(lines, strict=True))
+        return [(_text(record["path"]), _text(record["group"])) for record in records]
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{file}: cannot be read as a table of groups ({reason}); expected CSV or Parquet with "
             "the columns path and group"
         ) from error
-    return [(path or "", group or "") for path, group in zip(*pairs, strict=True)]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def number_together(copies: NDArray[np.int64], groups: Sequence[str]) -> NDArray[np.int64]:
@@ -145,17 +150,20 @@ def hold_out_groups(
         DataError: When there are fewer than two groups, or holding out any leaves a class without
             rows.
     """
-    most = min(_MOST_FOLDS, max(len(np.unique(groups)), 2))
+    divisible = min(len(np.unique(groups)), int(np.bincount(labels).max(initial=0)))
+    most = max(min(_MOST_FOLDS, divisible), 2)
     sizes = [(taken, count) for count in range(2, most + 1) for taken in range(1, count)]
     taken, count = min(sizes, key=lambda size: (abs(size[0] / size[1] - share), size[1]))
     folds = grouped_folds(labels, groups, count, seed)
-    rows = _sparing_every_class(np.concatenate(folds[:taken]), labels, groups)
-    if not len(rows):
-        raise DataError(
-            f"{len(np.unique(groups))} groups cannot be divided: every group is the only one of "
-            "some class; make the groups smaller, or give a validation folder with --val"
-        )
-    return rows
+    for first in range(count):
+        chosen = [folds[(first + i) % count] for i in range(taken)]
+        rows = _sparing_every_class(np.concatenate(chosen), labels, groups)
+        if len(rows):
+            return rows
+    raise DataError(
+        f"{len(np.unique(groups))} groups cannot be divided: every group is the only one of some "
+        "class; make the groups smaller, or give a validation folder with --val"
+    )
 
 
 _MOST_FOLDS = 10

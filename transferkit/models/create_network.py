@@ -94,7 +94,7 @@ def _build(origin: Origin, image_size: ImageSize | None) -> Network:
     args, config = dict(origin.model_args), dict(origin.config)
     if image_size is not None:
         if config.get("fixed_input_size") and origin.source is TIMM:
-            args["img_size"] = both_sides(image_size)
+            args["img_size"] = image_size
         channels, *_ = Preprocessing.from_config(config).input_size
         config["input_size"] = (channels, *both_sides(image_size))
     try:

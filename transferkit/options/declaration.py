@@ -9,7 +9,7 @@ from enum import StrEnum
 from inspect import signature
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from transferkit.errors import OptionError
+from transferkit.errors import OptionError, name_some
 from transferkit.options.values import converted
 
 
@@ -166,12 +166,14 @@ def create_options(kind: type[_O], *args: Any, **kwargs: Any) -> _O:
     for name in kwargs:
         if name not in parameters:
             close = get_close_matches(name, parameters, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"expected {', '.join(parameters)}"
+            hint = (
+                f"did you mean {close[0]}?" if close else f"expected {name_some(list(parameters))}"
+            )
             raise OptionError(f"unknown option {name!r}; {hint}")
     try:
         signature(kind).bind(*args, **kwargs)
     except TypeError as error:
-        raise OptionError(f"{error}; expected {', '.join(parameters)}") from error
+        raise OptionError(f"{error}; expected {name_some(list(parameters))}") from error
     return kind(*args, **kwargs)
 
 

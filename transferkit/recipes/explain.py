@@ -165,7 +165,7 @@ def _class_indices(wanted: Sequence[str], class_names: Sequence[str]) -> list[in
     for name in wanted:
         if name not in class_names:
             raise UnknownNameError(
-                "class", name, class_names, f"the model's classes: {name_some(class_names, 20)}"
+                "class", name, class_names, f"the model's classes: {name_some(class_names)}"
             )
     return [class_names.index(name) for name in dict.fromkeys(wanted)]
 

@@ -27,6 +27,6 @@ def require_unchanged(before: Digests, after: Digests) -> None:
     changed = [name for name, digest in before.items() if after.get(name) != digest]
     if changed:
         raise TransferKitError(
-            f"{len(changed)} tensors changed although frozen: {name_some(changed, 20)}; "
+            f"{len(changed)} tensors changed although frozen: {name_some(changed)}; "
             "no model was saved; train more of the backbone with --unfreeze, and report this"
         )
