@@ -56,7 +56,6 @@ COVERED_BY = {
     "report/plots.py": "recipes/finetuning/test_train_network.py",
     "report/run_contents.py": "recipes/test_report.py",
     "reporter.py": "cli/test_console.py",
-    "run/folder.py": "cli/test_finetune.py",
     "training/state.py": "training/test_loop.py",
     "training/setup.py": "training/test_loop.py",
     "training/step.py": "test_memory.py",

@@ -167,8 +167,8 @@ def _hold_out_groups(
         begun[group] = max(begun.get(group, ""), split, key=("", "val", "train").index)
     kept = [int(row) for row in free if begun[int(together[row])] == "val"]
     new = np.array([row for row in free if not begun[int(together[row])]], dtype=np.int64)
-    if kept and len(np.unique(together[new])) < 2:
-        return kept  # one new group is trained on
+    if "val" in splits and len(np.unique(together[new])) < 2:
+        return kept  # a single new group is trained on
     try:
         chosen = hold_out_groups(index.labels[new], together[new], val_fraction, seed)
     except DataError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from threading import Event
 from types import TracebackType
 from typing import Self
@@ -36,6 +37,10 @@ class DatasetReading:
         self._stop = Event()
 
     def __enter__(self) -> Self:
+        if self._options.group_by or self._options.groups:
+            # The thread needs it to divide groups. Two threads that import scikit-learn at the same
+            # time may each see a part of it.
+            import_module("sklearn.model_selection")
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._reading: Future[Dataset] = self._pool.submit(
             read_dataset, self._options, self._reporter, self._stop
