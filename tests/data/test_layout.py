@@ -213,21 +213,29 @@ NAMES = st.sampled_from(
     ["train", "Testing", "val", "seg_train", "a", "b", "chats", "été", "É", "猫", "test", "x y"]
 )
 TREE = st.recursive(
-    st.sampled_from(["image", "text", "empty"]),
+    st.sampled_from(["image", "text", "empty", "link", "loop", "broken"]),
     lambda inside: st.dictionaries(NAMES, inside, max_size=4),
     max_leaves=14,
 )
 
 
-def write(tree: object, path: Path) -> None:
+def write(tree: object, path: Path, root: Path) -> None:
+    """Write a folder: with an image, a link to a folder of its own, to the root, and so on."""
     if tree == "image":
         make(path, "1.jpg")
+    elif tree == "link":
+        elsewhere = make(root.parent / f"elsewhere{len(list(root.parent.iterdir()))}", "1.jpg")
+        path.symlink_to(elsewhere)
+    elif tree == "loop":
+        path.symlink_to(root)
+    elif tree == "broken":
+        path.symlink_to(path)
     elif tree == "text":
         make(path, "notes.txt")
     else:
         path.mkdir(parents=True, exist_ok=True)
         for name, inside in tree.items() if isinstance(tree, dict) else ():
-            write(inside, path / name)
+            write(inside, path / name, root)
 
 
 class Slow:
@@ -237,10 +245,17 @@ class Slow:
         self.root = root
 
     def images(self, folder: Path) -> list[Path]:
-        return sorted(p for p in folder.rglob("*.jpg"))
+        found = []
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and path.resolve() != self.root.resolve():
+                found += self.images(path)
+            elif path.suffix == ".jpg":
+                found.append(path)
+        return found
 
     def folders(self, folder: Path) -> list[Path]:
-        return [f for f in sorted(folder.iterdir()) if f.is_dir() and self.images(f)]
+        inside = [f for f in sorted(folder.iterdir()) if f.is_dir()]
+        return [f for f in inside if f.resolve() != self.root.resolve() and self.images(f)]
 
     def loose(self, folder: Path) -> bool:
         return any(p.suffix == ".jpg" for p in folder.iterdir())
@@ -289,8 +304,9 @@ class Slow:
 @settings(max_examples=150, deadline=None)
 @given(tree=st.dictionaries(NAMES, TREE, max_size=5))
 def test_scan__equals_a_slow_reading_of_its_rules(tmp_path_factory, tree):
-    root = tmp_path_factory.mktemp("tree")
-    write(tree, root)
+    root = tmp_path_factory.mktemp("tree") / "root"
+    root.mkdir()
+    write(tree, root, root)
     slow = Slow(root)
     expected = slow.classes()
 

@@ -72,3 +72,26 @@ def test_normalize__subtracts_mean_and_divides_by_std():
     pixels = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
 
     assert normalize(pixels, record).flatten().tolist() == [1.0, 1.0, 0.0]
+
+
+def test_eval_transform__pads_where_the_crop_is_more_than_the_image():
+    record = Preprocessing(input_size=(3, 48, 48), crop_pct=1.15)
+    transform = eval_transform(record)
+    image = Image.fromarray(np.full((60, 80, 3), 200, dtype=np.uint8))
+
+    pixels = transform(image, np.random.default_rng(0))
+
+    assert pixels.shape == (3, 48, 48)
+    assert pixels[0, 0, 0] == 0
+    assert pixels[0, 24, 24] == 200
+
+
+@pytest.mark.parametrize("size", [(60, 80), (80, 60), (31, 90)])
+def test_train_transform__pads_to_the_shape_of_the_network(size):
+    record = Preprocessing(input_size=(3, 48, 96), crop_mode="border")
+    transform = train_transform(record, Augment.LIGHT)
+    image = Image.fromarray(np.full((*size, 3), 200, dtype=np.uint8))
+
+    height, width, _ = transform.prepare(image).shape
+
+    assert abs(height * 2 - width) <= 2

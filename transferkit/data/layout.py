@@ -22,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from transferkit.data.class_names import normalized
-from transferkit.data.walk import SUFFIXES
+from transferkit.data.walk import ALREADY_READ, SUFFIXES
 from transferkit.errors import DataError, name_some
 from transferkit.reporter import LeftOut
 
@@ -233,7 +233,7 @@ def _require_one_reading(found: FoundLayout, parts: Sequence[Path], others: Sequ
     """
     labelled = {normalized(f.name) for f in others if not _is_unlabelled(f)}
     for part in parts:
-        inside = [normalized(f.name) for f in _subfolders(part) if _holds_images(f)]
+        inside = [normalized(f.name) for f in _image_folders(part)]
         if labelled and not labelled & set(inside):
             names = sorted(normalized(f.name) for f in (*parts, *others))
             raise DataError(
@@ -249,7 +249,7 @@ def _common_subfolders(folders: Sequence[Path]) -> list[str]:
     for folder in folders:
         if _loose_images(folder):
             return []
-        inside = {normalized(f.name) for f in _subfolders(folder) if _holds_images(f)}
+        inside = {normalized(f.name) for f in _image_folders(folder)}
         if len(inside) < 2 or (common and inside != common):
             return []
         common = inside
@@ -262,10 +262,20 @@ def _is_unlabelled(folder: Path) -> bool:
 
 def _holds_folders(folder: Path) -> bool:
     """Return whether a folder's images lie in subfolders and not in itself."""
-    return not _loose_images(folder) and any(_holds_images(f) for f in _subfolders(folder))
+    return not _loose_images(folder) and bool(_image_folders(folder))
 
 
-def _holds_images(folder: Path, entered: frozenset[str] = frozenset()) -> bool:
+def _image_folders(folder: Path) -> list[Path]:
+    """Return the subfolders with images; a link to a folder around them is none."""
+    around = _real_paths_around(folder)
+    return [f for f in _subfolders(folder) if _holds_images(f, around)]
+
+
+def _real_paths_around(folder: Path) -> frozenset[str]:
+    return frozenset(os.path.realpath(path) for path in (folder, *folder.parents))
+
+
+def _holds_images(folder: Path, entered: frozenset[str]) -> bool:
     """Return whether there is an image below a folder, or a part of it that cannot be read."""
     real = os.path.realpath(folder)
     if real in entered:
@@ -322,12 +332,16 @@ def _entries(folder: Path) -> list[Path]:
 
 def _folders_with_images(folder: Path, found: FoundLayout) -> list[Path]:
     """Return the subfolders with images; everything else in the folder is left out."""
-    inside = _subfolders(folder)
+    inside, kept = _subfolders(folder), _image_folders(folder)
+    around = _real_paths_around(folder)
     found.left_out += [
         LeftOut(_relative(found, e), _why_no_class(e)) for e in _entries(folder) if e not in inside
     ]
-    kept = [f for f in inside if _holds_images(f)]
-    found.left_out += [LeftOut(_relative(found, f), NO_IMAGES) for f in inside if f not in kept]
+    for other in inside:
+        if other not in kept:
+            is_around = os.path.realpath(other) in around
+            reason = ALREADY_READ if is_around else NO_IMAGES
+            found.left_out.append(LeftOut(_relative(found, other), reason))
     return kept
 
 
