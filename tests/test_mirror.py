@@ -67,6 +67,7 @@ ACROSS_MODULES = {
     "test_contract.py": "freezing, on all families of networks",
     "test_docs.py": "what the documents show",
     "test_hostile.py": "damaged and odd files, through the commands",
+    "test_image_shapes.py": "images that are not square, and networks of one channel",
     "test_hub.py": "downloads, through a server",
     "test_killed_processes.py": "what killed processes leave behind",
     "test_mirror.py": "where tests belong",

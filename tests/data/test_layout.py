@@ -168,7 +168,7 @@ def test_scan__says_that_a_class_has_the_name_of_a_part(tmp_path):
     make(tmp_path, "bus/1.jpg", "train/1.jpg")
 
     assert scan(tmp_path).layout == (
-        "one folder per class; train hold images, so each is a class and no part of a split"
+        "one folder per class; images lie in train itself, so it is no part of a split"
     )
 
 

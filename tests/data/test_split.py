@@ -70,6 +70,14 @@ def test_assign_splits__refuses_a_dataset_with_nothing_to_validate_with():
         assign_splits(index_of({"a": 1, "b": 1}), val_fraction=0.2, seed=0)
 
 
+def test_assign_splits__trains_on_class_folders_beside_a_validation_part():
+    splits = assign_splits(
+        index_of({"a": 3, "b": 2}, ("", "", "val", "", "val")), val_fraction=0.2, seed=0
+    )
+
+    assert splits == ("train", "train", "val", "train", "val")
+
+
 def test_assign_splits__refuses_a_single_class():
     with pytest.raises(DataError, match=r"got one class \(a\), expected two or more"):
         assign_splits(index_of({"a": 5}), val_fraction=0.2, seed=0)

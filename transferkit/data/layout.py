@@ -6,7 +6,8 @@ The rules, in this order:
 2. A folder is a part of a split if its name says so (`PARTS`, in any case, with affixes as in
    `seg_train` or `test_set`) and its images lie in subfolders.
 3. With a training part, the subfolders of the parts are the classes. Folders beside the parts that
-   hold images are refused, unless their name says that the images have no labels.
+   hold images are refused, unless their name says that the images have no labels, or means a part
+   that has no class folders.
 4. Without a training part, other folders are the classes, and a part beside them belongs to them if
    it has a class of the same name.
 5. Otherwise every folder is a class.
@@ -208,7 +209,7 @@ def _read_classes(found: FoundLayout, folders: Sequence[Path], flat: Sequence[Pa
     if flat:
         names = name_some([f.name for f in flat])
         found.described.append(
-            f"one folder per class; {names} hold images, so each is a class and no part of a split"
+            f"one folder per class; images lie in {names} itself, so it is no part of a split"
         )
     same = _common_subfolders(folders)
     if same and all(part_named(name) for name in same):

@@ -69,7 +69,7 @@ def assign_splits(
             )
         for row in held_out:
             splits[row] = splits[row] or "val"
-        splits = [name or "train" for name in splits]
+    splits = [name or "train" for name in splits]
     _check(index, splits)
     return tuple(splits)  # type: ignore[arg-type]
 
