@@ -26,6 +26,7 @@ COVERED_BY = {
     "data/class_names.py": "data/test_layout.py",
     "data/colour.py": "data/test_images.py",
     "data/dataset.py": "recipes/finetuning/test_read_dataset.py",
+    "data/folders.py": "data/test_layout.py",
     "data/threads.py": "data/test_loader.py",
     "data/views.py": "test_frozen_layers.py",
     "models/__init__.py": "models/test_create_network.py",

@@ -1,5 +1,6 @@
 """Folders as they are downloaded: which are classes, which are parts of a split."""
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transferkit.data.class_names import lookalike, normalized
 from transferkit.data.index import scan
 from transferkit.data.layout import Layout, part_named
 from transferkit.errors import DataError
+from transferkit.reporter import LeftOut
 
 
 def make(root: Path, *paths: str) -> Path:
@@ -170,6 +172,24 @@ def test_scan__says_that_a_class_has_the_name_of_a_part(tmp_path):
     assert scan(tmp_path).layout == (
         "one folder per class; images lie in train itself, so it is no part of a split"
     )
+
+
+def test_scan__leaves_out_a_class_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    make(tmp_path, "a/1.jpg", "b/1.jpg", "secret/1.jpg")
+    allowed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return allowed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    index = scan(tmp_path)
+
+    assert index.class_names == ("a", "b")
+    assert [item for item in index.left_out if item.unreadable] == [
+        LeftOut("secret", "permission denied", unreadable=True)
+    ]
 
 
 def in_form(form: str, *names: str) -> list[str]:

@@ -23,6 +23,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from transferkit.data.class_names import normalized
+from transferkit.data.folders import (
+    entries_of,
+    has_loose_images,
+    holds_folders,
+    image_folders,
+    real_paths_around,
+    subfolders,
+)
 from transferkit.data.walk import ALREADY_READ, SUFFIXES
 from transferkit.errors import DataError, name_some
 from transferkit.reporter import LeftOut
@@ -118,7 +126,8 @@ def find_layout(root: Path, layout: Layout = Layout.AUTO) -> FoundLayout:
         found.described.append(f"everything in {_shown(root, top)}")
     named = [f for f in folders if part_named(f.name)]
     others = [f for f in folders if f not in named]
-    parts = sorted((f for f in named if _holds_folders(f)), key=_order_of_parts)
+    # A part that cannot be read ends here, because nothing else would say so.
+    parts = sorted((f for f in named if entries_of(f) and holds_folders(f)), key=_order_of_parts)
     flat = [f for f in named if f not in parts]
     if layout is Layout.CLASSES:
         found.add_classes(folders)
@@ -150,8 +159,8 @@ def _unwrapped(
         if (
             only is None
             or (stops_at_parts and part_named(only.name))
-            or _loose_images(folder)
-            or not _holds_folders(only)
+            or has_loose_images(folder)
+            or not holds_folders(only)
             or os.path.realpath(only) in entered
         ):
             return folder, folders
@@ -234,7 +243,7 @@ def _require_one_reading(found: FoundLayout, parts: Sequence[Path], others: Sequ
     """
     labelled = {normalized(f.name) for f in others if not _is_unlabelled(f)}
     for part in parts:
-        inside = [normalized(f.name) for f in _image_folders(part)]
+        inside = [normalized(f.name) for f in image_folders(part)]
         if labelled and not labelled & set(inside):
             names = sorted(normalized(f.name) for f in (*parts, *others))
             raise DataError(
@@ -248,9 +257,9 @@ def _common_subfolders(folders: Sequence[Path]) -> list[str]:
     """Return the names of the subfolders that all these folders hold, if they hold only those."""
     common: set[str] = set()
     for folder in folders:
-        if _loose_images(folder):
+        if has_loose_images(folder):
             return []
-        inside = {normalized(f.name) for f in _image_folders(folder)}
+        inside = {normalized(f.name) for f in image_folders(folder)}
         if len(inside) < 2 or (common and inside != common):
             return []
         common = inside
@@ -261,82 +270,14 @@ def _is_unlabelled(folder: Path) -> bool:
     return any(word in _UNLABELLED for word in re.split(r"[\W_]+", folder.name.casefold()))
 
 
-def _holds_folders(folder: Path) -> bool:
-    """Return whether a folder's images lie in subfolders and not in itself."""
-    return not _loose_images(folder) and bool(_image_folders(folder))
-
-
-def _image_folders(folder: Path) -> list[Path]:
-    """Return the subfolders with images; a link to a folder around them is none."""
-    around = _real_paths_around(folder)
-    return [f for f in _subfolders(folder) if _holds_images(f, around)]
-
-
-def _real_paths_around(folder: Path) -> frozenset[str]:
-    return frozenset(os.path.realpath(path) for path in (folder, *folder.parents))
-
-
-def _holds_images(folder: Path, entered: frozenset[str]) -> bool:
-    """Return whether there is an image below a folder, or a part of it that cannot be read."""
-    real = os.path.realpath(folder)
-    if real in entered:
-        return False
-    below = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    below.append(Path(folder, entry.name))
-                elif Path(entry.name).suffix.lower() in SUFFIXES:
-                    return True
-    except OSError:
-        return True  # reading it gives the reason
-    return any(_holds_images(inside, entered | {real}) for inside in below)
-
-
-def _loose_images(folder: Path) -> bool:
-    """Return whether images lie in a folder itself."""
-    try:
-        with os.scandir(folder) as entries:
-            return any(
-                Path(entry.name).suffix.lower() in SUFFIXES
-                and not entry.name.startswith(".")
-                and not _is_folder(entry)
-                for entry in entries
-            )
-    except OSError:
-        return False
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return [e for e in _entries(folder) if e.is_dir() and not e.name.startswith(".")]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be read ({(error.strerror or str(error)).lower()}); "
-            "fix that, or leave the folder out"
-        ) from error
-
-
 def _folders_with_images(folder: Path, found: FoundLayout) -> list[Path]:
     """Return the subfolders with images; everything else in the folder is left out."""
-    inside, kept = _subfolders(folder), _image_folders(folder)
-    around = _real_paths_around(folder)
+    inside, kept = subfolders(folder), image_folders(folder)
+    around = real_paths_around(folder)
     found.left_out += [
-        LeftOut(_relative(found, e), _why_no_class(e)) for e in _entries(folder) if e not in inside
+        LeftOut(_relative(found, e), _why_no_class(e))
+        for e in entries_of(folder)
+        if e not in inside
     ]
     for other in inside:
         if other not in kept:

@@ -70,7 +70,7 @@ def walk_images(folder: Path, entered: set[str]) -> Iterator[Found]:
         path = Path(folder, entry.name)
         if entry.name.startswith("."):
             yield Found(path, "hidden")
-        elif _is_folder(entry):
+        elif is_folder(entry):
             if os.path.realpath(path) in entered:
                 yield Found(path, ALREADY_READ)
             else:
@@ -81,7 +81,8 @@ def walk_images(folder: Path, entered: set[str]) -> Iterator[Found]:
             yield Found(path)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:
