@@ -37,6 +37,7 @@ def change(key, value):
             "names 2 classes for 3 outputs",
         ),
         (change("architecture", 5), "architecture must be a name"),
+        (change("architecture", None), "expected the name of a network of timm's or torchvision"),
         (change("num_classes", "3"), "num_classes must be a whole number"),
         (change("label_names", ["a", "a", "b"]), "must be distinct, got more than once: a"),
         (change("label_names", {"7": "a"}), "label_names has 7 for 3 outputs"),

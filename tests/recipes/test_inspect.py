@@ -87,6 +87,7 @@ def test_activations__that_cannot_be_drawn_are_errors(tmp_path):
 def test_activations__depend_on_the_weights_file(shared, tmp_path):
     image = shared / "data/cats/Siamese/Siamese_100.jpg"
     words = {"activations": image, "layer": ("stage2",), "channels": 4, "output": tmp_path}
+    words |= {"overwrite": True}
     shown = []
     for weights in ("none", str(shared / "weights/resnet18.safetensors")):
         (drawing,) = transferkit.inspect("resnet18", weights=weights, **words).drawings

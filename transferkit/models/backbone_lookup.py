@@ -186,7 +186,11 @@ def _checked_config(values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
     for key in ("num_classes", "label_names", "label_descriptions", "transferkit"):
         if key in values:
             config[key] = values[key]
-    name = values.get("architecture") or config["architecture"]
+    name = values.get("architecture") or config.get("architecture")
+    if not name:
+        raise ValueError(
+            "expected the name of a network of timm's or torchvision's as architecture"
+        )
     model_args = values.get("model_args") or {}
     if not isinstance(name, str) or not isinstance(model_args, dict):
         raise ValueError("architecture must be a name and model_args a table")
