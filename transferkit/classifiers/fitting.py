@@ -120,18 +120,29 @@ def fit_classifier(
             family, rows[chosen_from], labels[chosen_from], common, splits, report
         )
         best = int(np.argmax(correct))  # the first of those with equal accuracy
-        estimator = make_pipeline(StandardScaler(), family.create(**grid[best], **common))
-        if family.calibrated:
-            held_out = _partition(_splits(labels, seed, copies, groups))
-            estimator = CalibratedClassifierCV(
-                estimator, method="temperature", cv=held_out, ensemble=False
-            )
-        estimator.fit(rows, labels)
-        if family.calibrated:
-            estimator.set_params(cv=None)  # no longer needed, and it would be saved with the model
+        held_out = _partition(_splits(labels, seed, copies, groups)) if family.calibrated else None
+        estimator = _fit_estimator(family, {**grid[best], **common}, rows, labels, held_out)
     count = sum(len(test) for _, test in splits)
     tried = zip(grid, (float(c) / count for c in correct), strict=True)
     return Fitted(estimator, grid[best], tuple(tried), int(correct[best]), count, len(splits))
+
+
+def _fit_estimator(
+    family: Family,
+    settings: Settings,
+    rows: NDArray[np.float64],
+    labels: Labels,
+    held_out: Splits | None,
+) -> Any:
+    """Fit the scaling and the classifier on all rows, and a temperature on held-out ones if any."""
+    estimator = make_pipeline(StandardScaler(), family.create(**settings))
+    if held_out is None:
+        return estimator.fit(rows, labels)
+    calibrated = CalibratedClassifierCV(
+        estimator, method="temperature", cv=held_out, ensemble=False
+    )
+    # The folds are no longer needed, and they would be saved with the model.
+    return calibrated.fit(rows, labels).set_params(cv=None)
 
 
 def _cross_validate(
