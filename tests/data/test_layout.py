@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from transferkit.data.class_names import lookalike, normalized
 from transferkit.data.index import scan
-from transferkit.data.layout import Layout, part_named
+from transferkit.data.layout import Layout, part_named, parts_among
 from transferkit.errors import DataError
 from transferkit.reporter import LeftOut
 
@@ -52,6 +52,16 @@ def test_part_named__knows_the_words_with_affixes_in_any_case(part, names):
         assert part_named(name) == part, name
 
 
+def test_parts_among__ignores_the_words_that_all_names_share():
+    def among(*names):
+        return {path.name: part for path, part in parts_among(list(map(Path, names))).items()}
+
+    assert among("cars_test", "cars_train") == {"cars_train": "train", "cars_test": "test"}
+    assert among("cars_train", "bikes") == {}
+    assert among("steam_train", "model_train") == {}
+    assert among("my_train", "my_cats") == {"my_train": "train"}
+
+
 @pytest.mark.parametrize(
     "name", ["trains", "trainer", "attest", "cats", "set", "2017", "images", "dev-test", "été", ""]
 )
@@ -69,6 +79,8 @@ def test_part_named__takes_no_other_word(name):
         ("archive/train", "archive/val", None),
         ("archive/data/Train", "archive/data/Valid", "archive/data/Test"),
         ("train/images", "val/images", None),
+        ("cars_train/cars_train", None, "cars_test/cars_test"),
+        ("Asl Alphabet Train", "Asl Alphabet Val", "Asl Alphabet Test"),
     ],
 )
 def test_scan__reads_splits_as_they_are_downloaded(tmp_path, train, val, test):
@@ -135,7 +147,7 @@ def test_scan__says_that_all_classes_hold_the_same_subfolders(tmp_path):
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (("train/1.jpg", "test/1.jpg"), r"named as parts of a split \(test, train\), but hold"),
+        (("train/1.jpg", "test/1.jpg"), r"named as parts of a split \(train, test\), but hold"),
         (("a/train/1.jpg", "a/test/1.jpg", "b/train/1.jpg", "b/test/2.jpg"), "every class is div"),
         (("bus/1.jpg", "train/side/1.jpg", "train/front/1.jpg"), "can be read in two ways"),
         (("a/1.jpg", "b/1.jpg", "test/batch1/1.jpg"), "can be read in two ways"),

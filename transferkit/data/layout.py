@@ -4,7 +4,8 @@ The rules, in this order:
 
 1. A folder is gone into while it holds nothing but one folder of folders.
 2. A folder is a part of a split if its name says so (`PARTS`, in any case, with affixes as in
-   `seg_train` or `test_set`) and its images lie in subfolders.
+   `test_set`, or with words that all folders beside it share, as in `cars_train` and `cars_test`)
+   and its images lie in subfolders.
 3. With a training part, the subfolders of the parts are the classes. Folders beside the parts that
    hold images are refused, unless their name says that the images have no labels, or means a part
    that has no class folders.
@@ -17,7 +18,7 @@ Where two readings are possible, the command asks for `--layout`.
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -103,15 +104,33 @@ class FoundLayout:
         self.classes += [ClassFolder(f, normalized(f.name), split) for f in folders]
 
 
-def part_named(name: str) -> str:
+def part_named(name: str, shared: Set[str] = frozenset()) -> str:
     """Return the part of a split that a folder's name means; empty if it means none.
+
+    Args:
+        name: The folder's name.
+        shared: Words of the name that do not count, because all names beside it have them.
 
     >>> part_named("seg_train"), part_named("Testing"), part_named("trains")
     ('train', 'test', '')
     """
-    words = [word for word in re.split(r"[\W_]+", name.casefold()) if word not in _AFFIXES]
+    words = [word for word in _words(name) if word not in _AFFIXES | shared]
     word = re.sub(r"(?:set|data)?\d*$", "", "".join(words))
     return PARTS.get(word, "")
+
+
+def parts_among(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return the folders whose names mean a part of a split, with that part; train comes first."""
+    names = [set(_words(folder.name)) for folder in folders]
+    shared = set.intersection(*names) - PARTS.keys() if len(names) > 1 else set()
+    found = {folder: part_named(folder.name, shared) for folder in folders}
+    order = list(_NAMES)
+    named = sorted((f for f in folders if found[f]), key=lambda f: order.index(found[f]))
+    return {folder: found[folder] for folder in named}
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[\W_]+", name.casefold())
 
 
 def find_layout(root: Path, layout: Layout = Layout.AUTO) -> FoundLayout:
@@ -124,27 +143,22 @@ def find_layout(root: Path, layout: Layout = Layout.AUTO) -> FoundLayout:
     top, folders = _unwrapped(root, found, stops_at_parts=True)
     if top != root:
         found.described.append(f"everything in {_shown(root, top)}")
-    named = [f for f in folders if part_named(f.name)]
+    named = parts_among(folders)
     others = [f for f in folders if f not in named]
     # A part that cannot be read ends here, because nothing else would say so.
-    parts = sorted((f for f in named if entries_of(f) and holds_folders(f)), key=_order_of_parts)
+    parts = {f: part for f, part in named.items() if entries_of(f) and holds_folders(f)}
     flat = [f for f in named if f not in parts]
     if layout is Layout.CLASSES:
         found.add_classes(folders)
     elif layout is Layout.SPLIT:
-        _read_split(found, sorted(named, key=_order_of_parts), [], others)
+        _read_split(found, named, [], others)
     elif parts:
-        is_alone = len(parts) == 1 or all(part_named(part.name) != "train" for part in parts)
-        if others and is_alone:
+        if others and (len(parts) == 1 or "train" not in parts.values()):
             _require_one_reading(found, parts, others)
         _read_split(found, parts, flat, others)
     else:
         _read_classes(found, folders, flat)
     return found
-
-
-def _order_of_parts(folder: Path) -> int:
-    return list(_NAMES).index(part_named(folder.name))
 
 
 def _unwrapped(
@@ -168,29 +182,28 @@ def _unwrapped(
 
 
 def _read_split(
-    found: FoundLayout, parts: Sequence[Path], flat: Sequence[Path], others: Sequence[Path]
+    found: FoundLayout, parts: Mapping[Path, str], flat: Sequence[Path], others: Sequence[Path]
 ) -> None:
     """Add the classes of each part.
 
     Args:
         found: Receives them.
-        parts: The parts.
+        parts: Folder -> its part of the split, train first.
         flat: Folders named as parts that hold images and no class folders.
         others: Further folders, which are classes where no part is for training.
 
     Raises:
         DataError: When a part is named twice, or classes beside a training part.
     """
-    named = [part_named(part.name) for part in parts]
-    if len(set(named)) < len(named) or not named:
-        what = "names a part twice" if named else "has no part of a split"
+    if len(set(parts.values())) < len(parts) or not parts:
+        what = "names a part twice" if parts else "has no part of a split"
         names = ", ".join(path.name for path in (parts or others)) or "nothing"
         raise DataError(
             f"{found.root}: {what} ({names}); expected one folder each for train, val and test"
         )
     beside = [f for f in others if not _is_unlabelled(f)]
     unlabelled = [*flat, *(f for f in others if f not in beside)]
-    if "train" in named and beside:
+    if "train" in parts.values() and beside:
         raise DataError(
             f"{found.root}: has {name_some([f.name for f in beside])} with images beside "
             f"{name_some([part.name for part in parts])}; expected only parts of a split there; "
@@ -200,7 +213,7 @@ def _read_split(
     if beside:
         found.described.append("one folder per class")
         found.add_classes(beside)
-    for part, split in zip(parts, named, strict=True):
+    for part, split in parts.items():
         level, folders = _unwrapped(part, found)
         found.described.append(f"{_NAMES[split]} in {_shown(found.root, level)}")
         found.add_classes(folders, split)
@@ -235,7 +248,7 @@ def _read_classes(found: FoundLayout, folders: Sequence[Path], flat: Sequence[Pa
         )
 
 
-def _require_one_reading(found: FoundLayout, parts: Sequence[Path], others: Sequence[Path]) -> None:
+def _require_one_reading(found: FoundLayout, parts: Iterable[Path], others: Sequence[Path]) -> None:
     """Check that parts beside other folders hold some of the same classes.
 
     Raises:
@@ -267,7 +280,7 @@ def _common_subfolders(folders: Sequence[Path]) -> list[str]:
 
 
 def _is_unlabelled(folder: Path) -> bool:
-    return any(word in _UNLABELLED for word in re.split(r"[\W_]+", folder.name.casefold()))
+    return any(word in _UNLABELLED for word in _words(folder.name))
 
 
 def _folders_with_images(folder: Path, found: FoundLayout) -> list[Path]:
