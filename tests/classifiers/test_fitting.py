@@ -107,7 +107,7 @@ def test_fit__trains_on_a_class_with_one_image_in_every_fold(kind):
     assert fitted.estimator.predict_proba(features).shape == (len(labels), 3)
 
 
-@pytest.mark.parametrize("kind", list(Classifier))
+@pytest.mark.parametrize("kind", [kind for kind in Classifier if kind is not Classifier.MLP])
 def test_fit__keeps_groups_on_one_side_of_every_fold(kind):
     """Rows of a group share a random label, which only a row of the same group gives away."""
     random = np.random.default_rng(0)

@@ -29,3 +29,19 @@ def test_find_grid__tokens_form_a_square_without_the_prefix_tokens(shape, layout
         maps = grid.to_map(values)
         assert maps.shape == (1, 8, grid.height, grid.width)
         assert torch.equal(grid.with_map(values, maps), values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((1, 3, 5, 96), Grid(3, 5, channels_last=True)),
+        ((1, 96, 3, 5), Grid(3, 5)),
+        ((1, 6, 10, 8), Grid(6, 10, channels_last=True)),
+        ((1, 15, 64), Grid(3, 5, prefix=0)),
+        ((1, 16, 64), Grid(3, 5, prefix=1)),
+    ],
+)
+def test_find_grid__has_the_proportions_of_the_image(shape, expected):
+    layout = Layout(prefix_tokens=1, channels_last=False)
+
+    assert find_grid(torch.zeros(shape), layout, (96, 160)) == expected

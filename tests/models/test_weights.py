@@ -189,11 +189,11 @@ def test_create_network__names_the_prefix_that_fits_best(resnet, tmp_path):
 
 
 def test_create_network__adapts_a_wrapped_file_in_the_other_librarys_layout(tmp_path):
-    source = create_tiled("torchvision:vgg11")
+    source = create_tiled("torchvision:densenet121")
     state = {f"net.{name}": tensor for name, tensor in source.module.state_dict().items()}
     torch.save({"state_dict": state | {"loss.weight": torch.ones(3)}}, tmp_path / "w.ckpt")
 
-    network = create_network("vgg11", weights=tmp_path / "w.ckpt")
+    network = create_network("densenet121", weights=tmp_path / "w.ckpt")
 
     images = torch.rand(1, 3, 224, 224)
     with torch.no_grad():

@@ -48,12 +48,12 @@ def test_finetune__begun_several_times_at_once_leaves_several_runs(few_images, t
         *(sys.executable, "-m", "transferkit", "finetune", str(few_images), *TINY),
         *("--epochs", "1", "--no-report", "--quiet"),
     ]
-    processes = [subprocess.Popen(command, cwd=tmp_path) for _ in range(3)]
+    processes = [subprocess.Popen(command, cwd=tmp_path) for _ in range(2)]
 
-    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert [process.wait() for process in processes] == [0, 0]
     stem = "colours-test_resnet-partial"
     runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
-    assert runs == [stem, f"{stem}-2", f"{stem}-3"]
+    assert runs == [stem, f"{stem}-2"]
     assert all((tmp_path / "runs" / run / "model/config.json").is_file() for run in runs)
 
 

@@ -103,13 +103,10 @@ def recorded_split(run):
         return list(csv.DictReader(lines))
 
 
-@pytest.mark.parametrize("strategy", ["full", "features"])
-def test_group_by__keeps_the_accuracy_at_chance_where_labels_are_random(
-    grouped, tmp_path, strategy
-):
+def test_group_by__keeps_the_accuracy_at_chance_where_labels_are_random(grouped, tmp_path):
     def run(name, **options):
         result = transferkit.finetune(
-            grouped, tmp_path / name, strategy=strategy, val_fraction=0.5, **SMALL, **options
+            grouped, tmp_path / name, strategy="features", val_fraction=0.5, **SMALL, **options
         )
         return result.metrics["val"]["accuracy"]
 
