@@ -73,7 +73,7 @@ def _read_pairs(file: Path) -> list[tuple[str, str]]:
                 records = list(csv.DictReader(lines, strict=True))
         return [(_text(record["path"]), _text(record["group"])) for record in records]
     except (OSError, KeyError, ValueError, csv.Error) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise DataError(
             f"{file}: cannot be read as a table of groups ({reason}); expected CSV or Parquet with "
             "the columns path and group"
