@@ -1,7 +1,5 @@
 """Scanning: which files are images of which class, and what is left out."""
 
-import os
-
 import pytest
 from image_files import make_classes, save_image
 
@@ -127,18 +125,9 @@ def test_scan__follows_links_once(tmp_path):
     assert reasons(index) == {"red/loop": "a link to a folder already read"}
 
 
-def test_scan__names_a_folder_without_permission(tmp_path, monkeypatch):
+def test_scan__names_a_folder_without_permission(tmp_path, secret):
     make_classes(tmp_path, 1)
     save_image(tmp_path / "red" / "secret" / "1.png", (1, 2, 3), seed=0)
-    allowed = os.scandir
-
-    def scandir(path):
-        if str(path).endswith("secret"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return allowed(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-
     assert scan(tmp_path).left_out == (LeftOut("red/secret", "permission denied", unreadable=True),)
 
 

@@ -9,20 +9,21 @@ def normalized(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def lookalike(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that differs from a name only in case or spaces, if there is one."""
-    return next((other for other in known if _loosely(other) == _loosely(name)), None)
-
-
-def _loosely(name: str) -> str:
-    return "".join(normalized(name).casefold().split())
+def lookalikes(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pairs of names that differ only in case or spaces."""
+    first: dict[str, str] = {}
+    pairs = ((first.setdefault(_loosely(name), name), name) for name in names)
+    return [(one, other) for one, other in pairs if one != other]
 
 
 def describe_unknown(names: Iterable[str], known: Iterable[str]) -> list[str]:
     """Return names as messages show them, each with the known name that it resembles."""
-    known = list(known)
-    described = []
-    for name in names:
-        close = lookalike(name, known)
-        described.append(f"{name!r}, where {close!r} is known" if close else name)
-    return described
+    close = {_loosely(name): name for name in known}
+    return [
+        f"{name!r}, where {close[key]!r} is known" if (key := _loosely(name)) in close else name
+        for name in names
+    ]
+
+
+def _loosely(name: str) -> str:
+    return "".join(normalized(name).casefold().split())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transferkit.data.class_names import describe_unknown, lookalike
+from transferkit.data.class_names import describe_unknown, lookalikes
 from transferkit.data.layout import NO_IMAGES, ClassFolder, FoundLayout, Layout, find_layout
 from transferkit.data.walk import ALREADY_READ, SUFFIXES, walk_images
 from transferkit.errors import DataError, name_some
@@ -178,8 +178,7 @@ def _described_names(found: FoundLayout, class_names: Sequence[str]) -> Iterator
         written.setdefault((one.split, one.name), set()).add(one.folder.name)
     if twice := sorted({name for (_, name), forms in written.items() if len(forms) > 1}):
         yield f"{name_some(twice)}: several folders in different Unicode forms, read as one class"
-    pairs = [(n, lookalike(n, class_names[:i])) for i, n in enumerate(class_names)]
-    if alike := [f"{other} and {name}" for name, other in pairs if other]:
+    if alike := [f"{one} and {other}" for one, other in lookalikes(class_names)]:
         yield f"classes that differ only in case or spaces: {name_some(alike)}"
 
 

@@ -1,5 +1,6 @@
 """Read a run's dataset: find the images, check them, and split them."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
@@ -123,7 +124,8 @@ def _report_leaks(dataset: Dataset, reporter: Reporter) -> None:
             f"the accuracy: {name_some(shared)}"
         )
     if divided := dataset.divided_groups():
-        count = sum(group in set(divided) for group in dataset.groups)
+        counts = Counter(dataset.groups)
+        count = sum(counts[group] for group in divided)
         reporter.notice(
             f"{len(divided)} of {len(set(dataset.groups))} groups, with {count} images, are on "
             f"several sides of the split that was given, which inflates the accuracy: "
