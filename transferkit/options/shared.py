@@ -305,8 +305,8 @@ class HeldOutOptions(ImageOptions):
         re.Pattern[str] | None,
         Option(
             panel=DATA,
-            help="Keep images together in every split whose path below DATA has the same text in "
-            r"this pattern's parentheses: 'patient(\d+)'.",
+            help="Regular expression whose parentheses name an image's group in its path below "
+            r"DATA, as in 'patient(\d+)'. A group stays on one side of every split.",
             parse=group_pattern,
             metavar="REGEX",
             show_default=False,
@@ -317,8 +317,7 @@ class HeldOutOptions(ImageOptions):
         Path | None,
         Option(
             panel=DATA,
-            help="Keep images together in every split that have the same group in this CSV or "
-            "Parquet table with the columns path and group.",
+            help="CSV or Parquet table with the columns path and group, instead of --group-by.",
             metavar="FILE",
             show_default=False,
             applies_to=AppliesTo.FITTING,
