@@ -23,7 +23,8 @@ from transferkit.attribution import Method
 from transferkit.attribution.explainer import Explainer
 from transferkit.bundle import ModelBundle
 from transferkit.data.images import read_image
-from transferkit.data.transforms import eval_transform, normalize
+from transferkit.data.normalization import normalize
+from transferkit.data.transforms import eval_transform
 
 SQUARE = 16
 STEPS = 14
@@ -67,7 +68,7 @@ def seen(bundle: ModelBundle, path: Path) -> Tensor:
     preprocessing = bundle.network.preprocessing
     transform = eval_transform(preprocessing)
     pixels = transform(read_image(path, transform.needed), np.random.default_rng(0))
-    return normalize(torch.from_numpy(pixels.copy())[None], preprocessing)
+    return normalize(torch.tensor(pixels)[None], preprocessing)
 
 
 def hottest_first(heat: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -11,8 +11,6 @@ from image_files import make_classes
 from PIL import Image
 
 import transferkit
-from transferkit.data.preprocessing import Preprocessing
-from transferkit.data.transforms import normalize
 from transferkit.errors import BundleError
 from transferkit.models.create_network import create_network
 
@@ -200,10 +198,3 @@ def test_predict__has_an_error_for_scores_that_are_not_finite(files, tmp_path, c
     assert evaluated.code == 1
     explained = transferkit.explain(files[1], model=tmp_path / "model", output=tmp_path / "why")
     assert all("not finite" in one.error for one in explained)
-
-
-def test_normalize__leaves_three_channels_as_they_are():
-    pixels = torch.arange(12, dtype=torch.uint8).reshape(1, 3, 2, 2)
-    images = normalize(pixels, Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)))
-
-    assert torch.allclose(images, pixels / 255)

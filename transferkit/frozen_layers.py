@@ -14,7 +14,7 @@ from transferkit.data.augment import Augment
 from transferkit.data.dataset import Dataset
 from transferkit.data.images import VERSION
 from transferkit.data.loader import Batch
-from transferkit.data.transforms import normalize
+from transferkit.data.normalization import normalize
 from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache
 from transferkit.errors import OutputError
@@ -121,7 +121,9 @@ class FrozenRows:
     def _computed(self, batches: Iterable[Batch]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for batch in batches:
             self.check(batch.failures)
-            pixels = normalize(batch.pixels.to(self.layers.device), self.views.preprocessing)
+            pixels = normalize(
+                torch.from_numpy(batch.pixels).to(self.layers.device), self.views.preprocessing
+            )
             values = self.micro_batches.compute(self.layers.compute, pixels)
             yield batch.rows, _channels_last(values)
 

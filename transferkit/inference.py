@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transferkit.data.image_inputs import image_name
 from transferkit.data.images import ImageSource
 from transferkit.data.loader import iterate_batches
+from transferkit.data.normalization import normalize
 from transferkit.data.preprocessing import Preprocessing
-from transferkit.data.transforms import eval_transform, normalize
+from transferkit.data.transforms import eval_transform
 from transferkit.devices import Precision, autocast
 from transferkit.errors import DataError
 from transferkit.memory import MicroBatches
@@ -192,7 +193,7 @@ def _run(
     ):  # fmt: skip
         values = torch.empty((0, 0))
         if len(batch.rows):
-            pixels = normalize(batch.pixels.to(compute.device), preprocessing)
+            pixels = normalize(torch.from_numpy(batch.pixels).to(compute.device), preprocessing)
             with torch.inference_mode(), compute.autocast_for(dtype):
                 values = compute.micro_batches.compute(forward, pixels.to(dtype)).float().cpu()
         yield only_finite(Outputs(batch.rows, values.numpy(), batch.failures))

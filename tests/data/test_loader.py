@@ -1,7 +1,7 @@
 """Batches: in order with any number of threads, and with a list of unreadable files."""
 
+import numpy as np
 import pytest
-import torch
 from image_files import save_image
 
 from transferkit.data import images
@@ -47,10 +47,10 @@ def test_iterate_batches__gives_the_same_views_with_any_number_of_workers(files)
             order=[7, 2, 9, 0],
             seeds=lambda row: (*seed, row),
         )
-        return torch.cat([batch.pixels for batch in batches])
+        return np.concatenate([batch.pixels for batch in batches])
 
-    assert torch.equal(views(1, (3, 1)), views(4, (3, 1)))
-    assert not torch.equal(views(1, (3, 1)), views(1, (3, 2)))
+    assert np.array_equal(views(1, (3, 1)), views(4, (3, 1)))
+    assert not np.array_equal(views(1, (3, 1)), views(1, (3, 2)))
 
 
 @pytest.mark.parametrize("in_file", [False, True])
@@ -67,9 +67,9 @@ def test_iterate_batches__reads_a_file_once_and_varies_it_each_time(tmp_path, mo
         batches = iterate_batches(
             files, transform, batch_size=3, workers=2, seeds=lambda row: (number, row), store=store
         )
-        return torch.cat([batch.pixels for batch in batches])
+        return np.concatenate([batch.pixels for batch in batches])
 
     kept = [epoch(number, store) for number in (1, 2)]
     assert sorted(read) == files
-    assert not torch.equal(*kept)
-    assert all(torch.equal(kept[i], epoch(i + 1, None)) for i in (0, 1))
+    assert not np.array_equal(*kept)
+    assert all(np.array_equal(kept[i], epoch(i + 1, None)) for i in (0, 1))

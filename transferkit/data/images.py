@@ -18,8 +18,8 @@ from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from transferkit.data.colour import encoding_of, to_rgb
 
-VERSION = 2
-"""Increased whenever some image decodes to other pixels, which invalidates cached results."""
+VERSION = 3
+"""Increased whenever some image gives other pixels, which invalidates cached results."""
 
 FORMATS = frozenset((
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD",

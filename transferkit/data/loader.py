@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from transferkit.data.images import ImageError, ImageSource, read_image
 from transferkit.data.pixels import PixelStore
@@ -30,12 +28,12 @@ class Batch:
 
     Attributes:
         rows: (B,) int64 positions in the list of images, one per image in `pixels`.
-        pixels: (B, 3, H, W) uint8, channels last in memory.
+        pixels: (B, H, W, 3) uint8.
         failures: (position, reason) of the images of this batch that could not be read.
     """
 
     rows: NDArray[np.int64]
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
     failures: tuple[tuple[int, str], ...]
 
 
@@ -85,8 +83,7 @@ def iterate_batches(
 def _collate(chunk: Sequence[tuple[int, NDArray[np.uint8] | str]]) -> Batch:
     loaded = [(row, pixels) for row, pixels in chunk if not isinstance(pixels, str)]
     failures = tuple((row, reason) for row, reason in chunk if isinstance(reason, str))
-    stacked = torch.empty((0, 3, 0, 0), dtype=torch.uint8)
+    pixels = np.empty((0, 0, 0, 3), dtype=np.uint8)
     if loaded:
-        # Stacked by numpy, because torch would start threads of its own besides ours.
-        stacked = torch.from_numpy(np.stack([pixels for _, pixels in loaded])).permute(0, 3, 1, 2)
-    return Batch(np.array([row for row, _ in loaded], dtype=np.int64), stacked, failures)
+        pixels = np.stack([pixels for _, pixels in loaded])
+    return Batch(np.array([row for row, _ in loaded], dtype=np.int64), pixels, failures)

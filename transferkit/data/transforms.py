@@ -1,7 +1,8 @@
 """Transforms built from a `Preprocessing` record: image in, pixels out.
 
-All of them return uint8; `normalize` then converts a whole batch to the network's input. Random
-numbers come from the generator passed in, so they do not depend on threads.
+Pillow does the resizing everywhere, so training, prediction, timm and an exported model see the
+same pixels. Random numbers come from the generator passed in, so they do not depend on threads.
+Importing this module does not import torch.
 """
 
 import math
@@ -9,19 +10,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from timm.data import create_transform
-from torch import Tensor
 
 from transferkit.data.augment import Augment, augmented
 from transferkit.data.preprocessing import Preprocessing
-from transferkit.data.resizing import Pixels, resizer
 
-_LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the luma of ITU-R BT.601, as in pillow's mode L."""
+Pixels = NDArray[np.uint8]
+"""(H, W, 3) uint8."""
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+"""Pillow's filters by timm's names."""
 
 _ROOM = 1.5
 """Short side of an image before augmentation, as a multiple of the network's input side."""
@@ -29,7 +36,7 @@ _ROOM = 1.5
 
 @dataclass(frozen=True)
 class Transform:
-    """A fixed and a random step that turn an RGB image into (3, H, W) uint8.
+    """A fixed and a random step that turn an RGB image into (H, W, 3) uint8.
 
     Attributes:
         needed: Length in pixels that the shorter side is scaled to; decoding may drop detail beyond
@@ -42,48 +49,59 @@ class Transform:
     prepare: Callable[[Image.Image], Pixels]
     vary: Callable[[Pixels, Generator], Pixels]
 
-    def __call__(self, image: Image.Image, random: Generator) -> NDArray[np.uint8]:
-        """Apply both steps and return (3, H, W) uint8."""
-        return self.vary(self.prepare(image), random).transpose(2, 0, 1)
+    def __call__(self, image: Image.Image, random: Generator) -> Pixels:
+        """Apply both steps."""
+        return self.vary(self.prepare(image), random)
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """Return the fixed transform for validation, extraction and prediction, equal to timm's."""
+    """Return the fixed transform for validation, extraction and prediction.
+
+    Its pixels equal those of timm's transform for evaluation.
+    """
     _, height, width = preprocessing.input_size
     needed = math.ceil(max(height, width) / preprocessing.crop_pct)
-    central = (
-        preprocessing.crop_mode == "center" and height == width and preprocessing.crop_pct <= 1
-    )
-    prepare = _central_crop(preprocessing) if central else _timms_own(preprocessing)
+    sampling = _filter(preprocessing.interpolation)
+
+    def prepare(image: Image.Image) -> Pixels:
+        scaled = image.resize(_scaled_size(image.size, preprocessing), sampling)
+        if preprocessing.crop_mode == "border":
+            scaled = _padded(scaled, (width, height), preprocessing.mean_colour)
+        return np.asarray(_centre(scaled, (width, height)))
+
     return Transform(needed, prepare, lambda pixels, _: pixels)
 
 
-def _central_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Pixels]:
-    _, side, _ = preprocessing.input_size
-    short = math.floor(side / preprocessing.crop_pct)
-    resize = resizer(preprocessing.interpolation)
-
-    def apply(image: Image.Image) -> Pixels:
-        width, height = _with_short_side(image.size, short)
-        pixels = resize(np.asarray(image), (0, 0, *image.size), (height, width))
-        # Rounds like torchvision's CenterCrop.
-        top, left = round((height - side) / 2), round((width - side) / 2)
-        return pixels[top : top + side, left : left + side]
-
-    return apply
-
-
-def _timms_own(preprocessing: Preprocessing) -> Callable[[Image.Image], Pixels]:
-    # In RGB whatever the network takes: `normalize` makes one channel of three.
-    colours = tuple(value / 255 for value in preprocessing.mean_colour)
+def _scaled_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return the (width, height) of a scaled image before its centre is cropped."""
     _, height, width = preprocessing.input_size
-    transform = create_transform(
-        **preprocessing.to_config() | {"input_size": (3, height, width), "mean": colours},
-        is_training=False,
-        use_prefetcher=True,  # timm's name for: keep uint8, normalise per batch
+    target = tuple(math.floor(side / preprocessing.crop_pct) for side in (width, height))
+    if preprocessing.crop_mode == "squash":
+        return target[0], target[1]
+    if preprocessing.crop_mode != "border" and target[0] == target[1]:
+        return _with_short_side(size, target[0])
+    ratios = (size[0] / target[0], size[1] / target[1])
+    ratio = max(ratios) if preprocessing.crop_mode == "border" else min(ratios)
+    return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
+
+
+def _padded(image: Image.Image, size: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
+    """Return an image on a ground that has at least the given (width, height)."""
+    ground = (max(image.width, size[0]), max(image.height, size[1]))
+    padded = Image.new("RGB", ground, colour)
+    padded.paste(image, ((ground[0] - image.width) // 2, (ground[1] - image.height) // 2))
+    return padded
+
+
+def _centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return the centre of an image as (width, height); what lies outside the image is black."""
+    width, height = size
+    # Rounds like torchvision: what is added is rounded down, what is cut off to the even number.
+    left, top = (
+        -((want - have) // 2) if want > have else round((have - want) / 2)
+        for have, want in ((image.width, width), (image.height, height))
     )
-    # The result is a tensor or an array, depending on timm's version.
-    return lambda image: np.asarray(transform(image)).transpose(1, 2, 0)
+    return image.crop((left, top, left + width, top + height))
 
 
 def train_transform(preprocessing: Preprocessing, augment: Augment) -> Transform:
@@ -92,22 +110,21 @@ def train_transform(preprocessing: Preprocessing, augment: Augment) -> Transform
         return eval_transform(preprocessing)
     _, height, width = preprocessing.input_size
     needed = math.ceil(_ROOM * max(height, width))
-    resize = resizer(preprocessing.interpolation)
+    sampling = _filter(preprocessing.interpolation)
     ground = preprocessing.mean_colour
 
     def prepare(image: Image.Image) -> Pixels:
         if preprocessing.crop_mode == "border":
             image = ImageOps.pad(image, _padded_size(image.size, height, width), color=ground)
-        pixels = np.asarray(image)
-        if min(image.size) <= needed:
-            return pixels
-        smaller = _with_short_side(image.size, needed)
-        return resize(pixels, (0, 0, *image.size), smaller[::-1])
+        if min(image.size) > needed:
+            image = image.resize(_with_short_side(image.size, needed), sampling)
+        return np.asarray(image)
 
     def vary(pixels: Pixels, random: Generator) -> Pixels:
+        image = Image.fromarray(pixels)
         view = augmented(
-            (pixels.shape[1], pixels.shape[0]),
-            lambda box: Image.fromarray(resize(pixels, box, (height, width))),
+            image.size,
+            lambda box: image.crop(box).resize((width, height), sampling),
             augment=augment,
             ground=ground,
             random=random,
@@ -131,17 +148,6 @@ def _padded_size(size: tuple[int, int], height: int, width: int) -> tuple[int, i
     return max(size[0], round(scale * width)), max(size[1], round(scale * height))
 
 
-def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Normalise a batch of pixels (B, 3, H, W) uint8 for the network.
-
-    Returns:
-        (pixels / 255 - mean) / std as (B, C, H, W) float32, on the device of `pixels`. For a
-        network of one channel the pixels are first converted to luma (ITU-R BT.601).
-    """
-    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, -1, 1, 1)
-    std = torch.tensor(preprocessing.std, device=pixels.device).view(1, -1, 1, 1)
-    images = pixels.contiguous(memory_format=torch.channels_last).float()
-    if len(preprocessing.mean) == 1:
-        luma = torch.tensor(_LUMA, device=pixels.device).view(1, -1, 1, 1)
-        images = (images * luma).sum(dim=1, keepdim=True)
-    return images.div_(255).sub_(mean).div_(std)
+def _filter(interpolation: str) -> Image.Resampling:
+    """Return pillow's filter of this name; an unknown name means bicubic, as in timm."""
+    return _FILTERS.get(interpolation, Image.Resampling.BICUBIC)

@@ -17,7 +17,8 @@ from transferkit.attribution.explainer import Explainer
 from transferkit.data.image_inputs import image_name
 from transferkit.data.images import ImageSource
 from transferkit.data.loader import iterate_batches
-from transferkit.data.transforms import eval_transform, normalize
+from transferkit.data.normalization import normalize
+from transferkit.data.transforms import eval_transform
 from transferkit.devices import Precision
 from transferkit.errors import UnknownNameError, name_some
 from transferkit.files import numbered, require_new, require_place
@@ -123,12 +124,11 @@ def _predicted_images(
     ):
         results: dict[int, _PredictedImage | str] = dict(batch.failures)
         if len(batch.rows):
-            seen = normalize(batch.pixels.to(compute.device), preprocessing)
+            seen = normalize(torch.from_numpy(batch.pixels).to(compute.device), preprocessing)
             probabilities = compute.micro_batches.compute(explainer.probabilities, seen)
             values = probabilities.cpu().numpy()
             for i, row in enumerate(batch.rows.tolist()):
-                pixels = batch.pixels[i].permute(1, 2, 0).numpy()
-                predicted = _PredictedImage(pixels, seen[i], values[i])
+                predicted = _PredictedImage(batch.pixels[i], seen[i], values[i])
                 results[row] = predicted if np.isfinite(values[i]).all() else NOT_FINITE
         yield from sorted(results.items(), key=lambda item: item[0])
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from transferkit.bundle import model_name
 from transferkit.data.images import ImageError, read_image
-from transferkit.data.transforms import eval_transform, normalize
+from transferkit.data.normalization import normalize
+from transferkit.data.transforms import eval_transform
 from transferkit.errors import DataError, OptionError
 from transferkit.files import numbered, require_new
 from transferkit.models import EDGES8, NO_WEIGHTS
@@ -138,7 +139,7 @@ def _draw_activations(
     pixels = _read_pixels(image, network)
     stages = {row.name for row in layers if row.role is Role.STAGE} - {POOLED, PRELOGITS, HEAD}
     names = options.layer or tuple(stage.name for stage in network.stages if stage.name in stages)
-    images = normalize(torch.from_numpy(pixels)[None], network.preprocessing)
+    images = normalize(torch.tensor(pixels)[None], network.preprocessing)
     with torch.inference_mode():
         maps = FeatureExtractor(network, names).maps(images)
     maps = _with_positions(maps, network, named=bool(options.layer))
@@ -151,12 +152,12 @@ def _draw_activations(
         shows = f"{shown} of {channels} channels {height} x {width} of {name}"
         heading = f"{title}\n{shows}, those that vary most"
         path = paths[name]
-        draw_maps(values.numpy(), pixels.transpose(1, 2, 0), path, count=shown, title=heading)
+        draw_maps(values.numpy(), pixels, path, count=shown, title=heading)
         yield Drawing(path, shows)
 
 
 def _read_pixels(image: Path, network: Network) -> NDArray[np.uint8]:
-    """Return an image as the network sees it, (3, H, W)."""
+    """Return an image as the network sees it, (H, W, 3)."""
     transform = eval_transform(network.preprocessing)
     try:
         return transform(read_image(image, transform.needed), np.random.default_rng(0))

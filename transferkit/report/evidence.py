@@ -11,7 +11,8 @@ from PIL import Image
 
 from transferkit.bundle import ModelBundle
 from transferkit.data.images import ImageError, decode_image, read_bytes
-from transferkit.data.transforms import eval_transform, normalize
+from transferkit.data.normalization import normalize
+from transferkit.data.transforms import eval_transform
 from transferkit.report.thumbnails import thumbnail
 
 _DECODED_SIDE = 352
@@ -67,7 +68,7 @@ def draw_evidence(
     drawn: list[str | None] = [None] * len(images)
     if not views:
         return drawn
-    pixels = torch.from_numpy(np.stack(list(views.values()))).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.stack(list(views.values())))
     targets = torch.tensor([classes[row] for row in views], device=network.device)
     inputs = normalize(pixels.to(network.device), network.preprocessing)
     maps = Explainer(bundle).maps(inputs, targets)
