@@ -16,8 +16,9 @@ from typing import Annotated
 import torch
 import typer
 
+from transferkit.compute import ComputeSettings
 from transferkit.devices import Precision, autocast
-from transferkit.inference import ComputeSettings, fast_module
+from transferkit.forward_pass import fast_module
 from transferkit.models import NO_WEIGHTS
 from transferkit.models.create_network import create_network
 from transferkit.models.depthwise import train_depthwise_in_full_precision

@@ -8,6 +8,7 @@ import torch
 from image_files import save_image
 
 from transferkit.data.augment import Augment
+from transferkit.data.normalization import normalize
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache
@@ -39,7 +40,8 @@ def frozen_rows(root, cache, *, names=None, augment=Augment.LIGHT, seen=None, no
         workers=2,
     )
 
-    def compute(images):
+    def compute(pixels):
+        images = normalize(torch.from_numpy(pixels), views.preprocessing)
         if seen is not None:
             seen.append(len(images))
         return images.mean(dim=(2, 3)).bfloat16()

@@ -17,25 +17,19 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transferkit.compute import ComputeSettings
 from transferkit.data.image_inputs import as_images
 from transferkit.data.images import ImageSource
 from transferkit.devices import Precision
 from transferkit.errors import BundleError, TransferKitError
 from transferkit.files import whole_folder, write_json
-from transferkit.inference import (
-    ComputeSettings,
-    Outputs,
-    collect,
-    features,
-    only_finite,
-    probabilities,
-    require_readable,
-)
+from transferkit.inference import Outputs, collect, only_finite, require_readable
 from transferkit.models.backbone_lookup import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.models.create_network import create_network
 from transferkit.models.downloads import hub_file
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
+from transferkit.network_outputs import features, probabilities
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

@@ -9,6 +9,7 @@ TransferKitError        shown as one line; any other exception is a bug and keep
   WeightsError          pretrained weights that are missing, damaged or for another architecture
   BundleError           a model folder that is missing, damaged or incompatible
   OutputError           an output that already exists or cannot be written
+  EngineError           an engine that is missing, or cannot run a network or a file
   DivergedError         the loss is no longer finite
 ```
 
@@ -66,6 +67,10 @@ class BundleError(TransferKitError):
 
 class OutputError(TransferKitError):
     """An output file or folder already exists or cannot be written."""
+
+
+class EngineError(TransferKitError):
+    """An engine is not installed, or cannot run a network or a file."""
 
 
 class DivergedError(TransferKitError):

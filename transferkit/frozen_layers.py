@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from transferkit.compute import ComputeSettings
 from transferkit.data.augment import Augment
 from transferkit.data.dataset import Dataset
 from transferkit.data.images import VERSION
@@ -17,10 +18,16 @@ from transferkit.data.loader import Batch
 from transferkit.data.normalization import normalize
 from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache
+from transferkit.engines.runtimes import describe_engine
 from transferkit.errors import OutputError
-from transferkit.inference import ComputeSettings, fast_extractor, fast_module
-from transferkit.memory import MicroBatches
-from transferkit.models.digests import tensors_digest
+from transferkit.forward_pass import (
+    Computation,
+    Forward,
+    ForwardPass,
+    create_pass,
+    features_of,
+    prefix_of,
+)
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut
@@ -36,23 +43,18 @@ class FrozenLayers:
     """Layers that are not trained.
 
     Attributes:
-        compute: Images (B, 3, H, W) float32, normalised, on `device`, to (B, ...) without gradient.
+        compute: Pixels (B, H, W, 3) uint8 to (B, ...) on `device`, without gradient.
         device: Device of the layers.
         shape: Shape of the output for one image.
         dtype: Type of the output.
         identity: Everything the output depends on besides the view, as JSON values.
     """
 
-    compute: Callable[[Tensor], Tensor]
+    compute: Forward
     device: torch.device
     shape: tuple[int, ...]
     dtype: torch.dtype
     identity: Mapping[str, Any]
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one image's row."""
-        return self.dtype.itemsize * int(np.prod(self.shape))
 
 
 @dataclass(eq=False)
@@ -86,7 +88,6 @@ class FrozenRows:
         check: Receives (position, reason) of each image that cannot be read; raises if there are
             any.
         reporter: Receives the progress.
-        micro_batches: Number of images that are computed at once.
     """
 
     layers: FrozenLayers
@@ -95,7 +96,6 @@ class FrozenRows:
     limit: int
     check: Callable[[Iterable[tuple[int, str]]], None]
     reporter: Reporter
-    micro_batches: MicroBatches = field(default_factory=MicroBatches)
     _known: dict[int, Rows] = field(default_factory=dict)
 
     def numbered(
@@ -121,10 +121,7 @@ class FrozenRows:
     def _computed(self, batches: Iterable[Batch]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for batch in batches:
             self.check(batch.failures)
-            pixels = normalize(
-                torch.from_numpy(batch.pixels).to(self.layers.device), self.views.preprocessing
-            )
-            values = self.micro_batches.compute(self.layers.compute, pixels)
+            values = self.layers.compute(batch.pixels)
             yield batch.rows, _channels_last(values)
 
     def complete(self, view: int, order: NDArray[np.int64]) -> None:
@@ -184,7 +181,6 @@ class FrozenRows:
             **self.layers.identity,
             **seen,
             "preprocessing": self.views.preprocessing.to_config(),
-            "torch": torch.__version__,
             "decoding": VERSION,
         }
         empty = _as_array(torch.empty(0, *self.layers.shape, dtype=self.layers.dtype))
@@ -205,32 +201,36 @@ def _as_array(values: Tensor) -> NDArray[Any]:
 
 
 def frozen_prefix(network: Network, cut: NetworkCut, compute: ComputeSettings) -> FrozenLayers:
-    """Return the layers of a network before the first trained one."""
-    module, dtype = fast_module(cut.prefix, network.blank_image(), compute)
-    identity = _identity(network, cut.prefix, compute) | {
-        "what": f"{network.name}, frozen layers",
-        "code": cut.prefix.code,
-    }
+    """Return the layers of a network before the first trained one.
+
+    Raises:
+        EngineError: When an engine that was asked for by name cannot compute them.
+    """
+    computation = prefix_of(network, cut)
+    forward = create_pass(computation, compute)
     return FrozenLayers(
-        _without_gradient(module, compute, dtype), compute.device, cut.shape, dtype, identity
+        lambda pixels: forward.run(pixels).to(forward.dtype),
+        compute.device,
+        cut.shape,
+        forward.dtype,
+        _identity(computation, forward, compute),
     )
 
 
 def frozen_features(extractor: FeatureExtractor, compute: ComputeSettings) -> FrozenLayers:
-    """Return the layers that compute an extractor's features, (B, D) float32."""
-    network, fast = extractor.network, fast_extractor(extractor, compute)
-    identity = _identity(network, network.module, compute) | {
-        "what": f"{network.name}, {', '.join(extractor.layers)} pooled by {extractor.pool}",
-        "layers": list(extractor.layers),
-        "pool": str(extractor.pool),
-    }
-    forward = _without_gradient(fast, compute, fast.network.dtype)
+    """Return the layers that compute an extractor's features, (B, D) float32.
+
+    Raises:
+        EngineError: When an engine that was asked for by name cannot compute them.
+    """
+    computation = features_of(extractor)
+    forward = create_pass(computation, compute)
     return FrozenLayers(
-        lambda images: forward(images).float(),
+        lambda pixels: forward.run(pixels).float(),
         compute.device,
         extractor.shape,
         torch.float32,
-        identity,
+        _identity(computation, forward, compute),
     )
 
 
@@ -250,27 +250,21 @@ def plain_views(dataset: Dataset, network: Network, compute: ComputeSettings) ->
 
 def empty_prefix(network: Network) -> FrozenLayers:
     """Return no layers at all: the images enter a network that is trained from its first layer."""
-    size = network.preprocessing.input_size
-    return FrozenLayers(lambda images: images, network.device, size, torch.float32, {})
+    preprocessing, device = network.preprocessing, network.device
+
+    def normalized(pixels: NDArray[np.uint8]) -> Tensor:
+        return normalize(torch.from_numpy(pixels).to(device), preprocessing)
+
+    return FrozenLayers(normalized, device, preprocessing.input_size, torch.float32, {})
 
 
-def _without_gradient(
-    forward: Callable[[Tensor], Tensor], compute: ComputeSettings, dtype: torch.dtype
-) -> Callable[[Tensor], Tensor]:
-    # Not in inference mode: the output enters layers that are trained.
-    @torch.no_grad()
-    def apply(images: Tensor) -> Tensor:
-        with compute.autocast_for(dtype):
-            return forward(images.to(dtype)).to(dtype)
-
-    return apply
-
-
-def _identity(network: Network, module: nn.Module, compute: ComputeSettings) -> dict[str, Any]:
+def _identity(
+    computation: Computation, forward: ForwardPass, compute: ComputeSettings
+) -> dict[str, Any]:
     return {
-        "backbone": network.name,
-        "model_args": dict(network.model_args),
-        "weights": tensors_digest(module.state_dict()),
+        **computation.identity(),
         "precision": str(compute.precision),
         "device": compute.device.type,
+        "engine": describe_engine(forward.engine),
+        "torch": torch.__version__,
     }

@@ -25,7 +25,10 @@ from transferkit.errors import OutputError
 from transferkit.files import json_text, whole_file, write_json
 
 FOLDER_VARIABLE = "TRANSFERKIT_CACHE"
-_ABOUT, _ROWS, _NAMES = "about.json", ".rows.npy", ".names.npy"
+ABOUT = "about.json"
+"""The file of an entry that describes the computation."""
+
+_ROWS, _NAMES = ".rows.npy", ".names.npy"
 _VERSION = 1
 _NAME_BYTES = 32
 
@@ -39,6 +42,11 @@ def cache_folder() -> Path:
     if given := os.environ.get(FOLDER_VARIABLE):
         return Path(given)
     return platformdirs.user_cache_path("transferkit", appauthor=False)
+
+
+def entry_key(about: Mapping[str, Any]) -> str:
+    """Return the name of an entry's folder, which follows from what describes the computation."""
+    return sha256(json_text(dict(sorted(about.items()))).encode()).hexdigest()[:32]
 
 
 class Rows:
@@ -81,8 +89,7 @@ class CacheEntry(Rows):
     ) -> None:
         super().__init__()
         about = {**identity, "dtype": str(dtype), "shape": list(shape), "version": _VERSION}
-        key = sha256(json_text(dict(sorted(about.items()))).encode()).hexdigest()
-        self.key = key[:32]
+        self.key = entry_key(about)
         self._folder = cache_folder() / self.key
         self._about, self._dtype, self._shape = about, dtype, shape
         for names_file in sorted(self._folder.glob(f"*{_NAMES}")):
@@ -90,7 +97,7 @@ class CacheEntry(Rows):
         if self._parts:
             # Entries are removed by their time of last use. A shared entry may be read-only.
             with suppress(OSError):
-                os.utime(self._folder / _ABOUT)
+                os.utime(self._folder / ABOUT)
 
     def _read(self, stem: str) -> None:
         """Read a pair of files; skip a damaged one, whose rows then count as missing."""
@@ -112,8 +119,8 @@ class CacheEntry(Rows):
             OutputError: When they cannot be written.
         """
         stem = secrets.token_hex(8)
-        if not (self._folder / _ABOUT).exists():
-            write_json(self._folder / _ABOUT, self._about)
+        if not (self._folder / ABOUT).exists():
+            write_json(self._folder / ABOUT, self._about)
         # The names are written last: if they exist, the rows are complete.
         _save(self._folder / f"{stem}{_ROWS}", rows)
         as_bytes = np.array([list(bytes.fromhex(name)) for name in names], dtype=np.uint8)
@@ -142,7 +149,7 @@ class EntrySummary:
 
 def list_entries() -> list[EntrySummary]:
     """Return all entries, the most recently used first."""
-    found = (_summary(about.parent) for about in cache_folder().glob(f"*/{_ABOUT}"))
+    found = (_summary(about.parent) for about in cache_folder().glob(f"*/{ABOUT}"))
     return sorted((entry for entry in found if entry), key=lambda entry: -entry.used)
 
 
@@ -188,14 +195,14 @@ def make_room(limit: int, *, keep: str) -> list[EntrySummary]:
 
 def _summary(folder: Path) -> EntrySummary | None:
     try:
-        about = json.loads((folder / _ABOUT).read_text("utf-8"))
+        about = json.loads((folder / ABOUT).read_text("utf-8"))
         names = [_mapped(path) for path in folder.glob(f"*{_NAMES}")]
         return EntrySummary(
             key=folder.name,
             what=str(about["what"]),
             rows=sum(len(part) for part in names if part is not None),
             size=sum(path.stat().st_size for path in folder.iterdir()),
-            used=(folder / _ABOUT).stat().st_mtime,
+            used=(folder / ABOUT).stat().st_mtime,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # another run is removing it, or it is not an entry

@@ -19,10 +19,11 @@ from sklearn.utils.validation import check_is_fitted
 from transferkit.data.image_inputs import as_images
 from transferkit.data.images import ImageSource
 from transferkit.errors import DataError, OptionError, WeightsError
-from transferkit.inference import collect, features, require_readable
+from transferkit.inference import collect, require_readable
 from transferkit.models import PRETRAINED
 from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import POOLED, FeatureExtractor
+from transferkit.network_outputs import features
 from transferkit.options.shared import DEFAULT_BACKBONE, FeatureOptions
 from transferkit.recipes.shared.backbone import create_extractor
 from transferkit.recipes.shared.compute_settings import resolve_compute

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from transferkit.attribution import Method
 from transferkit.devices import Precision
+from transferkit.engines import Engine
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
 from transferkit.options.declaration import (
@@ -35,6 +36,7 @@ from transferkit.options.shared import (
     WEIGHTS_HELP,
     ClassifierOptions,
     ComputeOptions,
+    EngineOption,
     FolderOptions,
     InputOptions,
     Overwrite,
@@ -100,6 +102,7 @@ class ExtractFeaturesOptions(ClassifierOptions):
 class PredictOptions(InputOptions):
     """Options of `transferkit predict`."""
 
+    engine: EngineOption = Engine.AUTO
     top_k: Annotated[
         int, Option(panel=OUTPUT, help="How many classes each record lists.", within=Range(1, 1000))
     ] = 5

@@ -10,6 +10,7 @@ from transferkit.data.bad_images import OnBadImage
 from transferkit.data.layout import Layout
 from transferkit.data.preprocessing import Resize
 from transferkit.devices import Cache, Device, Precision
+from transferkit.engines import Engine
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
 from transferkit.models.feature_extractor import POOLED, Pool
@@ -48,6 +49,17 @@ OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, DRAWING
 
 Overwrite = Annotated[
     bool, Option(panel=OUTPUT, flags=("--overwrite",), help="Replace existing files.")
+]
+
+
+EngineOption = Annotated[
+    Engine,
+    Option(
+        panel=COMPUTE,
+        flags=("--engine",),
+        help="What computes layers that are not trained; auto is OpenVINO on the CPU for many "
+        "images, else torch.",
+    ),
 ]
 
 
@@ -153,8 +165,9 @@ class InputOptions(ComputeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions(ComputeOptions):
-    """How a folder of images is read."""
+    """How a folder of images is read, and what computes its images."""
 
+    engine: EngineOption = Engine.AUTO
     layout: Annotated[
         Layout,
         Option(

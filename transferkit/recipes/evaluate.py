@@ -48,7 +48,9 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     bundle = load_bundle(options.model, reporter)
     trained = _trained_digests(options.model)
     labels = _model_labels(index, bundle.class_names)
-    compute = resolve_compute(options, bundle.network, reporter)
+    compute = resolve_compute(
+        options, bundle.network, reporter, engine=options.engine, images=len(index)
+    )
     with reporter.progress("evaluating", len(index)) as progress:
         parts = bundle.probabilities(index.files, compute)
         table = collect(parts, len(index), len(bundle.class_names), progress.advance)

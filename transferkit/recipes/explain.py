@@ -14,6 +14,7 @@ from torch import Tensor
 
 from transferkit.attribution import Method
 from transferkit.attribution.explainer import Explainer
+from transferkit.compute import ComputeSettings
 from transferkit.data.image_inputs import image_name
 from transferkit.data.images import ImageSource
 from transferkit.data.loader import iterate_batches
@@ -22,7 +23,7 @@ from transferkit.data.transforms import eval_transform
 from transferkit.devices import Precision
 from transferkit.errors import UnknownNameError, name_some
 from transferkit.files import numbered, require_new, require_place
-from transferkit.inference import NOT_FINITE, ComputeSettings
+from transferkit.inference import NOT_FINITE
 from transferkit.options.other_commands import ExplainOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.recipes.shared.inputs import expand_inputs, load_model

@@ -10,10 +10,10 @@ from transferkit.data.bad_images import readable_part
 from transferkit.data.index import ImageIndex, scan
 from transferkit.errors import DataError, OptionError, OutputError
 from transferkit.files import require_new, require_place
-from transferkit.inference import features
 from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.strategies import Strategy
+from transferkit.network_outputs import features
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.other_commands import ExtractFeaturesOptions
 from transferkit.options.shared import DEFAULT_BACKBONE, ClassifierOptions
@@ -156,8 +156,13 @@ def _compute_features(
     reporter: Reporter,
 ) -> Spool:
     """Compute the features of all files on disk; `resume` keeps those of an earlier extraction."""
-    compute = resolve_compute(options, extractor.network, reporter)
-    identity = _identity(index, extractor) | {"precision": compute.precision}
+    compute = resolve_compute(
+        options, extractor.network, reporter, engine=options.engine, images=len(index)
+    )
+    identity = _identity(index, extractor) | {
+        "precision": compute.precision,
+        "engine": compute.engine,
+    }
     spool = Spool.open(_partial(options), identity, extractor.shape, resume=options.resume)
     start = spool.done
     try:

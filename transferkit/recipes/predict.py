@@ -32,7 +32,9 @@ def predict(
     images = expand_inputs(options.inputs, listed)
     names = [image_name(image, position) for position, image in enumerate(images)]
     bundle = load_model(options, reporter)
-    compute = resolve_compute(options, bundle.network, reporter)
+    compute = resolve_compute(
+        options, bundle.network, reporter, engine=options.engine, images=len(images)
+    )
     with reporter.progress("predicting", len(images)) as progress:
         for part in bundle.probabilities(images, compute):
             failed = dict(part.failures)

@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image
 
 from transferkit.bundle import ModelBundle
+from transferkit.compute import ComputeSettings
 from transferkit.errors import OptionError, name_some
-from transferkit.inference import ComputeSettings, collect, features
+from transferkit.inference import collect
 from transferkit.metrics import likely_label_errors
+from transferkit.network_outputs import features
 from transferkit.report.evidence import RecordedImages, draw_evidence
 from transferkit.report.feature_map import FeatureMap, project
 from transferkit.report.page import write_page

@@ -1,7 +1,7 @@
 """Assemble the training setup of a run, and the data that each phase reads."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -120,13 +120,14 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         varied_store=stores.varied,
     )
     rows = FrozenRows(
-        frozen_prefix(network, entry.cut, compute) if entry.cut else empty_prefix(network),
+        frozen_prefix(network, entry.cut, replace(compute, engine=entry.engine))
+        if entry.cut
+        else empty_prefix(network),
         views,
         cache=entry.cache.place,
         limit=run.settings.cache_limit,
         check=lambda failures: require_all_readable(dataset, failures),
         reporter=run.reporter,
-        micro_batches=compute.micro_batches,
     )
     trained = entry.cut.suffix if entry.cut else network.module
     train_depthwise_in_full_precision(trained, compute.device, compute.precision)

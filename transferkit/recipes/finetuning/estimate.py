@@ -3,15 +3,19 @@
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from transferkit.compute import ComputeSettings
 from transferkit.data.dataset import Dataset
 from transferkit.data.loader import iterate_batches
 from transferkit.data.transforms import eval_transform
 from transferkit.devices import Cache, autocast
-from transferkit.inference import ComputeSettings, fast_module
+from transferkit.engines import Engine
+from transferkit.forward_pass import Computation, create_pass, logits_of, prefix_of
 from transferkit.memory import is_out_of_memory
 from transferkit.models.depthwise import train_depthwise_in_full_precision
 from transferkit.models.freezing import freeze
@@ -41,7 +45,7 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
     Rows that earlier runs cached are not deducted. The network is left in eval mode, with some of
     its parameters frozen. Nothing draws from a random generator.
     """
-    pace = _Pace(run.dataset, run.network, run.compute)
+    pace = _Pace(run.dataset, *_passes(run))
     images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
     check = sum(images) * pace.decode  # the check decodes every image once
     own = check + sum(_phase_seconds(pace, entry, images) for entry in run.settings.phases)
@@ -54,11 +58,19 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
     return tuple(estimates)
 
 
+def _passes(run: TrainingRun) -> tuple[Computation, ComputeSettings]:
+    """Return what the last phase computes without gradient, and how; else all layers."""
+    last = run.settings.phases[-1]
+    if last.cut is None:
+        return logits_of(run.network), replace(run.compute, engine=Engine.TORCH)
+    return prefix_of(run.network, last.cut), replace(run.compute, engine=last.engine)
+
+
 def _cached_phase(network: Network, phase: Phase) -> PhaseSettings:
     """Return a phase that reads one view of its images, cached if layers are frozen."""
     cut = cut_network(network, phase.parameters) if phase.freezes_anything else None
     place = Cache.MEMORY if phase.freezes_anything else Cache.OFF
-    return PhaseSettings(phase, 1, cut, CacheChoice(place))
+    return PhaseSettings(phase, 1, cut, Engine.TORCH, CacheChoice(place))
 
 
 def _phase_seconds(pace: "_Pace", entry: PhaseSettings, images: tuple[int, int]) -> float:
@@ -77,17 +89,14 @@ def _phase_seconds(pace: "_Pace", entry: PhaseSettings, images: tuple[int, int])
 class _Pace:
     """Seconds per image on this machine, measured when first asked for."""
 
-    def __init__(self, dataset: Dataset, network: Network, compute: ComputeSettings) -> None:
+    def __init__(self, dataset: Dataset, frozen: Computation, compute: ComputeSettings) -> None:
+        network = frozen.network
         self._network, self._compute = network, compute
         self.decode = self._decoding(dataset)
-        module, dtype = fast_module(network.module, network.blank_image(), compute)
-
-        @torch.no_grad()
-        def forward(images: Tensor) -> None:
-            with compute.autocast_for(dtype):
-                module(images.to(dtype))
-
-        self.forward = self._timed(forward, self._images())
+        forward = create_pass(frozen, compute)
+        _, *size = network.preprocessing.input_size
+        pixels = np.zeros((_IMAGES, *size, 3), dtype=np.uint8)
+        self.forward = self._timed(lambda count: forward.run(pixels[:count]))
         self._steps: dict[frozenset[str], float] = {}
 
     def _decoding(self, dataset: Dataset) -> float:
@@ -128,25 +137,25 @@ class _Pace:
         module = deepcopy(module)
         train_depthwise_in_full_precision(module, self._compute.device, self._compute.precision)
 
-        def step(given: Tensor) -> None:
+        def step(count: int) -> None:
             with autocast(self._compute.device, self._compute.precision):
-                logits = module(given)
+                logits = module(inputs[:count])
             logits.float().logsumexp(dim=1).sum().backward()
 
-        return self._timed(step, inputs)
+        return self._timed(step)
 
     def _images(self) -> Tensor:
         size = self._network.preprocessing.input_size
         images = torch.zeros(_IMAGES, *size, device=self._compute.device)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _timed(self, run: Callable[[Tensor], None], given: Tensor) -> float:
-        """Return the seconds per image."""
+    def _timed(self, run: Callable[[int], object]) -> float:
+        """Return the seconds per image of a function that computes a number of images."""
         # Each size runs twice: its first call warms up, which may take seconds.
-        for number, count in enumerate((1, 1, len(given), len(given))):
+        for number, count in enumerate((1, 1, _IMAGES, _IMAGES)):
             started = time.perf_counter()
             try:
-                run(given[:count])
+                run(count)
             except RuntimeError as error:
                 if count > 1 and is_out_of_memory(error):
                     break  # the time of one image has to do

@@ -1,5 +1,6 @@
 """The strategy `features`: fit a scikit-learn classifier on features of a frozen backbone."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,11 @@ from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.outputs import leave_report, write_inputs, write_model
-from transferkit.recipes.finetuning.plan import describe_dataset, describe_weights
+from transferkit.recipes.finetuning.plan import (
+    describe_dataset,
+    describe_frozen,
+    describe_weights,
+)
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.resolve_settings import resolve_features
 from transferkit.recipes.finetuning.resuming import require_same_beginning
@@ -61,7 +66,9 @@ def prepare_features(
         raise OptionError(
             "--pool none: gives feature maps, expected vectors for a classifier; use --pool flatten"
         )
-    compute = resolve_compute(options, extractor.network, reporter)
+    compute = resolve_compute(
+        options, extractor.network, reporter, engine=options.engine, images=len(dataset.index)
+    )
     return extractor.network, resolve_features(options, dataset, extractor, compute)
 
 
@@ -106,6 +113,7 @@ def create_features_plan(run: FeaturesRun) -> Plan:
             ("input", network.preprocessing.describe()),
             ("features", f"{width} of {layers}, pooled by {extractor.pool}"),
             ("classifier", f"{kind}, the best of {settings} settings by cross-validation"),
+            ("engine", describe_frozen(run.settings.engine)),
             ("training", f"class weights {options.class_weights}, seed {options.seed}"),
             *describe_dataset(dataset),
         ),
@@ -141,13 +149,12 @@ def _compute_features(run: FeaturesRun) -> tuple[NDArray[np.float32], NDArray[np
     """
     dataset, module = run.dataset, run.network.module
     rows = FrozenRows(
-        frozen_features(run.settings.extractor, run.compute),
+        frozen_features(run.settings.extractor, replace(run.compute, engine=run.settings.engine)),
         plain_views(dataset, run.network, run.compute),
         cache=run.settings.cache.place,
         limit=run.settings.cache_limit,
         check=lambda failures: require_all_readable(dataset, failures),
         reporter=run.reporter,
-        micro_batches=run.compute.micro_batches,
     )
     before = digests(module, list(module.state_dict()))
     parts = [dataset.rows("train"), dataset.rows("val")]

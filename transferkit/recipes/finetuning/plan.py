@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from transferkit.data.augment import Augment
 from transferkit.data.dataset import Dataset
 from transferkit.devices import Cache
+from transferkit.engines import Engine
+from transferkit.engines.runtimes import describe_engine
 from transferkit.errors import name_some
 from transferkit.models import EDGES8
 from transferkit.models.freezing import BatchNorm
@@ -92,6 +94,11 @@ def _describe_copies(dataset: Dataset) -> tuple[tuple[str, str], ...]:
     return (("copies", text),)
 
 
+def describe_frozen(engine: Engine) -> str:
+    """Describe what computes the frozen layers."""
+    return f"{describe_engine(engine)} computes the frozen layers"
+
+
 def describe_weights(options: FinetuneOptions) -> str:
     """Describe the weights that the backbone starts from."""
     if options.backbone == EDGES8:
@@ -126,6 +133,8 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
         ("augmentation", _augmentation(options.augment, settings.views)),
         ("cache", _cached(settings.phases)),
     ]
+    if any(entry.cut for entry in settings.phases):
+        chosen.append(("engine", describe_frozen(settings.engine)))
     if keeps_statistics(network, settings.last_phase.trainable):
         chosen.append(("batchnorm", _BATCH_NORM[settings.batch_norm]))
     return (*chosen, *describe_dataset(run.dataset))

@@ -7,11 +7,13 @@ from typing import TypedDict
 
 import torch
 
+from transferkit.compute import ComputeSettings
 from transferkit.data.augment import Augment
 from transferkit.data.dataset import Dataset
 from transferkit.devices import Cache, Precision
+from transferkit.engines import Engine
 from transferkit.errors import OptionError
-from transferkit.inference import ComputeSettings
+from transferkit.forward_pass import create_pass, features_of, prefix_of
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
@@ -54,6 +56,7 @@ def resolve_training(
     Raises:
         OptionError: When `--unfreeze` matches nothing in this network, the batches are too small
             for what is trained, or `--cache memory` or `disk` has too little room.
+        EngineError: When an engine that was asked for by name cannot compute a frozen part.
     """
     phases = plan_phases(
         network,
@@ -77,6 +80,8 @@ def resolve_training(
     )
     _require_batches_suffice(settings, network, phases[-1])
     read = tuple(_phase_settings(settings, options, dataset, network, p) for p in phases)
+    if len({entry.engine for entry in read if entry.cut}) > 1:
+        read = tuple(replace(entry, engine=Engine.TORCH) for entry in read)
     epochs = sum(len(e.phase.epochs) for e in read if e.cache.place is Cache.OFF or not e.views)
     size = _pixels_size(dataset, network)
     pixel_cache = choose_pixel_cache(options.cache, size, epochs=epochs)
@@ -99,12 +104,19 @@ def resolve_features(
 
     Raises:
         OptionError: When `--cache memory` or `disk` has too little room.
+        EngineError: When an engine that was asked for by name cannot compute the features.
     """
     count = len(dataset.rows("train")) + len(dataset.rows("val"))
     size = count * prod(extractor.shape) * torch.float32.itemsize
     limit = _cache_limit(options)
     cache = choose_cache(options.cache, size, limit=limit, what="features")
-    return FeatureSettings(compute=compute, cache_limit=limit, extractor=extractor, cache=cache)
+    return FeatureSettings(
+        compute=compute,
+        cache_limit=limit,
+        extractor=extractor,
+        engine=create_pass(features_of(extractor), compute).engine,
+        cache=cache,
+    )
 
 
 def _cache_limit(options: FinetuneOptions) -> int:
@@ -176,6 +188,7 @@ def _phase_settings(
     phase: Phase,
 ) -> PhaseSettings:
     """Freeze the network for a phase, and resolve how the phase reads its images."""
+    compute = settings.compute
     freeze(network.module, phase.parameters)
     train_mode(network.module, settings.batch_norm)
     cut = cut_network(network, phase.parameters) if phase.freezes_anything else None
@@ -193,10 +206,11 @@ def _phase_settings(
         cache = CacheChoice(Cache.OFF, why_not=why_not)
     else:
         rows = len(dataset.rows("train")) * settings.views + len(dataset.rows("val"))
-        itemsize = 2 if settings.compute.precision is Precision.BF16 else 4
+        itemsize = 2 if compute.precision is Precision.BF16 else 4
         size = rows * prod(cut.shape) * itemsize
         cache = choose_cache(options.cache, size, limit=settings.cache_limit, what=phase.name)
-    return PhaseSettings(phase, views, cut, cache)
+    engine = create_pass(prefix_of(network, cut), compute).engine if cut else Engine.TORCH
+    return PhaseSettings(phase, views, cut, engine, cache)
 
 
 def _pixels_size(dataset: Dataset, network: Network) -> int:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from transferkit.compute import ComputeSettings
     from transferkit.data.dataset import Dataset
-    from transferkit.inference import ComputeSettings
     from transferkit.models.network import Network
     from transferkit.options.finetune import FinetuneOptions
     from transferkit.recipes.finetuning.settings import (

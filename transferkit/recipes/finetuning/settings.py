@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from transferkit.compute import ComputeSettings
 from transferkit.devices import Cache
-from transferkit.inference import ComputeSettings
+from transferkit.engines import Engine
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
@@ -43,15 +44,21 @@ class FeatureSettings(RunSettings):
 
     Attributes:
         extractor: Computes the features: network, layers and pooling.
+        engine: What computes them; never `auto`.
         cache: Where the features are cached.
     """
 
     extractor: FeatureExtractor
+    engine: Engine
     cache: CacheChoice
 
     def resolved_options(self) -> dict[str, Any]:
         """Return the resolved values of options that may be left open."""
-        return {"layer": self.extractor.layers, "pool": self.extractor.pool}
+        return {
+            "layer": self.extractor.layers,
+            "pool": self.extractor.pool,
+            "engine": self.engine,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +69,14 @@ class PhaseSettings:
         phase: Which parameters are trained in which epochs.
         views: Number of views of an image that take turns; 0 draws a new one every epoch.
         cut: The network, cut before its first trained layer; None if it cannot be cut.
+        engine: What computes the frozen part; never `auto`.
         cache: Where the output of the frozen part is cached.
     """
 
     phase: Phase
     views: int
     cut: NetworkCut | None
+    engine: Engine
     cache: CacheChoice
 
 
@@ -107,6 +116,11 @@ class TrainingSettings(RunSettings):
         """The phase that trains the most."""
         return self.phases[-1].phase
 
+    @property
+    def engine(self) -> Engine:
+        """What computes the frozen parts, the same in all phases."""
+        return next((entry.engine for entry in self.phases if entry.cut), Engine.TORCH)
+
     def of(self, phase: Phase) -> PhaseSettings:
         """Return how one of the phases reads its images."""
         return next(entry for entry in self.phases if entry.phase == phase)
@@ -138,6 +152,7 @@ class TrainingSettings(RunSettings):
             "freeze_epochs": self.head_epochs,
             "thaw_every": self.epochs_per_thaw,
             "bn": self.batch_norm,
+            "engine": self.engine,
             "views": self.views,
         }
 

@@ -56,7 +56,9 @@ def prepare_training(
         weights=options.weights,
         num_classes=len(dataset.index.class_names),
     )
-    compute = resolve_compute(options, network, reporter)
+    compute = resolve_compute(
+        options, network, reporter, engine=options.engine, images=len(dataset.index)
+    )
     return network, resolve_training(options, dataset, network, compute)
 
 
