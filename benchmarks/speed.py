@@ -10,12 +10,11 @@ Weights are random on both sides, which does not affect the time.
 import argparse
 import csv
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,6 +22,18 @@ from statistics import median
 HERE = Path(__file__).parent
 PEERS = ("torch", "torchvision", "timm", "fastai", "transformers[torch]", "pillow")
 OURS = ("finetune", "-q", "--weights", "none", "--patience", "0", "--no-report")
+
+
+GROWTH = (500, 5_000, 50_000)
+"""Numbers of images of the job growth."""
+
+EXTRACTED = {
+    "extract": "resnet18",
+    "extract-lite0": "tf_efficientnet_lite0",
+    "extract-convnext": "convnext_tiny",
+    "extract-vgg": "vgg19",
+}
+"""Jobs that compute the features of 3,000 images, and their networks."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +92,8 @@ def contenders(job: str, out: Path) -> Iterator[Contender]:
                     ours(*OURS, out / "data", "--unfreeze", "last:1", "--views", 1, "--epochs",
                          5, "--cache", cache, "-o", out / "run", "--overwrite"),
                 )  # fmt: skip
-        case "extract" | "extract-convnext" | "extract-vgg":
-            architecture = {"extract": "resnet18", "extract-convnext": "convnext_tiny"}.get(
-                job, "vgg19"
-            )
+        case _ if job in EXTRACTED:
+            architecture = EXTRACTED[job]
             photos, to = out / "3000", out / "features.npz"
             name = f"features of 3000, {architecture}"
             words = ("-b", architecture, "--weights", "none", "-o", to, "--overwrite", "-q")
@@ -94,10 +103,13 @@ def contenders(job: str, out: Path) -> Iterator[Contender]:
             yield Contender(name, "plain loop", command)
         case "predict":
             picture = next((out / "data" / "val").rglob("*.jpg"))
-            yield Contender("predict", "transferkit", ours("predict", picture, "-m", out / "run"))
+            words = ours("predict", picture, "-m", out / "run")
+            subprocess.run(ours("export", out / "run", "--overwrite"), check=True)
+            yield Contender("predict", "transferkit, exported", words)
+            yield Contender("predict", "transferkit, in torch", (*words, "--engine", "torch"))
             yield Contender("predict", "import timm", (str(python(out)), "-c", "import timm"))
         case "growth":
-            for count in (500, 5_000, 50_000):
+            for count in GROWTH:
                 words = ("-b", "resnet18", "-o", out / "run", "--overwrite")
                 command = ours(*OURS, out / str(count), *words, "--epochs", 5)
                 yield Contender(f"growth, {count}", "transferkit", command)
@@ -116,13 +128,13 @@ def python(out: Path) -> Path:
     return here / "bin/python"
 
 
-def link_images(photos: Path, out: Path) -> None:
+def link_images(photos: Path, out: Path, counts: Iterable[int]) -> None:
     """Link 400 + 100 images into train/ and val/, and more, under new names, into other folders."""
     files = sorted(photos.glob("*/*.jpg"))
     spread = files[:: max(1, len(files) // 500)][:500]
     for i, file in enumerate(spread):
         _link(file, out / "data" / ("val" if i % 5 == 0 else "train") / file.parent.name, i)
-    for count in (3000, 500, 5_000, 50_000):
+    for count in counts:
         for i in range(count if not (out / str(count)).exists() else 0):
             file = files[i * len(files) // count if count < len(files) else i % len(files)]
             _link(file, out / str(count) / file.parent.name, i, distinct=i >= len(files))
@@ -160,6 +172,16 @@ def measure(contender: Contender, out: Path) -> dict[str, object]:
     }
 
 
+def processor(out: Path) -> str:
+    """Return the number of cores, and the instructions that torch finds on them."""
+    asks = (
+        "import torch; has = torch.cpu.get_capabilities(); names = ('avx2', 'avx512_f', "
+        "'avx512_bf16', 'amx_bf16'); print(has['cpu_name'], *(n for n in names if has[n]))"
+    )
+    found = subprocess.run([python(out), "-c", asks], check=True, capture_output=True, text=True)
+    return f"{os.cpu_count()} cores, {found.stdout.strip()}"
+
+
 def table(rows: list[dict[str, str]]) -> str:
     """Return medians and ratios as Markdown."""
     lines = [
@@ -193,7 +215,8 @@ def main() -> None:
     asked = parser.parse_args()
     out = asked.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    link_images(asked.photos, out)
+    counts = [3000] if EXTRACTED.keys() & set(asked.jobs) else []
+    link_images(asked.photos, out, [*counts, *(GROWTH if "growth" in asked.jobs else ())])
     runs = out / "runs.csv"
     for job in asked.jobs:
         for _ in range(asked.rounds):
@@ -210,7 +233,7 @@ def main() -> None:
                 print(row, flush=True)
     with runs.open(newline="") as file:
         text = table(list(csv.DictReader(file)))
-    (out / "table.md").write_text(f"{platform.processor()} x {os.cpu_count()}\n\n{text}")
+    (out / "table.md").write_text(f"{processor(out)}\n\n{text}")
     print(text)
 
 

@@ -36,6 +36,7 @@ def session_defaults(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSFERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("transferkit.devices.has_fast_bf16", lambda device: False)
+        patch.setattr("transferkit.exported_model.has_fast_bf16", lambda: False)
         patch.setattr(WRITE_REPORT, lambda sources, output, reporter: ())
         patch.setattr(ESTIMATED, lambda run: SECONDS)
         patch.setattr("os.fsync", lambda file: None)

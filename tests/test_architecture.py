@@ -30,7 +30,7 @@ LAYERS = [
     {"row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics", "tables"},
     {
         *("training", "inference", "compute", "forward_pass", "network_outputs", "frozen_layers"),
-        *("bundle", "attribution", "report", "run"),
+        *("bundle", "attribution", "export_formats", "exported_model", "report", "run"),
     },
     {"options"},
     {"recipes"},
@@ -44,6 +44,7 @@ COMMANDS = {
     "predict": option_classes.PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
     "explain": option_classes.ExplainOptions,
+    "export": option_classes.ExportOptions,
     "report": option_classes.ReportOptions,
     "compare": CompareOptions,
     "backbones": option_classes.BackbonesOptions,
@@ -115,7 +116,9 @@ def test_parts__never_see_an_options_object():
     below = [path for path in FILES if layer_of(part_of(path)) < layer_of("options")]
 
     assert len(below) > 20
-    assert not [path for path in below if re.search(r"(?<!\.)\b\w+Options\b", path.read_text("utf-8"))]
+    assert not [
+        path for path in below if re.search(r"(?<!\.)\b\w+Options\b", path.read_text("utf-8"))
+    ]
 
 
 def test_settings__are_resolved_in_one_place():
@@ -144,7 +147,7 @@ def test_recipes__are_one_file_per_command_and_folders_of_steps():
     folders = {path.name for path in (PACKAGE / "recipes").iterdir() if path.is_dir()}
 
     assert files == {name.replace("-", "_") for name in COMMANDS}
-    assert folders - {"__pycache__"} == {"finetuning", "comparing", "shared"}
+    assert folders - {"__pycache__"} == {"finetuning", "comparing", "exporting", "shared"}
 
 
 def test_modules__have_names_of_their_own():

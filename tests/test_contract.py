@@ -6,16 +6,24 @@ outputs of frozen stages are bit-equal before and after.
 
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from untrained import create_tiled, tiled
 
+from transferkit.compute import ComputeSettings
+from transferkit.devices import Precision
+from transferkit.engines import Engine
+from transferkit.forward_pass import create_pass, features_of
+from transferkit.models.feature_extractor import POOLED, FeatureExtractor
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.stages import HEAD, Stage
 from transferkit.models.strategies import Strategy, plan_phases
 from transferkit.models.unfreeze import HEAD_ALONE
 from transferkit.training.optimizer import create_optimizer
+
+CPU = torch.device("cpu")
 
 ARCHITECTURES = {
     "alexnet (torchvision)": ("torchvision:alexnet", 64),
@@ -39,7 +47,7 @@ ARCHITECTURES = {
     "densenet (torchvision)": ("torchvision:densenet121", 32),
     "dla": ("dla46_c", 32),
     "hrnet": ("hrnet_w18_small", 32),
-    "vovnet": ("ese_vovnet19b_slim_dw", 32),
+    "vovnet": ("ese_vovnet19b_slim_dw", 64),
     "cspnet": ("cspresnet50", 32),
     "repvgg": ("repvgg_a0", 32),
     "nfnet": ("test_nfnet", 96),
@@ -228,3 +236,21 @@ def outputs_of(network, frozen, images: Tensor) -> list[Tensor]:
     for handle in handles:
         handle.remove()
     return outputs
+
+
+@pytest.mark.slow
+def test_openvino__computes_the_features_of_torch(network):
+    """At the end of the stem and of the last stage, within 1e-5 of a row's length."""
+    inside = network.stages[0].name
+    _, *size = network.preprocessing.input_size
+    pixels = np.random.default_rng(1).integers(0, 256, (3, *size, 3), dtype=np.uint8)
+    features = features_of(FeatureExtractor(network, (inside, POOLED)))
+
+    ours, theirs = (
+        create_pass(features, ComputeSettings(CPU, Precision.FP32, 3, 1, engine=engine))
+        for engine in (Engine.TORCH, Engine.OPENVINO)
+    )
+
+    expected = ours.values(pixels)
+    gaps = np.linalg.norm(theirs.values(pixels) - expected, axis=1)
+    assert (gaps <= 1e-5 * np.linalg.norm(expected, axis=1)).all()

@@ -154,3 +154,28 @@ def test_default_workers__are_one_per_core_that_the_process_may_use(monkeypatch,
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
 
     assert default_workers() == cores
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "drivers", "expected"),
+    [
+        ("linux", "x86_64", (), False),
+        ("linux", "x86_64", ("driver",), True),
+        ("darwin", "arm64", (), True),
+        ("darwin", "x86_64", (), False),
+    ],
+)
+def test_may_have_gpu__looks_for_drivers(monkeypatch, tmp_path, system, machine, drivers, expected):
+    for name in drivers:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(devices, "_GPU_DRIVERS", (str(tmp_path / "driver"),))
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+
+    assert devices.may_have_gpu() is expected
+
+
+def test_may_have_gpu__is_no_where_torch_finds_none():
+    found = torch.cuda.is_available() or torch.backends.mps.is_available()
+
+    assert devices.may_have_gpu() or not found

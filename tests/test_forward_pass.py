@@ -117,6 +117,26 @@ def test_engines__give_the_features_of_torch_at_any_layer(engine, layers, pool):
     assert distance(theirs, torchs) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("tf_efficientnet_lite0", 32),
+        ("convnext_atto", 32),
+        ("vit_tiny_patch16_224", 32),
+        ("test_nfnet", 96),
+    ],
+)
+def test_openvino__gives_the_features_of_torch_in_any_family(name, size):
+    """All families of the contract are tried by a slow test there."""
+    features = features_of(FeatureExtractor(create_random(name, size)))
+    pixels = pixels_for(features.network, 5)
+
+    torchs = create_pass(features, settings_for()).values(pixels)
+    openvinos = create_pass(features, settings_for(engine=Engine.OPENVINO)).values(pixels)
+
+    assert distance(openvinos, torchs) < 1e-5
+
+
 @pytest.fixture(scope="module")
 def passes():
     computation = logits_of(create_random("test_resnet", 32))

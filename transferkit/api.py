@@ -12,6 +12,7 @@ from transferkit.options.other_commands import (
     BackbonesOptions,
     EvaluateOptions,
     ExplainOptions,
+    ExportOptions,
     ExtractFeaturesOptions,
     InspectOptions,
     PredictOptions,
@@ -22,6 +23,7 @@ from transferkit.recipes.compare import compare as _compare
 from transferkit.recipes.evaluate import evaluate as _evaluate
 from transferkit.recipes.explain import Explanation
 from transferkit.recipes.explain import explain as _explain
+from transferkit.recipes.export import export as _export
 from transferkit.recipes.extract_features import Extraction, to_finetune_options
 from transferkit.recipes.extract_features import extract_features as _extract_features
 from transferkit.recipes.finetune import finetune as _finetune
@@ -75,6 +77,7 @@ predict = _from_keywords(PredictOptions, _all_predictions)
 compare = _from_keywords(CompareOptions, _compare)
 evaluate = _from_keywords(EvaluateOptions, _evaluate)
 explain = _from_keywords(ExplainOptions, _all_explanations)
+export = _from_keywords(ExportOptions, _export)
 draw_report = _from_keywords(ReportOptions, _report)
 list_backbones = _from_keywords(BackbonesOptions, _backbones)
 inspect = _from_keywords(InspectOptions, _inspect)

@@ -24,16 +24,13 @@ from transferkit.devices import Precision
 from transferkit.errors import BundleError, TransferKitError
 from transferkit.files import whole_folder, write_json
 from transferkit.inference import Outputs, collect, only_finite, require_readable
-from transferkit.models.backbone_lookup import HUB_PREFIX, LOCAL_PREFIX
+from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.models.create_network import create_network
 from transferkit.models.downloads import hub_file
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.network_outputs import features, probabilities
-
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-CLASSIFIER = "classifier.skops"
+from transferkit.run.model_folder import CLASSIFIER, CONFIG, WEIGHTS, model_folder
 
 _NOT_SAVED = (
     # the source of the pretrained weights
@@ -287,17 +284,4 @@ def model_name(path: str | Path) -> str:
     name = str(path)
     if name.startswith((LOCAL_PREFIX, HUB_PREFIX)):
         return name
-    return f"{LOCAL_PREFIX}{_model_folder(Path(path))}"
-
-
-def _model_folder(path: Path) -> Path:
-    for folder in (path / "model", path):
-        if (folder / CONFIG).is_file():
-            return folder
-    if not path.exists():
-        raise BundleError(f"{path}: no such run; expected the folder that finetune wrote")
-    what = "a folder" if path.is_dir() else "a file"
-    raise BundleError(
-        f"{path}: {what} without a model; expected model/{CONFIG} in it, which finetune writes at "
-        "the end of a run"
-    )
+    return f"{LOCAL_PREFIX}{model_folder(Path(path))}"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from ctypes.util import find_library
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +17,9 @@ from transferkit.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
+
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Files of the drivers that torch can use: of NVIDIA, in Windows's Linux, and of AMD."""
 
 _BF16_INSTRUCTIONS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 
@@ -47,6 +53,15 @@ class Cache(StrEnum):
     MEMORY = "memory"
     DISK = "disk"
     OFF = "off"
+
+
+def may_have_gpu() -> bool:
+    """Return whether torch might find a GPU here; answered without importing torch."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return find_library("nvcuda") is not None
+    return any(os.path.exists(driver) for driver in _GPU_DRIVERS)
 
 
 def resolve_device(device: Device) -> torch.device:

@@ -70,6 +70,29 @@ def whole_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder; its files move into `folder` if the block ends without an error.
+
+    Args:
+        folder: Where the files go. Existing files of the same names are replaced.
+
+    Raises:
+        OutputError: When they cannot be written, for example because the device is full.
+    """
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(folder / "files")
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in sorted(temporary.iterdir()):
+                _flush(file)
+                file.replace(folder / file.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def numbered(first: Path) -> Iterator[Path]:
     """Yield a path, and then the same with -2, -3 and so on."""
     yield first

@@ -96,7 +96,7 @@ def prefix_of(network: Network, cut: NetworkCut) -> Computation:
     )
 
 
-class _AsModule(nn.Module):
+class AsModule(nn.Module):
     """A computation as a module, which can be converted."""
 
     def __init__(self, computation: Computation) -> None:
@@ -105,6 +105,7 @@ class _AsModule(nn.Module):
         self._function = [computation.of(self.layers)]  # in a list, or it would be a submodule
 
     def forward(self, images: Tensor) -> Tensor:
+        """Compute the values of normalised images."""
         return self._function[0](images)
 
 
@@ -177,7 +178,7 @@ def _converted(computation: Computation, compute: ComputeSettings, engine: Engin
 
 
 def _convert(computation: Computation, compute: ComputeSettings, engine: Engine) -> bytes:
-    module = FromPixels(_AsModule(computation), computation.preprocessing)
+    module = FromPixels(AsModule(computation), computation.preprocessing)
     _, *size = computation.preprocessing.input_size
     content = convert(module, size)
     require_equal(content, module, size, engine, compute.precision)

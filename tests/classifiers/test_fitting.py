@@ -156,3 +156,15 @@ def test_fit__refuses_features_that_are_not_finite():
 
     with pytest.raises(DataError, match="not finite numbers; try --precision fp32"):
         fit_classifier(Classifier.LINEAR, features, labels, seed=0)
+
+
+@pytest.mark.parametrize("kind", Classifier)
+def test_fit__is_the_same_where_classes_have_no_training_images(kind):
+    features, labels = clouds(classes=3)
+    without_gaps = fit_classifier(kind, features, labels, seed=0).estimator
+
+    with_gaps = fit_classifier(kind, features, np.array([1, 4, 5])[labels], seed=0).estimator
+
+    assert with_gaps.classes_.tolist() == [1, 4, 5]
+    expected = without_gaps.predict_proba(features)
+    np.testing.assert_allclose(with_gaps.predict_proba(features), expected, atol=1e-6)

@@ -136,13 +136,17 @@ def _fit_estimator(
 ) -> Any:
     """Fit the scaling and the classifier on all rows, and a temperature on held-out ones if any."""
     estimator = make_pipeline(StandardScaler(), family.create(**settings))
+    # scikit-learn's temperature takes labels for columns of scores, so they must have no gaps.
+    known, columns = np.unique(labels, return_inverse=True)
     if held_out is None:
-        return estimator.fit(rows, labels)
+        estimator.fit(rows, columns).steps[-1][1].classes_ = known
+        return estimator
     calibrated = CalibratedClassifierCV(
         estimator, method="temperature", cv=held_out, ensemble=False
     )
     # The folds are no longer needed, and they would be saved with the model.
-    return calibrated.fit(rows, labels).set_params(cv=None)
+    calibrated.fit(rows, columns).set_params(cv=None).classes_ = known
+    return calibrated
 
 
 def _cross_validate(

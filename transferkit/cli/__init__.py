@@ -20,6 +20,7 @@ from transferkit.cli.compare import compare
 from transferkit.cli.deferred_compiler import defer_compiler
 from transferkit.cli.evaluate import evaluate
 from transferkit.cli.explain import explain
+from transferkit.cli.export import export
 from transferkit.cli.extract_features import extract_features
 from transferkit.cli.finetune import finetune
 from transferkit.cli.inspect import inspect
@@ -52,7 +53,7 @@ app = typer.Typer(
 )
 for command in (
     *(finetune, extract_features, predict, evaluate, explain, report, compare),
-    *(backbones, inspect, cache),
+    *(backbones, inspect, export, cache),
 ):
     app.command(command.__name__.replace("_", "-"), help=_unwrapped(command.__doc__))(command)
 

@@ -76,6 +76,16 @@ def recorded_digests(file: Path) -> dict[str, str]:
     return {record["path"]: record["sha256"] for record in _records(file)}
 
 
+def recorded_paths(file: Path, split: Split) -> tuple[list[str], list[str]]:
+    """Return the paths and the labels of all images of a part of a split file.
+
+    Raises:
+        DataError: When the file cannot be read.
+    """
+    records = [record for record in _records(file) if record["split"] == split]
+    return [record["path"] for record in records], [record["label"] for record in records]
+
+
 def trained_digests(file: Path) -> frozenset[str]:
     """Return the SHA-256 of every training image in a split file.
 

@@ -19,5 +19,20 @@ class Engine(StrEnum):
     ONNXRUNTIME = "onnxruntime"
 
 
+class ExportFormat(StrEnum):
+    """Format of an exported model: ONNX, OpenVINO's own, or a program of torch.export."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+    TORCH = "torch"
+
+
+class Quantize(StrEnum):
+    """Number format of an exported model's weights: fp32, or 8-bit integers."""
+
+    NONE = "none"
+    INT8 = "int8"
+
+
 DISTRIBUTIONS = {Engine.OPENVINO: "openvino", Engine.ONNXRUNTIME: "onnxruntime"}
 """The packages of the engines that run converted networks."""

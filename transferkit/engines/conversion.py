@@ -61,8 +61,10 @@ def convert(module: FromPixels, size: Sequence[int], output: str = VALUES) -> by
     Raises:
         EngineError: When it cannot be converted.
     """
-    file = BytesIO()
+    file, fused_attention = BytesIO(), torch.backends.mha.get_fastpath_enabled()
     try:
+        # torch's own multi-head attention has a fused form that ONNX does not know.
+        torch.backends.mha.set_fastpath_enabled(False)
         with warnings.catch_warnings(), torch.no_grad():
             # The exporter warns of every Python number that it sees, and of its own age. What it
             # gets wrong is found by trying the result.
@@ -81,6 +83,8 @@ def convert(module: FromPixels, size: Sequence[int], output: str = VALUES) -> by
         # Control flow that depends on the data fails in as many ways as there are models.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise EngineError(f"it cannot be converted to ONNX: {reason[:200]}") from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
     return file.getvalue()
 
 

@@ -26,7 +26,13 @@ Model = bytes | Path
 
 
 class Runtime(Protocol):
-    """A network, ready to run."""
+    """A network, ready to run.
+
+    Attributes:
+        shape: Shape of one image's values.
+    """
+
+    shape: tuple[int, ...]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute values.
@@ -124,10 +130,10 @@ class _OpenVino:
             },
         )
         self._requests = [compiled.create_infer_request() for _ in range(cores)]
-        self._shape = tuple(compiled.outputs[0].shape)[1:]
+        self.shape = tuple(compiled.outputs[0].shape)[1:]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        values = np.empty((len(pixels), *self._shape), dtype=np.float32)
+        values = np.empty((len(pixels), *self.shape), dtype=np.float32)
         running: list[tuple[Any, int, NDArray[np.uint8]]] = []
         for number, (start, block) in enumerate(_blocks(pixels)):
             request = self._requests[number % len(self._requests)]
@@ -162,6 +168,7 @@ class _OnnxRuntime:
             providers=["CPUExecutionProvider"],
         )
         self._input = self._session.get_inputs()[0].name
+        self.shape = tuple(self._session.get_outputs()[0].shape[1:])
         self._threads = ThreadPoolExecutor(available_cores())
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,3 +8,6 @@ EDGES8 = "edges8"
 
 NO_WEIGHTS = "none"
 """Value of `--weights` for random weights."""
+
+LOCAL_PREFIX, HUB_PREFIX = "local-dir:", "hf-hub:"
+"""Prefixes of networks in a folder of this machine and on the hub."""

@@ -14,6 +14,7 @@ from timm.models import get_pretrained_cfg, list_pretrained, split_model_name_ta
 
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import UnknownNameError, WeightsError, name_some
+from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.models.catalogue import list_backbones
 from transferkit.models.downloads import HUB_FILES, hub_file, url_file
 from transferkit.models.edges_source import EDGES, edges_config
@@ -25,8 +26,6 @@ from transferkit.models.torchvision_source import TORCHVISION, weights_config
 SOURCES: tuple[Source, ...] = (EDGES, TORCHVISION, TIMM)
 """All libraries of backbones."""
 
-LOCAL_PREFIX = "local-dir:"
-HUB_PREFIX = "hf-hub:"
 _REFUSED_ARGUMENTS = frozenset(
     (
         *("cache_dir", "checkpoint_path", "exportable", "no_jit", "num_classes", "pretrained"),

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from transferkit.attribution import Method
 from transferkit.devices import Precision
-from transferkit.engines import Engine
+from transferkit.engines import Engine, ExportFormat, Quantize
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
 from transferkit.options.declaration import (
@@ -19,16 +19,19 @@ from transferkit.options.declaration import (
     Options,
     Range,
     given_flags,
+    number_or_auto,
     option_names,
     size_in_pixels,
 )
 from transferkit.options.shared import (
     BACKBONE_HELP,
+    COMPUTE,
     DATA,
     DATA_HELP,
     DEFAULT_BACKBONE,
     DRAWINGS,
     EXPLANATION,
+    EXPORTED_HELP,
     IMAGE_SIZE_HELP,
     MODEL,
     MODEL_HELP,
@@ -102,6 +105,16 @@ class ExtractFeaturesOptions(ClassifierOptions):
 class PredictOptions(InputOptions):
     """Options of `transferkit predict`."""
 
+    model: Annotated[
+        str | None,
+        Option(
+            panel=MODEL,
+            flags=("-m", "--model"),
+            help=EXPORTED_HELP,
+            metavar="RUN",
+            show_default=False,
+        ),
+    ] = None
     engine: EngineOption = Engine.AUTO
     top_k: Annotated[
         int, Option(panel=OUTPUT, help="How many classes each record lists.", within=Range(1, 1000))
@@ -201,7 +214,7 @@ class EvaluateOptions(FolderOptions):
 
     data: Annotated[Path, Option(argument=True, help=DATA_HELP)]
     model: Annotated[
-        str, Option(panel=MODEL, flags=("-m", "--model"), help=MODEL_HELP, metavar="RUN")
+        str, Option(panel=MODEL, flags=("-m", "--model"), help=EXPORTED_HELP, metavar="RUN")
     ]
     output: Annotated[
         Path | None,
@@ -241,6 +254,90 @@ class ReportOptions(ComputeOptions):
         ),
     ] = None
     overwrite: Overwrite = False
+
+
+_SUFFIXES = {ExportFormat.ONNX: ".onnx", ExportFormat.OPENVINO: ".xml", ExportFormat.TORCH: ".pt2"}
+
+
+@dataclass(frozen=True)
+class ExportOptions(Options):
+    """Options of `transferkit export`."""
+
+    run: Annotated[Path, Option(argument=True, help="A finished run, or its model/ folder.")]
+    output: Annotated[
+        Path | None,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            help="File to write: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2 (torch). By "
+            "default it becomes part of the run, and predict -m RUN then needs no torch.",
+            metavar="FILE",
+            show_default="RUN/model/model.onnx",
+        ),
+    ] = None
+    format: Annotated[
+        ExportFormat | None,
+        Option(panel=OUTPUT, help="Format of the file.", show_default="by the file's suffix"),
+    ] = None
+    overwrite: Overwrite = False
+    quantize: Annotated[
+        Quantize,
+        Option(
+            panel=MODEL,
+            help="int8 makes the file four times smaller; calibrated on training images.",
+        ),
+    ] = Quantize.NONE
+    max_drop: Annotated[
+        float,
+        Option(
+            panel=MODEL,
+            help="With int8: largest loss of accuracy on the validation images; beyond it nothing "
+            "is written.",
+            within=Range(0, 1),
+        ),
+    ] = 0.02
+    data: Annotated[
+        Path | None,
+        Option(
+            panel=DATA,
+            help="Folder of the run's dataset, if it has moved.",
+            metavar="DIR",
+            show_default="where it was",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Option(
+            panel=COMPUTE,
+            help="Threads that decode images; auto is one per core.",
+            within=Range(1),
+            parse=number_or_auto,
+            metavar="N|auto",
+            show_default="auto",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quantize is Quantize.INT8 and self.resolved_format is not ExportFormat.ONNX:
+            raise OptionError(f"--quantize: int8 is for ONNX, got {self.resolved_format}")
+        if self.output is None and self.resolved_format is not ExportFormat.ONNX:
+            raise OptionError(
+                f"--format: {self.resolved_format} needs a file; name it with --output "
+                f"FILE{_SUFFIXES[self.resolved_format]}"
+            )
+        if self.output and self.output.suffix != _SUFFIXES[self.resolved_format]:
+            raise OptionError(
+                f"--output: got {self.output}; a file of the format {self.resolved_format} ends in "
+                f"{_SUFFIXES[self.resolved_format]}"
+            )
+
+    @property
+    def resolved_format(self) -> ExportFormat:
+        """The format given, or that of the file's suffix."""
+        by_suffix = {suffix: kind for kind, suffix in _SUFFIXES.items()}
+        suffix = self.output.suffix if self.output else ""
+        return self.format or by_suffix.get(suffix, ExportFormat.ONNX)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,10 @@ WEIGHTS_HELP = "pretrained, none (random weights), or the path of a .safetensors
 IMAGE_SIZE_HELP = "Size of the network's input in pixels: a side, or height x width as in 128x256."
 MODEL_HELP = "A run, its model/ folder, or a local-dir: or hf-hub: model."
 
+EXPORTED_HELP = (
+    "A run, its model/ folder, an exported .onnx file, or a local-dir: or hf-hub: model."
+)
+
 OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, DRAWINGS = (
     "Output", "Model", "Strategy", "Features and classifier", "Explanation", "Data", "Training",
     "Compute", "Drawings",

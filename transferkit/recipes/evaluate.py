@@ -17,8 +17,8 @@ from transferkit.files import file_digest, require_new, require_place, write_jso
 from transferkit.inference import collect
 from transferkit.metrics import summarize
 from transferkit.options.other_commands import EvaluateOptions
-from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.recipes.shared.inputs import load_bundle, tell_layout
+from transferkit.recipes.shared.inputs import tell_layout
+from transferkit.recipes.shared.predictor import open_predictor
 from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import MODEL, SPLIT
 
@@ -45,17 +45,14 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     index = scan(options.data, options.layout)
     tell_layout(index, reporter)
     index = _held_out(index, reporter)
-    bundle = load_bundle(options.model, reporter)
+    predictor = open_predictor(options, reporter, len(index))
     trained = _trained_digests(options.model)
-    labels = _model_labels(index, bundle.class_names)
-    compute = resolve_compute(
-        options, bundle.network, reporter, engine=options.engine, images=len(index)
-    )
+    labels = _model_labels(index, predictor.class_names)
     with reporter.progress("evaluating", len(index)) as progress:
-        parts = bundle.probabilities(index.files, compute)
-        table = collect(parts, len(index), len(bundle.class_names), progress.advance)
+        parts = predictor.probabilities(index.files)
+        table = collect(parts, len(index), len(predictor.class_names), progress.advance)
     readable = readable_part(index, table.reasons, options.on_bad_image)
-    metrics = summarize(labels[table.readable], table.values[table.readable], bundle.class_names)
+    metrics = summarize(labels[table.readable], table.values[table.readable], predictor.class_names)
     metrics["left_out"] = [asdict(item) for item in readable.left_out]
     reporter.left_out(readable.left_out)
     if options.output:

@@ -26,7 +26,8 @@ from transferkit.files import numbered, require_new, require_place
 from transferkit.inference import NOT_FINITE
 from transferkit.options.other_commands import ExplainOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.recipes.shared.inputs import expand_inputs, load_model
+from transferkit.recipes.shared.inputs import expand_inputs
+from transferkit.recipes.shared.load_model import load_model
 from transferkit.report.overlay import overlay
 from transferkit.report.panels import Panel, draw_panels, enlarged
 from transferkit.reporter import SILENT, Reporter

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from transferkit.data.image_inputs import image_name
 from transferkit.options.other_commands import PredictOptions
-from transferkit.recipes.shared.compute_settings import resolve_compute
-from transferkit.recipes.shared.inputs import expand_inputs, load_model
+from transferkit.recipes.shared.inputs import expand_inputs
+from transferkit.recipes.shared.predictor import open_predictor
 from transferkit.reporter import SILENT, Reporter
 from transferkit.tables.predictions import Prediction
 
@@ -31,12 +31,9 @@ def predict(
     """
     images = expand_inputs(options.inputs, listed)
     names = [image_name(image, position) for position, image in enumerate(images)]
-    bundle = load_model(options, reporter)
-    compute = resolve_compute(
-        options, bundle.network, reporter, engine=options.engine, images=len(images)
-    )
+    predictor = open_predictor(options, reporter, len(images))
     with reporter.progress("predicting", len(images)) as progress:
-        for part in bundle.probabilities(images, compute):
+        for part in predictor.probabilities(images):
             failed = dict(part.failures)
             predicted = (
                 dict(zip(part.rows.tolist(), part.values, strict=True)) if len(part.rows) else {}
@@ -45,7 +42,7 @@ def predict(
                 if row in failed:
                     yield Prediction(names[row], None, None, (), failed[row])
                 else:
-                    yield _prediction(names[row], predicted[row], bundle.class_names, options)
+                    yield _prediction(names[row], predicted[row], predictor.class_names, options)
             progress.advance(len(failed) + len(predicted))
 
 

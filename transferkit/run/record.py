@@ -80,6 +80,21 @@ def read_run(run: Path) -> RunRecord:
         raise BundleError(f"{run}: is damaged ({error}); train it again for a report") from error
 
 
+def read_options(run: Path) -> dict[str, Any]:
+    """Read options.json of a run.
+
+    Raises:
+        BundleError: When it is damaged.
+    """
+    try:
+        options = json.loads((run / OPTIONS).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{run / OPTIONS}: is damaged ({error})") from error
+    if not isinstance(options, dict):
+        raise BundleError(f"{run / OPTIONS}: is damaged, expected a table")
+    return options
+
+
 def write_plan(run: Path, plan: Plan) -> None:
     """Write plan.json.
 

@@ -1,0 +1,130 @@
+"""Write a trained model in the formats of other programs, and read it back to compare."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from transferkit.bundle import FeatureHead, ModelBundle
+from transferkit.devices import Precision
+from transferkit.engines import Engine, ExportFormat
+from transferkit.engines.conversion import VALUES, FromPixels, convert, require_equal
+from transferkit.engines.onnx_file import Description, described
+from transferkit.engines.runtimes import open_runtime
+from transferkit.errors import EngineError, OptionError
+from transferkit.forward_pass import AsModule, features_of, logits_of
+
+PROBABILITIES = "probabilities"
+"""Name of an exported model's output."""
+
+Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Pixels (B, H, W, 3) uint8 to probabilities (B, C)."""
+
+
+def to_onnx(bundle: ModelBundle, description: Description) -> bytes:
+    """Return a model as the content of an ONNX file, from pixels to probabilities.
+
+    Raises:
+        EngineError: When it cannot be converted, or the result differs.
+    """
+    _, *size = bundle.network.preprocessing.input_size
+    if bundle.head is None:
+        module = _probabilities_of(bundle)
+        content = convert(module, size, PROBABILITIES)
+        require_equal(content, module, size, Engine.OPENVINO, Precision.FP32)
+        return described(content, description)
+    trunk = FromPixels(AsModule(features_of(bundle.extractor)), bundle.network.preprocessing)
+    content = convert(trunk, size)
+    return described(_with_head(content, bundle.head, bundle), description)
+
+
+def save_openvino(content: bytes, description: Description, file: Path) -> None:
+    """Write an ONNX model as OpenVINO's .xml, and its weights beside it as .bin.
+
+    Raises:
+        EngineError: When OpenVINO cannot read the model.
+    """
+    import openvino
+
+    try:
+        model = openvino.Core().read_model(content)
+    except RuntimeError as error:
+        raise EngineError(f"openvino cannot read it: {' '.join(str(error).split())}") from error
+    model.set_rt_info(description.to_text(), ["transferkit"])
+    openvino.save_model(model, file, compress_to_fp16=False)
+
+
+def save_torch(bundle: ModelBundle, description: Description, file: Path) -> None:
+    """Write a network as a program of torch.export, .pt2.
+
+    Raises:
+        EngineError: When torch cannot export it.
+        OptionError: When the model is no network alone.
+    """
+    if bundle.head is not None:
+        raise OptionError(
+            "--format: torch is for networks; a classifier of scikit-learn goes along in onnx"
+        )
+    module = _probabilities_of(bundle)
+    _, *size = bundle.network.preprocessing.input_size
+    example = torch.zeros(2, *size, 3, dtype=torch.uint8)
+    try:
+        program = torch.export.export(
+            module, (example,), dynamic_shapes=({0: torch.export.Dim("n", min=1)},)
+        )
+    except Exception as error:
+        # Control flow that depends on the data fails in as many ways as there are models.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise EngineError(f"torch cannot export it: {reason[:200]}") from error
+    torch.export.save(program, file, extra_files={"transferkit.json": description.to_text()})
+
+
+def open_exported(file: Path, kind: ExportFormat, engine: Engine) -> Classify:
+    """Return an exported file, ready to classify pixels.
+
+    Args:
+        file: The file.
+        kind: Its format.
+        engine: What runs an ONNX file.
+
+    Raises:
+        EngineError: When it cannot be opened.
+    """
+    if kind is not ExportFormat.TORCH:
+        used = Engine.OPENVINO if kind is ExportFormat.OPENVINO else engine
+        return open_runtime(used, file, Precision.FP32)
+    module = torch.export.load(file).module()
+
+    @torch.no_grad()
+    def classify(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities: Tensor = module(torch.from_numpy(pixels))
+        array: NDArray[np.float32] = probabilities.numpy()
+        return array
+
+    return classify
+
+
+def _probabilities_of(bundle: ModelBundle) -> FromPixels:
+    network: nn.Module = AsModule(logits_of(bundle.network))
+    return FromPixels(network, bundle.network.preprocessing, softmax=True)
+
+
+def _with_head(content: bytes, head: FeatureHead, bundle: ModelBundle) -> bytes:
+    """Return a feature extractor and the classifier on its features as one model."""
+    import onnx
+
+    from transferkit.classifiers.conversion_to_onnx import classifier_to_onnx
+
+    (width,) = bundle.extractor.shape
+    trunk: Any = onnx.load_model_from_string(content)
+    classifier = classifier_to_onnx(head.classifier, width, len(bundle.class_names))
+    trunk.ir_version = classifier.ir_version = max(trunk.ir_version, classifier.ir_version)
+    # Both parts may use the same inner names.
+    classifier = onnx.compose.add_prefix(classifier, "classifier_", rename_outputs=False)
+    merged = onnx.compose.merge_models(trunk, classifier, io_map=[(VALUES, "classifier_features")])
+    whole: bytes = merged.SerializeToString()
+    return whole

@@ -1,0 +1,81 @@
+"""A model that was exported to ONNX, ready to classify images. Imports no torch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transferkit.data.images import ImageSource
+from transferkit.data.preprocessing import Preprocessing
+from transferkit.devices import Precision
+from transferkit.engines import Engine
+from transferkit.engines.onnx_file import OnnxFile, read_onnx
+from transferkit.engines.runtimes import Runtime, has_fast_bf16, open_runtime
+from transferkit.errors import BundleError, EngineError, OptionError
+from transferkit.inference import Outputs, Reading, run_batches
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedModel:
+    """An exported model.
+
+    Attributes:
+        class_names: Names of the classes, in the order of the outputs.
+        preprocessing: What it expects of its pixels.
+        runtime: Pixels to probabilities.
+    """
+
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    runtime: Runtime
+
+    @classmethod
+    def load(
+        cls, path: Path, *, engine: Engine = Engine.AUTO, precision: Precision = Precision.FP32
+    ) -> "ExportedModel":
+        """Open an exported model.
+
+        Args:
+            path: The ONNX file.
+            engine: `auto` is OpenVINO, or ONNX Runtime for a file that OpenVINO cannot run.
+            precision: `auto` is bf16 where the CPU has it.
+
+        Raises:
+            BundleError: When it is damaged, or no engine can run it.
+            EngineError: When the engine it needs is not installed.
+            OptionError: When the engine cannot compute in the precision.
+        """
+        file = read_onnx(path)
+        engine = _engine_for(file, engine)
+        names, preprocessing = file.description.class_names, file.description.preprocessing
+        try:
+            runtime = open_runtime(engine, path, _precision_for(engine, precision))
+        except EngineError as error:
+            raise EngineError(f"{path}: {error}") from error
+        if runtime.shape != (len(names),):
+            raise BundleError(
+                f"{path}: names {len(names)} classes and gives values of the shape "
+                f"{runtime.shape}; write it again with transferkit export"
+            )
+        return cls(names, preprocessing, runtime)
+
+    def probabilities(self, images: Sequence[ImageSource], reading: Reading) -> Iterator[Outputs]:
+        """Yield the class probabilities of `images`, batch by batch in order."""
+        return run_batches(self.runtime, self.preprocessing, images, reading)
+
+
+def _engine_for(file: OnnxFile, engine: Engine) -> Engine:
+    if engine is Engine.TORCH:
+        raise OptionError(f"--engine: torch cannot run {file.path}; leave the option out")
+    if engine is not Engine.AUTO:
+        return engine
+    return Engine.OPENVINO if file.is_standard else Engine.ONNXRUNTIME
+
+
+def _precision_for(engine: Engine, precision: Precision) -> Precision:
+    if precision is Precision.AUTO:
+        is_fast = engine is Engine.OPENVINO and has_fast_bf16()
+        return Precision.BF16 if is_fast else Precision.FP32
+    able = (Precision.FP32, Precision.BF16) if engine is Engine.OPENVINO else (Precision.FP32,)
+    if precision not in able:
+        raise OptionError(f"--precision: {engine} computes in {' or '.join(able)}, got {precision}")
+    return precision

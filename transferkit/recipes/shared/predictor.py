@@ -1,0 +1,108 @@
+"""What classifies images for a command: a network in torch, or an exported model without it.
+
+Importing this module does not import torch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transferkit.data.images import ImageSource
+from transferkit.devices import Device, Precision, default_workers, may_have_gpu
+from transferkit.engines import Engine
+from transferkit.engines.onnx_file import SUFFIX, read_onnx
+from transferkit.errors import OptionError
+from transferkit.exported_model import ExportedModel
+from transferkit.files import file_digest
+from transferkit.inference import Outputs, Reading
+from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
+from transferkit.options.other_commands import EvaluateOptions, PredictOptions
+from transferkit.reporter import Reporter
+from transferkit.run.model_folder import EXPORTED, WEIGHTS, model_folder
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What classifies images.
+
+    Attributes:
+        class_names: Names of the classes, in the order of the probabilities.
+        probabilities: Images to their class probabilities, batch by batch in order.
+    """
+
+    class_names: Sequence[str]
+    probabilities: Callable[[Sequence[ImageSource]], Iterator[Outputs]]
+
+
+def open_predictor(
+    options: PredictOptions | EvaluateOptions, reporter: Reporter, count: int
+) -> Predictor:
+    """Return what classifies the images of a command.
+
+    An exported model runs without torch. Where a run holds one, it takes the network's place on
+    the CPU.
+
+    Args:
+        options: The model, the engine and how to compute.
+        reporter: Receives notices about the model.
+        count: Number of images.
+
+    Raises:
+        BundleError: When the model cannot be loaded.
+        WeightsError: When the backbone's weights are not available.
+        OptionError: When the options ask for what the model or this machine cannot do.
+        EngineError: When the engine is not installed or cannot run the model.
+    """
+    exported = _exported(options, reporter)
+    if exported is None:
+        return _in_torch(options, reporter, count)
+    # Whoever names a file expects the numbers that every other runtime computes of it.
+    is_named = options.model == str(exported)
+    is_open = options.precision is Precision.AUTO
+    precision = Precision.FP32 if is_named and is_open else options.precision
+    model = ExportedModel.load(exported, engine=options.engine, precision=precision)
+    workers = options.workers or default_workers()
+    reading = Reading(options.batch_size, workers, options.allow_truncated)
+    return Predictor(model.class_names, lambda images: model.probabilities(images, reading))
+
+
+def _in_torch(
+    options: PredictOptions | EvaluateOptions, reporter: Reporter, count: int
+) -> Predictor:
+    from transferkit.recipes.shared.compute_settings import resolve_compute
+    from transferkit.recipes.shared.load_model import load_bundle, load_model
+
+    if isinstance(options, PredictOptions):
+        bundle = load_model(options, reporter)
+    else:
+        bundle = load_bundle(options.model, reporter)
+    compute = resolve_compute(
+        options, bundle.network, reporter, engine=options.engine, images=count
+    )
+    return Predictor(bundle.class_names, lambda images: bundle.probabilities(images, compute))
+
+
+def _exported(options: PredictOptions | EvaluateOptions, reporter: Reporter) -> Path | None:
+    """Return the exported model that the options name, or that the named run holds."""
+    if not options.model or options.model.startswith((LOCAL_PREFIX, HUB_PREFIX)):
+        return None
+    if options.model.endswith(SUFFIX):
+        if options.device not in (Device.AUTO, Device.CPU):
+            raise OptionError(
+                f"--device: an exported model runs on the CPU, got {options.device}; use auto"
+            )
+        return Path(options.model)
+    in_torch = options.engine is Engine.TORCH or options.device not in (Device.AUTO, Device.CPU)
+    if in_torch or (options.device is Device.AUTO and may_have_gpu()):
+        return None
+    folder = model_folder(Path(options.model))
+    if not (folder / EXPORTED).is_file():
+        return None
+    made_from = read_onnx(folder / EXPORTED).description.weights_sha256
+    if made_from != file_digest(folder / WEIGHTS):
+        reporter.notice(
+            f"{folder / EXPORTED}: was not made from {WEIGHTS} beside it and is not used; write it "
+            "again with transferkit export --overwrite"
+        )
+        return None
+    return folder / EXPORTED

@@ -1,0 +1,34 @@
+"""The folder of a model: the names of its files, and where it lies. Imports no torch."""
+
+from pathlib import Path
+
+from transferkit.errors import BundleError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CLASSIFIER = "classifier.skops"
+EXPORTED = "model.onnx"
+"""The model as ONNX, if `transferkit export` wrote it there."""
+
+
+def model_folder(path: Path) -> Path:
+    """Return the model folder of a run, or `path` itself if it is one.
+
+    Raises:
+        BundleError: When there is no model there.
+    """
+    for folder in (path / "model", path):
+        if (folder / CONFIG).is_file():
+            return folder
+    if not path.exists():
+        raise BundleError(f"{path}: no such run; expected the folder that finetune wrote")
+    if path.suffix == Path(EXPORTED).suffix:
+        raise BundleError(
+            f"{path}: is an exported model, which predict and evaluate take; name the run that it "
+            "came from"
+        )
+    what = "a folder" if path.is_dir() else "a file"
+    raise BundleError(
+        f"{path}: {what} without a model; expected model/{CONFIG} in it, which finetune writes at "
+        "the end of a run"
+    )
