@@ -102,12 +102,13 @@ def test_command_line__alone_prints_exits_and_imports_rich_and_typer(path):
 def test_modules__patch_no_other_and_rebind_no_global(path):
     """No module patches another, inspects the exception being handled or rebinds a global.
 
-    One patch remains, for a measured gain: without it, predicting an image takes twice as long.
+    Two patches remain: without the first, predicting an image takes twice as long; without the
+    second, OpenVINO reports to a server when it is imported.
     """
     text, tree = path.read_text("utf-8"), ast.parse(path.read_text("utf-8"))
 
     patches = re.search(r"sys\.modules\b", text) is not None
-    assert patches == (path == PACKAGE / "cli" / "deferred_compiler.py")
+    assert patches == (path.name in ("deferred_compiler.py", "private_openvino.py"))
     assert not re.search(r"sys\.exception\(|sys\.exc_info\(", text)
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
 

@@ -201,6 +201,21 @@ def test_create_pass__converts_a_network_once(monkeypatch):
         create_pass(logits_of(network), settings_for(engine=Engine.OPENVINO))
 
 
+def test_create_pass__converts_again_what_is_damaged_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path))
+    computation = logits_of(create_random("test_resnet", 32))
+    pixels = pixels_for(computation.network, 2)
+    first = create_pass(computation, settings_for(engine=Engine.OPENVINO)).values(pixels)
+    (file,) = tmp_path.glob("*/model.onnx")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+
+    again = create_pass(computation, settings_for(engine=Engine.OPENVINO)).values(pixels)
+
+    assert np.array_equal(again, first)
+    assert file.read_bytes() == whole
+
+
 class Branches(nn.Module):
     """A module whose control flow depends on its input, so that a trace of it is wrong."""
 

@@ -14,6 +14,7 @@ from transferkit.devices import Precision
 from transferkit.engines import Engine, ExportFormat
 from transferkit.engines.conversion import VALUES, FromPixels, convert, require_equal
 from transferkit.engines.onnx_file import Description, described
+from transferkit.engines.private_openvino import import_openvino
 from transferkit.engines.runtimes import open_runtime
 from transferkit.errors import EngineError, OptionError
 from transferkit.forward_pass import AsModule, features_of, logits_of
@@ -48,8 +49,7 @@ def save_openvino(content: bytes, description: Description, file: Path) -> None:
     Raises:
         EngineError: When OpenVINO cannot read the model.
     """
-    import openvino
-
+    openvino = import_openvino()
     try:
         model = openvino.Core().read_model(content)
     except RuntimeError as error:

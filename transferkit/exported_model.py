@@ -9,7 +9,7 @@ from transferkit.data.preprocessing import Preprocessing
 from transferkit.devices import Precision
 from transferkit.engines import Engine
 from transferkit.engines.onnx_file import OnnxFile, read_onnx
-from transferkit.engines.runtimes import Runtime, has_fast_bf16, open_runtime
+from transferkit.engines.runtimes import Runtime, has_fast_bf16, is_installed, open_runtime
 from transferkit.errors import BundleError, EngineError, OptionError
 from transferkit.inference import Outputs, Reading, run_batches
 
@@ -68,7 +68,8 @@ def _engine_for(file: OnnxFile, engine: Engine) -> Engine:
         raise OptionError(f"--engine: torch cannot run {file.path}; leave the option out")
     if engine is not Engine.AUTO:
         return engine
-    return Engine.OPENVINO if file.is_standard else Engine.ONNXRUNTIME
+    can_openvino = file.is_standard and is_installed(Engine.OPENVINO)
+    return Engine.OPENVINO if can_openvino else Engine.ONNXRUNTIME
 
 
 def _precision_for(engine: Engine, precision: Precision) -> Precision:

@@ -19,7 +19,7 @@ from transferkit.devices import Precision
 from transferkit.engines import Engine
 from transferkit.engines.conversion import OPSET, FromPixels, convert, require_equal
 from transferkit.engines.conversion_cache import load_conversion, store_conversion
-from transferkit.engines.runtimes import describe_engine, open_runtime, require_installed
+from transferkit.engines.runtimes import Runtime, describe_engine, open_runtime, require_installed
 from transferkit.errors import EngineError, OutputError
 from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import FeatureExtractor
@@ -165,16 +165,24 @@ def _converted(computation: Computation, compute: ComputeSettings, engine: Engin
         "opset": OPSET,
         "torch": torch.__version__,
     }
-    content = load_conversion(identity)
-    if content is None:
+    runtime = _opened(load_conversion(identity), compute, engine)
+    if runtime is None:
         content = _convert(computation, compute, engine)
         try:
             store_conversion(identity, content)
         except OutputError as error:
             compute.notice(f"{error}; the network is converted anew in every run")
-    runtime = open_runtime(engine, content, compute.precision)
+        runtime = open_runtime(engine, content, compute.precision)
     dtype = torch.bfloat16 if compute.precision is Precision.BF16 else torch.float32
     return ForwardPass(lambda pixels: torch.from_numpy(runtime(pixels)), dtype, engine)
+
+
+def _opened(content: bytes | None, compute: ComputeSettings, engine: Engine) -> Runtime | None:
+    """Open a cached conversion; None where there is none, or it is damaged and made anew."""
+    try:
+        return open_runtime(engine, content, compute.precision) if content else None
+    except EngineError:
+        return None
 
 
 def _convert(computation: Computation, compute: ComputeSettings, engine: Engine) -> bytes:

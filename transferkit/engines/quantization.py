@@ -17,11 +17,11 @@ from transferkit.errors import EngineError
 _QUIET = 4
 """Severity from which ONNX Runtime logs: fatal errors only."""
 
-_WEIGHTED = frozenset(("Conv", "Gemm", "MatMul"))
-"""Operators that multiply by weights; the first one ends the normalisation."""
+_LAYERS = ("Conv", "Gemm", "MatMul")
+"""Operators that multiply by weights."""
 
-_FLOAT = frozenset(("Softmax", "LayerNormalization"))
-"""Operators that are not quantized."""
+_BETWEEN = ("Add", "Clip", "Relu")
+"""Operators that an engine computes together with a convolution, if their outputs have 8 bits."""
 
 
 def quantize(content: bytes, batches: Iterable[NDArray[np.uint8]]) -> bytes:
@@ -98,7 +98,11 @@ def _quantize(content: bytes, calibration: _Calibration, folder: Path) -> bytes:
         activation_type=QuantType.QUInt8,  # CPUs multiply unsigned activations by signed weights
         weight_type=QuantType.QInt8,
         per_channel=True,
-        nodes_to_exclude=_left_in_float(model),
+        op_types_to_quantize=_quantized_operators(model),
+        extra_options={
+            "MatMulConstBOnly": True,  # attention stays as it is
+            "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],  # so do logits
+        },
     )
     model = onnx.load_model(folder / "int8.onnx")
     for field in ("metadata_props", "opset_import"):
@@ -170,8 +174,9 @@ def _session(model: Any, **options: Any) -> Any:
     )
 
 
-def _left_in_float(model: Any) -> list[str]:
-    """Return the names of the nodes before the first layer, and of those not worth rounding."""
-    nodes = list(model.graph.node)
-    first = next((i for i, node in enumerate(nodes) if node.op_type in _WEIGHTED), len(nodes))
-    return [n.name for i, n in enumerate(nodes) if i < first or n.op_type in _FLOAT]
+def _quantized_operators(model: Any) -> list[str]:
+    """Return the types of the operators to quantize."""
+    if any(node.op_type == "LayerNormalization" for node in model.graph.node):
+        # The sums of a transformer have a few large channels, which 8 bits for all would drown.
+        return list(_LAYERS)
+    return [*_LAYERS, *_BETWEEN]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from transferkit.devices import Precision, available_cores
 from transferkit.engines import DISTRIBUTIONS, Engine
+from transferkit.engines.private_openvino import import_openvino
 from transferkit.errors import EngineError
 
 BLOCK = 4
@@ -90,9 +91,7 @@ def open_runtime(engine: Engine, model: Model, precision: Precision) -> Runtime:
 
 def has_fast_bf16() -> bool:
     """Return whether OpenVINO computes in bfloat16 on this CPU without emulating it."""
-    import openvino
-
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities
 
 
@@ -112,8 +111,7 @@ def _blocks(pixels: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.uint8]]
 
 class _OpenVino:
     def __init__(self, model: Model, precision: Precision) -> None:
-        import openvino
-
+        openvino = import_openvino()
         self._tensor = openvino.Tensor
         core = openvino.Core()
         network = core.read_model(model if isinstance(model, bytes) else str(model))

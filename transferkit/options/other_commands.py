@@ -284,7 +284,7 @@ class ExportOptions(Options):
         Quantize,
         Option(
             panel=MODEL,
-            help="int8 makes the file four times smaller; calibrated on training images.",
+            help="int8 makes the file about a quarter of the size; calibrated on training images.",
         ),
     ] = Quantize.NONE
     max_drop: Annotated[
