@@ -4,12 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from transferkit.data.images import ImageSource
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.devices import Precision
 from transferkit.engines import Engine
 from transferkit.engines.onnx_file import OnnxFile, read_onnx
-from transferkit.engines.runtimes import Runtime, has_fast_bf16, is_installed, open_runtime
+from transferkit.engines.runtimes import (
+    Runtime,
+    has_fast_bf16,
+    is_installed,
+    one_line,
+    open_runtime,
+)
 from transferkit.errors import BundleError, EngineError, OptionError
 from transferkit.inference import Outputs, Reading, run_batches
 
@@ -46,15 +54,21 @@ class ExportedModel:
         """
         file = read_onnx(path)
         engine = _engine_for(file, engine)
+        precision = _precision_for(engine, precision)
         names, preprocessing = file.description.class_names, file.description.preprocessing
+        _, *size = preprocessing.input_size
         try:
-            runtime = open_runtime(engine, path, _precision_for(engine, precision))
+            runtime = open_runtime(engine, path, precision)
+            shape = runtime(np.zeros((1, *size, 3), dtype=np.uint8)).shape[1:]
         except EngineError as error:
             raise EngineError(f"{path}: {error}") from error
-        if runtime.shape != (len(names),):
+        except Exception as error:
+            # Engines find some contradictions in a file only when they run it.
+            raise EngineError(f"{path}: {engine} cannot run it: {one_line(error)}") from error
+        if shape != (len(names),):
             raise BundleError(
-                f"{path}: names {len(names)} classes and gives values of the shape "
-                f"{runtime.shape}; write it again with transferkit export"
+                f"{path}: names {len(names)} classes and gives values of the shape {shape}; write "
+                "it again with transferkit export"
             )
         return cls(names, preprocessing, runtime)
 

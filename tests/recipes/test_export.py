@@ -17,6 +17,8 @@ from transferkit.engines import Engine
 from transferkit.engines.runtimes import is_installed
 from transferkit.errors import BundleError, EngineError, OptionError, OutputError
 
+INSTALLED = "transferkit.recipes.shared.predictor.is_installed"
+
 
 @pytest.fixture(scope="module")
 def exported(run_folder, tmp_path_factory):
@@ -149,7 +151,7 @@ def test_export__writes_the_formats_of_openvino_and_torch(run_folder, tmp_path, 
 
 
 @pytest.mark.parametrize("classifier", ["svm", "linear", "mlp"])
-def test_export__takes_a_classifier_along(image_folder, tmp_path, classifier):
+def test_export__takes_a_classifier_along(image_folder, tmp_path, monkeypatch, classifier):
     run = tmp_path / "run"
     transferkit.finetune(
         image_folder, run, backbone="test_resnet", weights="none", image_size=32,
@@ -163,6 +165,11 @@ def test_export__takes_a_classifier_along(image_folder, tmp_path, classifier):
     assert [parity.by.split()[0] for parity in written.parity] == ["onnxruntime"]
     assert [p.label for p in of_file] == [p.label for p in of_run]
     assert np.abs(probabilities(of_file) - probabilities(of_run)).max() < 1e-4
+    transferkit.export(run)
+    for there in (True, False):
+        monkeypatch.setattr(INSTALLED, lambda engine, there=there: there)
+        of_onnx = transferkit.predict(image_folder, model=str(run))
+        assert np.abs(probabilities(of_onnx) - probabilities(of_run)).max() < 1e-4
     with pytest.raises(OptionError, match="scikit-learn goes along"):
         transferkit.export(run, tmp_path / "colours.xml")
     assert not (tmp_path / "colours.xml").exists()

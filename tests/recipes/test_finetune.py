@@ -12,7 +12,7 @@ from image_files import make_classes, save_image
 from safetensors.torch import load_file
 
 import transferkit
-from transferkit.errors import TransferKitError
+from transferkit.errors import EngineError, OptionError, TransferKitError
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.reporter import EpochRow
 
@@ -344,3 +344,73 @@ def test_finetune__real_weights_beat_random_ones(shared, tmp_path):
 
     assert accuracy["pretrained"] >= 0.85
     assert accuracy["none"] <= 0.7
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_finetune__on_an_engine_is_the_same_with_and_without_a_cache(few_images, tmp_path, engine):
+    runs = {
+        cache: transferkit.finetune(
+            few_images, tmp_path / cache, backbone="test_resnet", weights="none", image_size=32,
+            epochs=2, batch_size=5, engine=engine, cache=cache,
+        )
+        for cache in ("off", "disk")
+    }  # fmt: skip
+
+    weights = [(run.run / "model/model.safetensors").read_bytes() for run in runs.values()]
+    assert weights[0] == weights[1]
+    assert dict(runs["off"].plan.settings)["engine"].startswith(f"{engine} ")
+    options = json.loads((tmp_path / "disk/options.json").read_text("utf-8"))
+    assert options["engine"] == engine
+
+
+def test_engine__auto_is_openvino_for_many_images_alone(few_images, tmp_path, monkeypatch):
+    def engine_of(**options):
+        plan = transferkit.finetune(
+            few_images, backbone="test_resnet", weights="none", image_size=32, dry_run=True,
+            **options,
+        ).plan  # fmt: skip
+        return dict(plan.settings).get("engine", "").split(" ")[0]
+
+    assert engine_of() == "torch"
+    assert engine_of(strategy="full") == ""
+    monkeypatch.setattr("transferkit.recipes.shared.compute_settings._WORTH_CONVERTING", -100)
+    assert engine_of() == "openvino"
+    assert engine_of(strategy="features", classifier="linear") == "openvino"
+    assert engine_of(engine="torch") == "torch"
+
+
+def test_engine__for_features_is_within_1e_5_of_torch(few_images, tmp_path):
+    tables = []
+    for engine in ("torch", "openvino", "onnxruntime"):
+        file = tmp_path / f"{engine}.npz"
+        transferkit.extract_features(
+            few_images, file, backbone="test_resnet", weights="none", image_size=32, engine=engine
+        )
+        tables.append(np.load(file)["features"])
+
+    for other in tables[1:]:
+        gaps = np.linalg.norm(other - tables[0], axis=1)
+        assert (gaps < 1e-5 * np.linalg.norm(tables[0], axis=1)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "onnxruntime", "precision": "bf16"}, "onnxruntime computes in fp32, got"),
+        ({"engine": "tensorrt"}, "--engine"),
+    ],
+)
+def test_engine__refuses_what_it_cannot_do(few_images, options, message):
+    with pytest.raises(OptionError, match=message):
+        transferkit.finetune(
+            few_images, backbone="test_resnet", weights="none", dry_run=True, **options
+        )
+
+
+def test_engine__that_is_not_installed_is_an_error(few_images, monkeypatch):
+    monkeypatch.setattr("transferkit.engines.runtimes.find_spec", lambda name: None)
+
+    with pytest.raises(EngineError, match=r"not installed; install .*transferkit\[onnxruntime\]"):
+        transferkit.finetune(
+            few_images, backbone="test_resnet", weights="none", dry_run=True, engine="onnxruntime"
+        )

@@ -27,13 +27,7 @@ Model = bytes | Path
 
 
 class Runtime(Protocol):
-    """A network, ready to run.
-
-    Attributes:
-        shape: Shape of one image's values.
-    """
-
-    shape: tuple[int, ...]
+    """A network, ready to run."""
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute values.
@@ -86,7 +80,7 @@ def open_runtime(engine: Engine, model: Model, precision: Precision) -> Runtime:
         return kind(model, precision)
     except Exception as error:
         # The engines raise their own types, and many of python's, on files that they cannot run.
-        raise EngineError(f"{engine} cannot run it: {_one_line(error)}") from error
+        raise EngineError(f"{engine} cannot run it: {one_line(error)}") from error
 
 
 def has_fast_bf16() -> bool:
@@ -95,7 +89,8 @@ def has_fast_bf16() -> bool:
     return "BF16" in capabilities
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return an engine's message, shortened to one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
@@ -128,10 +123,10 @@ class _OpenVino:
             },
         )
         self._requests = [compiled.create_infer_request() for _ in range(cores)]
-        self.shape = tuple(compiled.outputs[0].shape)[1:]
+        self._shape = tuple(compiled.outputs[0].shape)[1:]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        values = np.empty((len(pixels), *self.shape), dtype=np.float32)
+        values = np.empty((len(pixels), *self._shape), dtype=np.float32)
         running: list[tuple[Any, int, NDArray[np.uint8]]] = []
         for number, (start, block) in enumerate(_blocks(pixels)):
             request = self._requests[number % len(self._requests)]
@@ -166,7 +161,6 @@ class _OnnxRuntime:
             providers=["CPUExecutionProvider"],
         )
         self._input = self._session.get_inputs()[0].name
-        self.shape = tuple(self._session.get_outputs()[0].shape[1:])
         self._threads = ThreadPoolExecutor(available_cores())
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -19,13 +19,11 @@ from transferkit.options.declaration import (
     Options,
     Range,
     given_flags,
-    number_or_auto,
     option_names,
     size_in_pixels,
 )
 from transferkit.options.shared import (
     BACKBONE_HELP,
-    COMPUTE,
     DATA,
     DATA_HELP,
     DEFAULT_BACKBONE,
@@ -43,10 +41,21 @@ from transferkit.options.shared import (
     FolderOptions,
     InputOptions,
     Overwrite,
+    Workers,
     require_one_network,
 )
 from transferkit.tables.feature_table import FeatureFormat
 from transferkit.tables.predictions import PredictionFormat
+
+MovedData = Annotated[
+    Path | None,
+    Option(
+        panel=DATA,
+        help="Folder of the run's dataset, if it has moved.",
+        metavar="DIR",
+        show_default="where it was",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -234,15 +243,7 @@ class ReportOptions(ComputeOptions):
     """Options of `transferkit report`."""
 
     run: Annotated[Path, Option(argument=True, help="Folder of a finished run.")]
-    data: Annotated[
-        Path | None,
-        Option(
-            panel=DATA,
-            help="Folder of the run's dataset, if it has moved.",
-            metavar="DIR",
-            show_default="where it was",
-        ),
-    ] = None
+    data: MovedData = None
     output: Annotated[
         Path | None,
         Option(
@@ -296,26 +297,8 @@ class ExportOptions(Options):
             within=Range(0, 1),
         ),
     ] = 0.02
-    data: Annotated[
-        Path | None,
-        Option(
-            panel=DATA,
-            help="Folder of the run's dataset, if it has moved.",
-            metavar="DIR",
-            show_default="where it was",
-        ),
-    ] = None
-    workers: Annotated[
-        int | None,
-        Option(
-            panel=COMPUTE,
-            help="Threads that decode images; auto is one per core.",
-            within=Range(1),
-            parse=number_or_auto,
-            metavar="N|auto",
-            show_default="auto",
-        ),
-    ] = None
+    data: MovedData = None
+    workers: Workers = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -67,6 +67,20 @@ EngineOption = Annotated[
 ]
 
 
+Workers = Annotated[
+    int | None,
+    Option(
+        panel=COMPUTE,
+        help="Threads that decode images; auto is one per core.",
+        within=Range(1),
+        parse=number_or_auto,
+        metavar="N|auto",
+        show_default="auto",
+        on_resume=OnResume.FREE,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(Options):
     """How every command computes."""
@@ -83,18 +97,7 @@ class ComputeOptions(Options):
             "fp32.",
         ),
     ] = Precision.AUTO
-    workers: Annotated[
-        int | None,
-        Option(
-            panel=COMPUTE,
-            help="Threads that decode images; auto is one per core.",
-            within=Range(1),
-            parse=number_or_auto,
-            metavar="N|auto",
-            show_default="auto",
-            on_resume=OnResume.FREE,
-        ),
-    ] = None
+    workers: Workers = None
     allow_truncated: Annotated[
         bool,
         Option(

@@ -11,6 +11,7 @@ from transferkit.data.images import ImageSource
 from transferkit.devices import Device, Precision, default_workers, may_have_gpu
 from transferkit.engines import Engine
 from transferkit.engines.onnx_file import SUFFIX, read_onnx
+from transferkit.engines.runtimes import is_installed
 from transferkit.errors import OptionError
 from transferkit.exported_model import ExportedModel
 from transferkit.files import file_digest
@@ -98,8 +99,10 @@ def _exported(options: PredictOptions | EvaluateOptions, reporter: Reporter) -> 
     folder = model_folder(Path(options.model))
     if not (folder / EXPORTED).is_file():
         return None
-    made_from = read_onnx(folder / EXPORTED).description.weights_sha256
-    if made_from != file_digest(folder / WEIGHTS):
+    file = read_onnx(folder / EXPORTED)
+    if not file.is_standard and not is_installed(Engine.ONNXRUNTIME):
+        return None  # only ONNX Runtime runs a classifier of scikit-learn, and torch does as well
+    if file.description.weights_sha256 != file_digest(folder / WEIGHTS):
         reporter.notice(
             f"{folder / EXPORTED}: was not made from {WEIGHTS} beside it and is not used; write it "
             "again with transferkit export --overwrite"
