@@ -6,6 +6,7 @@ therefore the result of the same instructions, whatever the batch and its size.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,7 +86,7 @@ def open_runtime(engine: Engine, model: Model, precision: Precision) -> Runtime:
 
 def has_fast_bf16() -> bool:
     """Return whether OpenVINO computes in bfloat16 on this CPU without emulating it."""
-    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities
 
 
@@ -104,11 +105,15 @@ def _blocks(pixels: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.uint8]]
         yield start, block
 
 
+@cache
+def _core() -> Any:
+    """Return OpenVINO's core; one for the process, which keeps its plugin and its threads alive."""
+    return import_openvino().Core()
+
+
 class _OpenVino:
     def __init__(self, model: Model, precision: Precision) -> None:
-        openvino = import_openvino()
-        self._tensor = openvino.Tensor
-        core = openvino.Core()
+        self._tensor, core = import_openvino().Tensor, _core()
         network = core.read_model(model if isinstance(model, bytes) else str(model))
         _, *size = network.inputs[0].partial_shape
         network.reshape({network.inputs[0]: [BLOCK, *size]})
@@ -122,21 +127,28 @@ class _OpenVino:
                 "NUM_STREAMS": cores,
             },
         )
+        self._compiled = compiled  # its requests do not keep it alive
         self._requests = [compiled.create_infer_request() for _ in range(cores)]
         self._shape = tuple(compiled.outputs[0].shape)[1:]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         values = np.empty((len(pixels), *self._shape), dtype=np.float32)
         running: list[tuple[Any, int, NDArray[np.uint8]]] = []
-        for number, (start, block) in enumerate(_blocks(pixels)):
-            request = self._requests[number % len(self._requests)]
-            if len(running) == len(self._requests):
-                self._collect(*running.pop(0)[:2], values)
-            request.set_input_tensor(self._tensor(block, shared_memory=True))
-            request.start_async()
-            running.append((request, start, block))  # the request does not keep the block alive
-        for request, start, _ in running:
-            self._collect(request, start, values)
+        try:
+            for number, (start, block) in enumerate(_blocks(pixels)):
+                request = self._requests[number % len(self._requests)]
+                if len(running) == len(self._requests):
+                    self._collect(*running.pop(0)[:2], values)
+                request.set_input_tensor(self._tensor(block, shared_memory=True))
+                running.append((request, start, block))  # a request does not keep its block alive
+                request.start_async()
+            while running:
+                self._collect(*running[0][:2], values)
+                running.pop(0)
+        finally:
+            # After Ctrl-C, requests must not read blocks that are gone.
+            for request, _, _ in running:
+                request.wait()
         return values
 
     def _collect(self, request: Any, start: int, values: NDArray[np.float32]) -> None:
