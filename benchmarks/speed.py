@@ -36,6 +36,14 @@ EXTRACTED = {
 """Jobs that compute the features of 3,000 images, and their networks."""
 
 
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""Variables with which torch and OpenVINO use no newer instructions; ONNX Runtime has none."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """A command that does a job.
@@ -104,6 +112,8 @@ def contenders(job: str, out: Path) -> Iterator[Contender]:
         case "predict":
             picture = next((out / "data" / "val").rglob("*.jpg"))
             words = ours("predict", picture, "-m", out / "run")
+            words_of_run = (*OURS, out / "data", "-b", "resnet18", "--epochs", 1, "-o", out / "run")
+            subprocess.run(ours(*words_of_run, "--overwrite"), check=True)
             subprocess.run(ours("export", out / "run", "--overwrite"), check=True)
             yield Contender("predict", "transferkit, exported", words)
             yield Contender("predict", "transferkit, in torch", (*words, "--engine", "torch"))
@@ -150,19 +160,22 @@ def _link(file: Path, folder: Path, number: int, distinct: bool = False) -> None
         to.symlink_to(file.resolve())
 
 
-def measure(contender: Contender, out: Path) -> dict[str, object]:
+def measure(contender: Contender, out: Path, *, avx2: bool) -> dict[str, object]:
     """Run a command with an empty cache; return its wall time in seconds and its peak memory."""
+    words = contender.words
+    if avx2 and words[0] == ours()[0]:
+        words += ("--precision", "fp32")  # transferkit asks the processor, which has bf16
     cache = out / "cache"
     shutil.rmtree(cache, ignore_errors=True)
-    environment = os.environ | {"TRANSFERKIT_CACHE": str(cache)}
+    environment = os.environ | {"TRANSFERKIT_CACHE": str(cache)} | (AVX2 if avx2 else {})
     with (out / "log.txt").open("a") as log:
-        print("$", *contender.words, file=log, flush=True)
+        print("$", *words, file=log, flush=True)
         started = time.perf_counter()
-        process = subprocess.Popen(contender.words, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
     if status:
-        raise SystemExit(f"failed, see {out / 'log.txt'}: {contender.words}")
+        raise SystemExit(f"failed, see {out / 'log.txt'}: {words}")
     scale = 1024 if sys.platform == "linux" else 1
     return {
         "job": contender.job,
@@ -212,6 +225,7 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", default=["head", "full", "extract", "predict"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without", nargs="*", default=[], help="peers to leave out")
+    parser.add_argument("--avx2", action="store_true", help="use no newer instructions")
     asked = parser.parse_args()
     out = asked.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -223,7 +237,7 @@ def main() -> None:
             for contender in contenders(job, out):
                 if contender.name in asked.without:
                     continue
-                row = measure(contender, out)
+                row = measure(contender, out, avx2=asked.avx2)
                 new = not runs.exists()
                 with runs.open("a", newline="") as file:
                     writer = csv.DictWriter(file, row)

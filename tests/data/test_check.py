@@ -1,7 +1,6 @@
 """Checking: images are read once, and results are cached until files change."""
 
 import shutil
-import threading
 
 import pytest
 from image_files import make_classes, save_image
@@ -95,8 +94,6 @@ def test_check_images__remembers_nothing_by_default(data, counts):
 
 
 def test_check_images__keeps_its_results_when_stopped(data, counts):
-    stop = threading.Event()
-
     class StopsAfterFour(SilentReporter):
         seen = 0
 
@@ -112,12 +109,10 @@ def test_check_images__keeps_its_results_when_stopped(data, counts):
         def advance(self, count, detail=""):
             self.seen += count
             if self.seen == 4:
-                stop.set()
+                raise KeyboardInterrupt
 
-    with pytest.raises(check.Stopped):
-        check.check_images(
-            scan(data), workers=1, reporter=StopsAfterFour(), remember=True, stop=stop
-        )
+    with pytest.raises(KeyboardInterrupt):
+        check.check_images(scan(data), workers=1, reporter=StopsAfterFour(), remember=True)
     before = counts["decoded"]
     look(data, remember=True)
 

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import Event
 from time import time_ns
 
 import numpy as np
@@ -29,10 +28,6 @@ _AHEAD = 4
 _DIGEST_BYTES = 32
 _SETTLED_NS = 2 * 10**9
 """A file changed more recently than this may change again without a change of its state."""
-
-
-class Stopped(Exception):
-    """The check was stopped; its result is no longer needed."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,6 @@ def check_images(
     reporter: Reporter,
     remember: bool = False,
     allow_truncated: bool = False,
-    stop: Event | None = None,
 ) -> CheckedIndex:
     """Decode every image of an index, and leave out those that fail.
 
@@ -86,10 +80,8 @@ def check_images(
         reporter: Receives the progress.
         remember: Whether to cache the results on disk for later runs.
         allow_truncated: Whether to read JPEGs whose end is missing.
-        stop: Ends the check early when it is set.
 
     Raises:
-        Stopped: When `stop` was set.
         DataError: When no image can be read.
     """
     known = _known(index, allow_truncated) if remember else Rows()
@@ -102,8 +94,6 @@ def check_images(
     with reporter.progress("checking images", len(index)) as progress, closing(looking):
         try:
             for one in looking:
-                if stop and stop.is_set():
-                    raise Stopped
                 found.append(one)
                 progress.advance(1)
         finally:

@@ -1,8 +1,4 @@
-"""Train a classifier on a folder of images, and write a run.
-
-Importing this module imports none of the heavy libraries; `finetune` imports them while a thread
-reads the images.
-"""
+"""Train a classifier on a folder of images, and write a run."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferkit.models.strategies import Strategy
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.recipes.finetuning.read_dataset import DatasetReading
+from transferkit.recipes.finetuning.read_dataset import read_dataset
 from transferkit.recipes.finetuning.resuming import resumed_options
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, FinetuneRun, ShouldStop
 from transferkit.reporter import SILENT, Reporter
@@ -57,11 +53,10 @@ def finetune(
     if options.resume:
         options = resumed_options(options)
     with nullcontext() if options.dry_run else chosen_run(options) as folder:
-        with DatasetReading(options, reporter) as reading:
-            with stopwatch.part(START_UP):
-                prepare, carry_out = _import_strategy(options)
-            with stopwatch.part(CHECKING):
-                dataset = reading.result()
+        with stopwatch.part(START_UP):
+            prepare, carry_out = _import_strategy(options)
+        with stopwatch.part(CHECKING):
+            dataset = read_dataset(options, reporter)
         network, settings = prepare(options, dataset, reporter)
         run = FinetuneRun(
             options, dataset, network, settings, folder, reporter, stopwatch, should_stop

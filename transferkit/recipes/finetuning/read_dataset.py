@@ -2,11 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from importlib import import_module
-from threading import Event
-from types import TracebackType
-from typing import Self
 
 from transferkit.data.bad_images import require_allowed
 from transferkit.data.check import check_images
@@ -22,55 +17,12 @@ from transferkit.options.finetune import FinetuneOptions
 from transferkit.reporter import Reporter
 
 
-class DatasetReading:
-    """Reads a dataset in a thread while the block does something else.
-
-    Importing the training code keeps one core busy for seconds; the others decode meanwhile.
-    Leaving the block stops a reading that is not finished.
-
-    Args:
-        options: The dataset, and how it is split.
-        reporter: Receives the progress, from the thread.
-    """
-
-    def __init__(self, options: FinetuneOptions, reporter: Reporter) -> None:
-        self._options, self._reporter = options, reporter
-        self._stop = Event()
-
-    def __enter__(self) -> Self:
-        if self._options.group_by or self._options.groups:
-            # The thread needs it to divide groups. Two threads that import scikit-learn at the same
-            # time may each see a part of it.
-            import_module("sklearn.model_selection")
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._reading: Future[Dataset] = self._pool.submit(
-            read_dataset, self._options, self._reporter, self._stop
-        )
-        return self
-
-    def result(self) -> Dataset:
-        """Wait for the dataset; raises what `read_dataset` raises."""
-        return self._reading.result()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._pool.shutdown()
-
-
-def read_dataset(
-    options: FinetuneOptions, reporter: Reporter, stop: Event | None = None
-) -> Dataset:
+def read_dataset(options: FinetuneOptions, reporter: Reporter) -> Dataset:
     """Scan a dataset's folders, decode each image once, and split it.
 
     Args:
         options: The dataset, and how it is split.
         reporter: Receives the progress, and a notice of copies on both sides of a given split.
-        stop: Ends the reading early when it is set.
 
     Raises:
         DataError: When the dataset cannot be used.
@@ -85,7 +37,6 @@ def read_dataset(
         reporter=reporter,
         remember=options.cache not in (Cache.MEMORY, Cache.OFF),
         allow_truncated=options.allow_truncated,
-        stop=stop,
     )
     index = checked.index
     require_allowed(index.root, index.left_out, options.on_bad_image)
