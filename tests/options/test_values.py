@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import transferkit
@@ -139,6 +139,8 @@ def test_functions__refuse_every_wrong_value_before_anything_begins(
     tmp_path_factory, option, value
 ):
     function, name = option
+    # An input that cannot be read is no wrong value: it becomes a record with the reason.
+    assume(name != "inputs" or not isinstance(value, str | bytes))
     where = tmp_path_factory.mktemp("nothing")
     required = {
         "data": where, "inputs": ["a.jpg"], "model": where, "run": where, "output": where / "f.npz",
