@@ -38,7 +38,6 @@ COVERED_BY = {
     "recipes/shared/load_model.py": "recipes/test_predict.py",
     "recipes/shared/predictor.py": "recipes/test_export.py",
     "run/model_folder.py": "test_bundle.py",
-    "engines/runtimes.py": "test_forward_pass.py",
     "engines/__init__.py": "test_forward_pass.py",
     "engines/conversion.py": "test_forward_pass.py",
     "engines/conversion_cache.py": "test_forward_pass.py",
