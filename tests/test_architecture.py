@@ -27,7 +27,10 @@ HEAVY = (
 
 LAYERS = [
     {"errors", "reporter", "files", "devices", "interruption", "memory"},
-    {"row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics", "tables"},
+    {
+        *("row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics"),
+        *("calibration", "confidence", "tables"),
+    },
     {
         *("training", "inference", "compute", "forward_pass", "network_outputs", "frozen_layers"),
         *("bundle", "attribution", "export_formats", "exported_model", "report", "run"),

@@ -2,9 +2,12 @@
 
 `config.json` and `model.safetensors` are timm's own local-directory layout, so
 `timm.create_model("local-dir:RUN/model", pretrained=True)` loads the networks that timm builds.
-A classifier fitted on features is stored in `classifier.skops`; its network has no head.
+A classifier fitted on features is stored in `classifier.skops`; its network has no head. What the
+model's confidence is worth is in `confidence.json`, and what tells unusual images in
+`usual_images.safetensors`.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,23 +17,34 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transferkit.calibration import at_temperature
 from transferkit.compute import ComputeSettings
+from transferkit.confidence import ConfidenceTable
 from transferkit.data.image_inputs import as_images
 from transferkit.data.images import ImageSource
 from transferkit.devices import Precision
 from transferkit.errors import BundleError, TransferKitError
-from transferkit.files import whole_folder, write_json
+from transferkit.files import json_text, whole_folder, write_json
 from transferkit.inference import Outputs, collect, only_finite, require_readable
 from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.models.create_network import create_network
 from transferkit.models.downloads import hub_file
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
-from transferkit.network_outputs import features, probabilities
-from transferkit.run.model_folder import CLASSIFIER, CONFIG, WEIGHTS, model_folder
+from transferkit.models.usual_images import UsualImages
+from transferkit.network_outputs import features, probabilities, probabilities_and_scores
+from transferkit.run.model_folder import (
+    CLASSIFIER,
+    CONFIDENCE,
+    CONFIG,
+    USUAL,
+    WEIGHTS,
+    model_folder,
+)
 
 _NOT_SAVED = (
     # the source of the pretrained weights
@@ -51,14 +65,18 @@ class FeatureHead:
             in the list of class names.
         layers: Layers whose outputs are the features.
         pool: Pooling of feature maps to vectors.
+        temperature: What the logarithms of the classifier's probabilities are divided by.
     """
 
     classifier: Any
     layers: tuple[str, ...]
     pool: Pool
+    temperature: float = 1.0
 
     @classmethod
-    def load(cls, path: Path, layers: tuple[str, ...], pool: Pool) -> "FeatureHead":
+    def load(
+        cls, path: Path, layers: tuple[str, ...], pool: Pool, temperature: float
+    ) -> "FeatureHead":
         """Load the classifier from a .skops file.
 
         Raises:
@@ -67,7 +85,7 @@ class FeatureHead:
         # Imported here: scikit-learn takes seconds to import, and most models do not need it.
         from transferkit.classifiers.storage import load_classifier
 
-        return cls(load_classifier(path), layers, pool)
+        return cls(load_classifier(path), layers, pool, temperature)
 
     def to_bytes(self) -> bytes:
         """Return the classifier as the content of a .skops file."""
@@ -88,6 +106,8 @@ class FeatureHead:
         if not len(finite):
             return every
         known = self.classifier.predict_proba(rows[finite])
+        if self.temperature != 1:
+            known = at_temperature(known, self.temperature)
         every = every.astype(known.dtype)
         every[finite] = 0
         every[np.ix_(finite, self.classifier.classes_)] = known
@@ -103,6 +123,8 @@ class ModelBundle:
         class_names: Names of the classes, in the order of the outputs.
         training: Record of the training, as JSON values.
         head: The classifier on the network's features, if one was fitted.
+        confidence: What its confidence is worth, if that was measured.
+        usual: What tells unusual images, if that was measured.
         is_named: Whether the model has names for its classes; else they are the numbers of the
             outputs.
 
@@ -116,6 +138,8 @@ class ModelBundle:
     class_names: tuple[str, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
     head: FeatureHead | None = None
+    confidence: ConfidenceTable | None = None
+    usual: UsualImages | None = None
     is_named: bool = True
 
     @classmethod
@@ -148,7 +172,9 @@ class ModelBundle:
                 f"{path}: names {len(names)} classes for {network.num_classes} outputs; "
                 f"expected label_names in {CONFIG}, one per output"
             )
-        bundle = cls(network, names, training, head, is_named)
+        confidence = _load_confidence(name) if training.get("confidence") else None
+        usual = UsualImages.load(_file_of(name, USUAL)) if training.get("usual_images") else None
+        bundle = cls(network, names, training, head, confidence, usual, is_named)
         if head:
             _require_fitting(bundle, head, path)
         return bundle
@@ -163,13 +189,24 @@ class ModelBundle:
     def probabilities(
         self, images: Sequence[ImageSource], compute: ComputeSettings
     ) -> Iterator[Outputs]:
-        """Yield the class probabilities of `images`, batch by batch in order."""
-        if self.head is None:
+        """Yield class probabilities, and how unusual each image is, batch by batch in order."""
+        if self.head is not None:
+            for part in features(self.extractor, images, compute):
+                values = self.head.predict_proba(part.values, len(self.class_names))
+                yield only_finite(replace(part, values=values, scores=self._scores(part.values)))
+        elif self.usual is not None:
+            yield from probabilities_and_scores(self.network, self.usual, images, compute)
+        else:
             yield from probabilities(self.network, images, compute)
-            return
-        for part in features(self.extractor, images, compute):
-            values = self.head.predict_proba(part.values, len(self.class_names))
-            yield only_finite(replace(part, values=values))
+
+    def _scores(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float32] | None:
+        """Return how unusual features (B, D) are, (B,)."""
+        if self.usual is None:
+            return None
+        scores = np.empty(len(rows), dtype=np.float32)
+        if len(rows):
+            scores[:] = self.usual(torch.from_numpy(rows)).numpy()
+        return scores
 
     def save(self, folder: Path) -> None:
         """Write the model as `folder`, atomically; an existing folder is replaced.
@@ -187,6 +224,11 @@ class ModelBundle:
             (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
             if self.head:
                 (temporary / CLASSIFIER).write_bytes(classifier)
+            if self.usual:
+                self.usual.save(temporary / USUAL)
+            if self.confidence:
+                text = json_text(self.confidence.to_record()) + "\n"
+                (temporary / CONFIDENCE).write_text(text, encoding="utf-8")
 
     def _config(self) -> dict[str, Any]:
         network = self.network
@@ -194,7 +236,15 @@ class ModelBundle:
         config.update(network.preprocessing.to_config())
         training = dict(self.training)
         if self.head:
-            training["features"] = {"layers": list(self.head.layers), "pool": self.head.pool}
+            training["features"] = {
+                "layers": list(self.head.layers),
+                "pool": self.head.pool,
+                "temperature": self.head.temperature,
+            }
+        if self.confidence:
+            training["confidence"] = CONFIDENCE
+        if self.usual:
+            training["usual_images"] = USUAL
         return {
             "architecture": network.name,
             "num_classes": network.num_classes,
@@ -257,22 +307,36 @@ def _load_head(name: str, training: Mapping[str, Any], classes: int) -> FeatureH
     try:
         recorded = training["features"]
         layers, pool = tuple(map(str, recorded["layers"])), Pool(recorded["pool"])
+        temperature = float(recorded.get("temperature", 1))
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{where}: expected layers and pool ({error})") from error
-    if name.startswith(HUB_PREFIX):
-        repository = name.removeprefix(HUB_PREFIX)
-        path = hub_file(
-            repository, (CLASSIFIER,), advice=lambda: "give the folder of a model on this machine"
-        )
-    else:
-        path = Path(name.removeprefix(LOCAL_PREFIX), CLASSIFIER)
-    head = FeatureHead.load(path, layers, pool)
+        raise BundleError(f"{where}: expected layers, pool and temperature ({error})") from error
+    path = _file_of(name, CLASSIFIER)
+    head = FeatureHead.load(path, layers, pool, temperature)
     if not set(head.classifier.classes_) <= set(range(classes)):
         raise BundleError(
             f"{path}: knows classes beyond the {classes} named in {CONFIG}; the files do not "
             "belong together"
         )
     return head
+
+
+def _load_confidence(name: str) -> ConfidenceTable:
+    """Load what the confidence of the model `name` is worth."""
+    path = _file_of(name, CONFIDENCE)
+    try:
+        return ConfidenceTable.from_record(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"{path}: cannot be read ({reason}); train the model again") from error
+
+
+def _file_of(name: str, file: str) -> Path:
+    """Return a file of the model `name`, downloaded if necessary."""
+    if name.startswith(HUB_PREFIX):
+        repository = name.removeprefix(HUB_PREFIX)
+        advice = "give the folder of a model on this machine"
+        return hub_file(repository, (file,), advice=lambda: advice)
+    return Path(name.removeprefix(LOCAL_PREFIX), file)
 
 
 def model_name(path: str | Path) -> str:

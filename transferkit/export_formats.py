@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from transferkit.bundle import FeatureHead, ModelBundle
 from transferkit.devices import Precision
 from transferkit.engines import Engine, ExportFormat
-from transferkit.engines.conversion import VALUES, FromPixels, convert, require_equal
+from transferkit.engines.conversion import SCORES, VALUES, FromPixels, convert, require_equal
 from transferkit.engines.onnx_file import Description, described
 from transferkit.engines.private_openvino import import_openvino
 from transferkit.engines.runtimes import open_runtime
 from transferkit.errors import EngineError, OptionError
 from transferkit.forward_pass import AsModule, features_of, logits_of
+from transferkit.models.usual_images import UsualImages
 
 PROBABILITIES = "probabilities"
-"""Name of an exported model's output."""
+"""Name of an exported model's output; how unusual an image is follows as `SCORES`."""
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Pixels (B, H, W, 3) uint8 to probabilities (B, C)."""
+"""Pixels (B, H, W, 3) uint8 to probabilities (B, C), with scores as column C if it has any."""
 
 
 def to_onnx(bundle: ModelBundle, description: Description) -> bytes:
@@ -35,11 +36,11 @@ def to_onnx(bundle: ModelBundle, description: Description) -> bytes:
     _, *size = bundle.network.preprocessing.input_size
     if bundle.head is None:
         module = _probabilities_of(bundle)
-        content = convert(module, size, PROBABILITIES)
+        content = convert(module, size, PROBABILITIES, *_score_names(bundle))
         require_equal(content, module, size, Engine.OPENVINO, Precision.FP32)
         return described(content, description)
-    trunk = FromPixels(AsModule(features_of(bundle.extractor)), bundle.network.preprocessing)
-    content = convert(trunk, size)
+    trunk = FromPixels(_module_of(bundle), bundle.network.preprocessing)
+    content = convert(trunk, size, VALUES, *_score_names(bundle))
     return described(_with_head(content, bundle.head, bundle), description)
 
 
@@ -101,16 +102,47 @@ def open_exported(file: Path, kind: ExportFormat, engine: Engine) -> Classify:
 
     @torch.no_grad()
     def classify(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        probabilities: Tensor = module(torch.from_numpy(pixels))
-        array: NDArray[np.float32] = probabilities.numpy()
+        values = module(torch.from_numpy(pixels))
+        probabilities, *scores = values if isinstance(values, tuple) else (values,)
+        columns = [probabilities, *(column[:, None] for column in scores)]
+        array: NDArray[np.float32] = torch.cat(columns, dim=1).numpy()
         return array
 
     return classify
 
 
+class _Scored(nn.Module):
+    """A model's logits, or the features of its classifier, and how unusual each image is."""
+
+    def __init__(self, bundle: ModelBundle, usual: UsualImages) -> None:
+        super().__init__()
+        self.layers, self.usual = bundle.network.module, usual
+        self._bundle = bundle
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute values (B, ...) and scores (B,) of normalised images."""
+        if self._bundle.head is not None:
+            values = self._bundle.extractor(images)
+            return values, self.usual(values)
+        parts = self._bundle.network.forward_parts(images, head=True)
+        assert parts.logits is not None
+        return parts.logits, self.usual(parts.features)
+
+
+def _module_of(bundle: ModelBundle) -> nn.Module:
+    if bundle.usual is not None:
+        return _Scored(bundle, bundle.usual)
+    return AsModule(
+        logits_of(bundle.network) if bundle.head is None else features_of(bundle.extractor)
+    )
+
+
+def _score_names(bundle: ModelBundle) -> tuple[str, ...]:
+    return () if bundle.usual is None else (SCORES,)
+
+
 def _probabilities_of(bundle: ModelBundle) -> FromPixels:
-    network: nn.Module = AsModule(logits_of(bundle.network))
-    return FromPixels(network, bundle.network.preprocessing, softmax=True)
+    return FromPixels(_module_of(bundle), bundle.network.preprocessing, softmax=True)
 
 
 def _with_head(content: bytes, head: FeatureHead, bundle: ModelBundle) -> bytes:
@@ -121,10 +153,16 @@ def _with_head(content: bytes, head: FeatureHead, bundle: ModelBundle) -> bytes:
 
     (width,) = bundle.extractor.shape
     trunk: Any = onnx.load_model_from_string(content)
-    classifier = classifier_to_onnx(head.classifier, width, len(bundle.class_names))
+    classifier = classifier_to_onnx(
+        head.classifier, width, len(bundle.class_names), head.temperature
+    )
     trunk.ir_version = classifier.ir_version = max(trunk.ir_version, classifier.ir_version)
     # Both parts may use the same inner names.
     classifier = onnx.compose.add_prefix(classifier, "classifier_", rename_outputs=False)
     merged = onnx.compose.merge_models(trunk, classifier, io_map=[(VALUES, "classifier_features")])
+    # The trunk's own output comes first, and whoever runs the file expects the probabilities there.
+    outputs = sorted(merged.graph.output, key=lambda output: output.name == SCORES)
+    merged.graph.ClearField("output")
+    merged.graph.output.extend(outputs)
     whole: bytes = merged.SerializeToString()
     return whole

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transferkit.confidence import ConfidenceTable
 from transferkit.data.images import ImageSource
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.devices import Precision
@@ -19,7 +20,7 @@ from transferkit.engines.runtimes import (
     open_runtime,
 )
 from transferkit.errors import BundleError, EngineError, OptionError
-from transferkit.inference import Outputs, Reading, run_batches
+from transferkit.inference import Outputs, Reading, run_batches, with_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +31,15 @@ class ExportedModel:
         class_names: Names of the classes, in the order of the outputs.
         preprocessing: What it expects of its pixels.
         runtime: Pixels to probabilities.
+        confidence: What its confidence is worth, if that was measured.
+        usual_threshold: Images with a higher score are unusual; None for a model without scores.
     """
 
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     runtime: Runtime
+    confidence: ConfidenceTable | None = None
+    usual_threshold: float | None = None
 
     @classmethod
     def load(
@@ -55,7 +60,9 @@ class ExportedModel:
         file = read_onnx(path)
         engine = _engine_for(file, engine)
         precision = _precision_for(engine, precision)
-        names, preprocessing = file.description.class_names, file.description.preprocessing
+        about = file.description
+        names, preprocessing = about.class_names, about.preprocessing
+        width = len(names) + (about.usual_threshold is not None)
         _, *size = preprocessing.input_size
         try:
             runtime = open_runtime(engine, path, precision)
@@ -65,16 +72,17 @@ class ExportedModel:
         except Exception as error:
             # Engines find some contradictions in a file only when they run it.
             raise EngineError(f"{path}: {engine} cannot run it: {one_line(error)}") from error
-        if shape != (len(names),):
+        if shape != (width,):
             raise BundleError(
                 f"{path}: names {len(names)} classes and gives values of the shape {shape}; write "
                 "it again with transferkit export"
             )
-        return cls(names, preprocessing, runtime)
+        return cls(names, preprocessing, runtime, about.confidence, about.usual_threshold)
 
     def probabilities(self, images: Sequence[ImageSource], reading: Reading) -> Iterator[Outputs]:
-        """Yield the class probabilities of `images`, batch by batch in order."""
-        return run_batches(self.runtime, self.preprocessing, images, reading)
+        """Yield class probabilities, and how unusual each image is, batch by batch in order."""
+        for part in run_batches(self.runtime, self.preprocessing, images, reading):
+            yield part if self.usual_threshold is None else with_scores(part)
 
 
 def _engine_for(file: OnnxFile, engine: Engine) -> Engine:

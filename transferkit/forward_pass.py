@@ -4,6 +4,7 @@ Whatever is computed without gradient is computed here: frozen layers, features 
 """
 
 from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from transferkit.data.normalization import normalize
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.devices import Precision
 from transferkit.engines import Engine
-from transferkit.engines.conversion import OPSET, FromPixels, convert, require_equal
+from transferkit.engines.conversion import OPSET, VALUES, FromPixels, convert, require_equal
 from transferkit.engines.conversion_cache import load_conversion, store_conversion
 from transferkit.engines.runtimes import Runtime, describe_engine, open_runtime, require_installed
 from transferkit.errors import EngineError, OutputError
@@ -26,6 +27,7 @@ from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.fusing import inference_copy
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut
+from transferkit.models.usual_images import UsualImages
 
 Forward = Callable[[NDArray[np.uint8]], Tensor]
 """Pixels (B, H, W, 3) uint8 to values (B, ...), without gradient."""
@@ -71,6 +73,29 @@ class Computation:
 def logits_of(network: Network) -> Computation:
     """Return the computation of a network's logits, (B, C)."""
     return Computation(network, network.module, f"{network.name}, logits")
+
+
+def logits_and_scores_of(network: Network, usual: UsualImages) -> Computation:
+    """Return the computation of logits, and of how unusual each image is, (B, C + 1)."""
+
+    def of(module: nn.Module) -> Callable[[Tensor], Tensor]:
+        copy, score = replace(network, module=module), deepcopy(usual).to(network.device)
+
+        def compute(images: Tensor) -> Tensor:
+            parts = copy.forward_parts(images, head=True)
+            assert parts.logits is not None
+            scores = score(parts.features)
+            return torch.cat([parts.logits.float(), scores[:, None]], dim=1)
+
+        return compute
+
+    return Computation(
+        network,
+        network.module,
+        f"{network.name}, logits and distances",
+        details={"usual": usual.digest()},
+        of=of,
+    )
 
 
 def features_of(extractor: FeatureExtractor) -> Computation:
@@ -188,7 +213,7 @@ def _opened(content: bytes | None, compute: ComputeSettings, engine: Engine) -> 
 def _convert(computation: Computation, compute: ComputeSettings, engine: Engine) -> bytes:
     module = FromPixels(AsModule(computation), computation.preprocessing)
     _, *size = computation.preprocessing.input_size
-    content = convert(module, size)
+    content = convert(module, size, VALUES)
     require_equal(content, module, size, engine, compute.precision)
     return content
 

@@ -1,7 +1,7 @@
 """Batched inference: values of images, in order. Imports no torch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,13 @@ class Outputs:
         values: (B, D), one row for each of them; features may have more axes.
         failures: (position, reason) of the images of this batch that could not be read, or whose
             values are not finite.
+        scores: (B,) how unusual each of them is; None where that is not known.
     """
 
     rows: NDArray[np.int64]
     values: NDArray[np.floating[Any]]
     failures: tuple[tuple[int, str], ...]
+    scores: NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,12 @@ def run_batches(
         yield only_finite(Outputs(batch.rows, values, batch.failures))
 
 
+def with_scores(outputs: Outputs) -> Outputs:
+    """Return the outputs with the last column of their values as scores."""
+    values = outputs.values
+    return replace(outputs, values=values[:, :-1], scores=values[:, -1:].reshape(len(values)))
+
+
 def only_finite(outputs: Outputs) -> Outputs:
     """Return the outputs without rows that hold NaN or infinity, which become failures."""
     finite = np.array([np.isfinite(row).all() for row in outputs.values], dtype=bool)
@@ -128,4 +136,5 @@ def only_finite(outputs: Outputs) -> Outputs:
         return outputs
     broken = tuple((row, NOT_FINITE) for row in outputs.rows[~finite].tolist())
     failures = tuple(sorted(outputs.failures + broken))
-    return Outputs(outputs.rows[finite], outputs.values[finite], failures)
+    scores = None if outputs.scores is None else outputs.scores[finite]
+    return Outputs(outputs.rows[finite], outputs.values[finite], failures, scores)

@@ -7,10 +7,16 @@ from numpy.typing import NDArray
 
 from transferkit.compute import ComputeSettings
 from transferkit.data.images import ImageSource
-from transferkit.forward_pass import create_pass, features_of, logits_of
-from transferkit.inference import Outputs, run_batches
+from transferkit.forward_pass import (
+    create_pass,
+    features_of,
+    logits_and_scores_of,
+    logits_of,
+)
+from transferkit.inference import Outputs, run_batches, with_scores
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.network import Network
+from transferkit.models.usual_images import UsualImages
 
 
 def probabilities(
@@ -24,6 +30,22 @@ def probabilities(
         return array
 
     return run_batches(probabilities_of, network.preprocessing, images, compute.reading)
+
+
+def probabilities_and_scores(
+    network: Network, usual: UsualImages, images: Sequence[ImageSource], compute: ComputeSettings
+) -> Iterator[Outputs]:
+    """Yield class probabilities, and how unusual each image is, batch by batch in order."""
+    forward = create_pass(logits_and_scores_of(network, usual), compute)
+
+    def of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        values = forward.run(pixels).float()
+        values[:, :-1] = values[:, :-1].softmax(dim=1)
+        array: NDArray[np.float32] = values.cpu().numpy()
+        return array
+
+    for part in run_batches(of, network.preprocessing, images, compute.reading):
+        yield with_scores(part)
 
 
 def features(

@@ -27,13 +27,15 @@ from transferkit.models.feature_extractor import Pool
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
 
-def expected(classifier, rows, num_classes: int):
-    return FeatureHead(classifier, ("pooled",), Pool.AUTO).predict_proba(rows, num_classes)
+def expected(classifier, rows, num_classes: int, temperature=1.0):
+    head = FeatureHead(classifier, ("pooled",), Pool.AUTO, temperature)
+    return head.predict_proba(rows, num_classes)
 
 
-def converted(classifier, width: int, num_classes: int):
+def converted(classifier, width: int, num_classes: int, temperature=1.0):
     """Return a function from features to the probabilities that onnxruntime computes."""
-    content = classifier_to_onnx(classifier, width, num_classes).SerializeToString()
+    model = classifier_to_onnx(classifier, width, num_classes, temperature)
+    content = model.SerializeToString()
     session = InferenceSession(content, providers=["CPUExecutionProvider"])
     return lambda rows: session.run(["probabilities"], {"features": rows})[0]
 
@@ -73,6 +75,19 @@ def test_probabilities__are_those_of_the_classifier(kind, known, num_classes, wi
         np.testing.assert_allclose(run(rows[-count:]), wanted[-count:], **CLOSE)
     # The rows differ in their probabilities, so equal ones are no accident.
     assert np.ptp(wanted, axis=0)[list(known)].min() > 0.05
+
+
+@pytest.mark.parametrize("temperature", [0.2, 7.0])
+@pytest.mark.parametrize("kind", Classifier)
+def test_probabilities__at_a_temperature_are_those_of_the_head(kind, temperature):
+    features, labels = clouds(count=15, classes=3, width=6, spread=0.9)
+    classifier = fit_classifier(kind, features, np.array([0, 2, 3])[labels], seed=0).estimator
+    rows = np.random.default_rng(1).normal(size=(300, 6)).astype(np.float32)
+
+    found = converted(classifier, 6, 4, temperature)(rows)
+
+    np.testing.assert_allclose(found, expected(classifier, rows, 4, temperature), **CLOSE)
+    assert np.abs(found - expected(classifier, rows, 4)).max() > 0.1
 
 
 @pytest.mark.parametrize("settings", [{"kernel": "linear"}, {"kernel": "rbf", "gamma": 0.1}])

@@ -26,6 +26,10 @@ def test_predict__writes_jsonl_in_a_pipe_and_exits_with_3_for_a_broken_input(
         "status": "error",
         "label": None,
         "confidence": None,
+        "abstained": False,
+        "set": None,
+        "unusual": None,
+        "unusual_score": None,
         "top": [],
         "error": "not an image in a known format",
     }

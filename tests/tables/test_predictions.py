@@ -14,9 +14,17 @@ from transferkit.tables.predictions import (
 )
 
 PREDICTIONS = [
-    Prediction("a, b.jpg", "Maine\nCoon", 0.75, (("Maine\nCoon", 0.75), ('"q"', 0.25))),
+    Prediction(
+        "a, b.jpg",
+        "Maine\nCoon",
+        0.75,
+        (("Maine\nCoon", 0.75), ('"q"', 0.25)),
+        set=("Maine\nCoon", '"q"'),
+        unusual=True,
+        unusual_score=0.5,
+    ),
     Prediction("ü 猫.jpg", None, None, (), "truncated"),
-    Prediction("c.jpg", None, 0.5, (("x", 0.5), ("y", 0.5))),
+    Prediction("c.jpg", None, 0.5, (("x", 0.5), ("y", 0.5)), abstained=True),
 ]
 RECORDS = [
     {
@@ -24,6 +32,10 @@ RECORDS = [
         "status": "ok",
         "label": "Maine\nCoon",
         "confidence": 0.75,
+        "abstained": False,
+        "set": ["Maine\nCoon", '"q"'],
+        "unusual": True,
+        "unusual_score": 0.5,
         "top": [
             {"label": "Maine\nCoon", "probability": 0.75},
             {"label": '"q"', "probability": 0.25},
@@ -35,6 +47,10 @@ RECORDS = [
         "status": "error",
         "label": None,
         "confidence": None,
+        "abstained": False,
+        "set": None,
+        "unusual": None,
+        "unusual_score": None,
         "top": [],
         "error": "truncated",
     },
@@ -43,6 +59,10 @@ RECORDS = [
         "status": "ok",
         "label": None,
         "confidence": 0.5,
+        "abstained": True,
+        "set": None,
+        "unusual": None,
+        "unusual_score": None,
         "top": [{"label": "x", "probability": 0.5}, {"label": "y", "probability": 0.5}],
         "error": None,
     },
@@ -75,12 +95,17 @@ def test_write_predictions__gives_csv_columns_for_every_rank(tmp_path):
         "label": "Maine\nCoon",
         "confidence": "0.75",
         "error": "",
+        "abstained": "False",
+        "unusual": "True",
+        "unusual_score": "0.5",
+        "set": '["Maine\\nCoon", "\\"q\\""]',
         "label_1": "Maine\nCoon",
         "probability_1": "0.75",
         "label_2": '"q"',
         "probability_2": "0.25",
     }
     assert (second["status"], second["error"], second["label_1"]) == ("error", "truncated", "")
+    assert (second["set"], second["unusual"], third["abstained"]) == ("", "", "True")
     assert (third["label"], third["label_1"]) == ("", "x")
 
 

@@ -21,6 +21,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from transferkit.calibration import SMALLEST
 from transferkit.engines.conversion import OPSET
 from transferkit.errors import EngineError
 
@@ -88,13 +89,16 @@ class _Graph:
         return self.add("ReduceSum", values, self.constant([axis]), keepdims=int(keepdims))
 
 
-def classifier_to_onnx(classifier: Any, width: int, num_classes: int) -> onnx.ModelProto:
+def classifier_to_onnx(
+    classifier: Any, width: int, num_classes: int, temperature: float = 1.0
+) -> onnx.ModelProto:
     """Convert a fitted classifier to ONNX.
 
     Args:
         classifier: What `fit_classifier` fitted; its classes are positions in the list of classes.
         width: Number of features.
         num_classes: Number of classes, with those that the classifier has not seen.
+        temperature: What the logarithms of its probabilities are divided by.
 
     Returns:
         A model from `features` (N, width) float32 to `probabilities` (N, num_classes) float32, for
@@ -110,7 +114,8 @@ def classifier_to_onnx(classifier: Any, width: int, num_classes: int) -> onnx.Mo
             f"or more classes; got {width} features and {num_classes} classes"
         )
     graph = _Graph()
-    _place(graph, _known_probabilities(graph, classifier), classes, num_classes)
+    known = _known_probabilities(graph, classifier)
+    _place(graph, _at_temperature(graph, known, temperature), classes, num_classes)
     number, info = onnx.TensorProto.FLOAT, onnx.helper.make_tensor_value_info
     return onnx.helper.make_model(
         onnx.helper.make_graph(
@@ -157,6 +162,16 @@ def _known_probabilities(graph: _Graph, classifier: Any) -> str:
     # of three or more classes never do: a row sums to 0 for logistic regression, to less for ridge,
     # and to 2 or more votes for a support vector machine. One column is never looked at.
     return _softmax(graph, scores, len(estimator.classes_), float(temperature.beta_))
+
+
+def _at_temperature(graph: _Graph, known: str, temperature: float) -> str:
+    """Add what `calibration.at_temperature` returns, in float64."""
+    if temperature == 1:
+        return known
+    known = graph.add("Cast", known, to=onnx.TensorProto.DOUBLE)
+    known = graph.add("Max", known, graph.constant(np.float64(SMALLEST)))
+    powers = graph.add("Pow", known, graph.constant(np.float64(1 / temperature)))
+    return graph.add("Div", powers, graph.total(powers, 1, keepdims=True))
 
 
 def _scaled(graph: _Graph, scaler: StandardScaler) -> str:

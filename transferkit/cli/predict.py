@@ -46,7 +46,7 @@ def predict(options: PredictOptions, invocation: Invocation) -> None:
         write_predictions(predictions, options.output, kind, options.top_k)
         print(f"{options.output}: {predictions.total} predictions, {predictions.failed} errors")
     elif kind is PredictionFormat.TABLE:
-        standard_output().print(_table(predictions))
+        standard_output().print(_table(predictions, with_sets=options.sets is not None))
     else:
         for text in format_predictions(predictions, kind, options.top_k):
             write_result(text)
@@ -85,19 +85,24 @@ class _Counted:
             yield prediction
 
 
-def _table(predictions: Iterable[Prediction]) -> Table:
+def _table(predictions: Iterable[Prediction], *, with_sets: bool) -> Table:
     table = Table()
     # Paths are folded, never truncated: the file name is at their end.
     table.add_column("image", overflow="fold")
     table.add_column("label", overflow="fold")
     table.add_column("confidence", justify="right")
-    table.add_column("next", overflow="fold")
+    table.add_column("set" if with_sets else "next", overflow="fold")
     for prediction in predictions:
         if prediction.error is not None:
             table.add_row(escape(prediction.path), f"[red]error: {escape(prediction.error)}[/]")
             continue
-        others = "\n".join(f"{escape(label)} {p:.2f}" for label, p in prediction.top[1:3])
-        label = prediction.label or "(below --min-confidence)"
+        if prediction.set is not None:
+            others = "\n".join(map(escape, prediction.set))
+        else:
+            others = "\n".join(f"{escape(label)} {p:.2f}" for label, p in prediction.top[1:3])
+        label = prediction.label or "(not sure enough)"
+        if prediction.unusual:
+            label += " (unusual image)"
         image, confidence = escape(prediction.path), f"{prediction.confidence:.3f}"
         table.add_row(image, escape(label), confidence, others)
     return table

@@ -18,8 +18,8 @@ from transferkit.errors import EngineError
 OPSET = 17
 """Version of ONNX's operators; every runtime of the last years knows them."""
 
-PIXELS, VALUES = "pixels", "values"
-"""Names of the input and the output."""
+PIXELS, VALUES, SCORES = "pixels", "values", "unusual_score"
+"""Names of the input, the output, and the second output of a network that has one."""
 
 TOLERANCE = 1e-5
 """Largest accepted distance of a converted network's row from torch's, relative to the row."""
@@ -32,7 +32,7 @@ class FromPixels(nn.Module):
     """A network with its normalisation in front, and a softmax behind it if asked for.
 
     Args:
-        module: Normalised images (B, C, H, W) to values (B, ...).
+        module: Normalised images (B, C, H, W) to values (B, ...), or to values and scores (B,).
         preprocessing: Its normalisation.
         softmax: Whether the values are logits, of which probabilities are made.
     """
@@ -44,19 +44,23 @@ class FromPixels(nn.Module):
         self.module, self._preprocessing, self._softmax = module, preprocessing, softmax
         self.eval()  # the exporter puts all modules back into this one's mode
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Compute values (B, ...) float32 of pixels (B, H, W, 3) uint8."""
-        values: Tensor = self.module(normalize(pixels, self._preprocessing))
-        return values.float().softmax(dim=1) if self._softmax else values.float()
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute values (B, ...) float32, and scores if any, of pixels (B, H, W, 3) uint8."""
+        values = self.module(normalize(pixels, self._preprocessing))
+        scores = None
+        if isinstance(values, tuple):
+            values, scores = values
+        values = values.float().softmax(dim=1) if self._softmax else values.float()
+        return values if scores is None else (values, scores)
 
 
-def convert(module: FromPixels, size: Sequence[int], output: str = VALUES) -> bytes:
+def convert(module: FromPixels, size: Sequence[int], *outputs: str) -> bytes:
     """Return a network as the content of an ONNX file that takes any number of images.
 
     Args:
         module: The network on the CPU, in eval mode.
         size: (height, width) of its input in pixels.
-        output: Name of the output.
+        outputs: Names of the outputs.
 
     Raises:
         EngineError: When it cannot be converted.
@@ -76,8 +80,8 @@ def convert(module: FromPixels, size: Sequence[int], output: str = VALUES) -> by
                 dynamo=False,  # the newer exporter takes five to ten times as long
                 opset_version=OPSET,
                 input_names=[PIXELS],
-                output_names=[output],
-                dynamic_axes={PIXELS: {0: "n"}, output: {0: "n"}},
+                output_names=list(outputs),
+                dynamic_axes={name: {0: "n"} for name in (PIXELS, *outputs)},
             )
     except Exception as error:
         # Control flow that depends on the data fails in as many ways as there are models.
@@ -106,11 +110,11 @@ def require_equal(
     noise[-2:] = ramp
     pixels = torch.from_numpy(noise)
     with torch.no_grad():
-        expected = module(pixels)
+        expected = _in_one(module(pixels))
         allowed = TOLERANCE
         if precision is Precision.BF16:
             with autocast(pixels.device, precision):
-                allowed = max(2 * _distance(module(pixels), expected), 0.01)
+                allowed = max(2 * _distance(_in_one(module(pixels)), expected), 0.01)
     values = torch.from_numpy(open_runtime(engine, content, precision)(noise))
     found = _distance(values, expected) if values.shape == expected.shape else float("inf")
     if not found <= allowed:
@@ -118,6 +122,13 @@ def require_equal(
             f"its results differ from torch's by {found:.1e}, more than {allowed:.1e}, relative "
             "to a row"
         )
+
+
+def _in_one(values: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Return the values with the scores, if any, as the last column."""
+    if isinstance(values, tuple):
+        return torch.cat([values[0], values[1][:, None]], dim=1)
+    return values
 
 
 def _distance(values: Tensor, expected: Tensor) -> float:

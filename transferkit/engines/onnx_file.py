@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from transferkit.confidence import ConfidenceTable
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import BundleError
 from transferkit.files import json_text
@@ -32,12 +33,16 @@ class Description:
         preprocessing: What it expects of its pixels; the normalisation is part of the model.
         backbone: Name of the network.
         weights_sha256: Digest of the weights file of the run that it was made from.
+        confidence: What its confidence is worth, if that was measured.
+        usual_threshold: Images with a higher score are unusual; None for a model without scores.
     """
 
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     backbone: str
     weights_sha256: str
+    confidence: ConfidenceTable | None = None
+    usual_threshold: float | None = None
 
     def to_text(self) -> str:
         """Return the description as JSON."""
@@ -48,6 +53,8 @@ class Description:
                 "preprocessing": self.preprocessing.to_config(),
                 "backbone": self.backbone,
                 "weights_sha256": self.weights_sha256,
+                "confidence": self.confidence and self.confidence.to_record(),
+                "usual_threshold": self.usual_threshold,
                 "versions": {"transferkit": version("transferkit")},
             }
         )
@@ -65,8 +72,12 @@ class Description:
         names, given = found.get("class_names"), found.get("preprocessing")
         if not isinstance(names, list) or not names or not isinstance(given, Mapping):
             raise ValueError("it has no class names or no preprocessing")
+        table = found.get("confidence")
         try:
             preprocessing = Preprocessing.from_config(given)
+            confidence = ConfidenceTable.from_record(table) if table else None
+            threshold = found.get("usual_threshold")
+            threshold = None if threshold is None else float(threshold)
         except TypeError as error:
             raise ValueError(str(error)) from error
         return cls(
@@ -74,6 +85,8 @@ class Description:
             preprocessing,
             str(found.get("backbone")),
             str(found.get("weights_sha256")),
+            confidence,
+            threshold,
         )
 
 

@@ -191,10 +191,22 @@ def _left_in_float(model: Any) -> list[str]:
 
     The first convolution has few channels, so 8 bits gain it little. Bright pixels are the largest
     activations and come side by side, so its sums are also the first to overflow the 16 bits that
-    CPUs without VNNI have for them.
+    CPUs without VNNI have for them. Only a second output needs the rest.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     first = [node for node in model.graph.node if node.op_type == "Conv"][:1]
     products = [node for node in model.graph.node if node.op_type == "MatMul"]
     attention = [node for node in products if weights.isdisjoint(node.input)]
-    return [node.name for node in (*first, *attention)]
+    beside = _needed_beside_first_output(model)
+    return [node.name for node in (*first, *attention, *beside)]
+
+
+def _needed_beside_first_output(model: Any) -> list[Any]:
+    """Return the nodes that the first output of a model does not need."""
+    needed, kept = {model.graph.output[0].name}, []
+    for node in reversed(model.graph.node):  # from the outputs to the inputs
+        if needed.isdisjoint(node.output):
+            kept.append(node)
+        else:
+            needed.update(node.input)
+    return kept

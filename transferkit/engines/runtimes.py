@@ -4,11 +4,12 @@ Images are computed in blocks of a fixed size, several blocks at once, one per c
 therefore the result of the same instructions, whatever the batch and its size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,6 +106,13 @@ def _blocks(pixels: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.uint8]]
         yield start, block
 
 
+def _side_by_side(outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return one output as it is, and several as the columns of one table."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate([output.reshape(len(output), -1) for output in outputs], axis=1)
+
+
 @cache
 def _core() -> Any:
     """Return OpenVINO's core; one for the process, which keeps its plugin and its threads alive."""
@@ -129,7 +137,8 @@ class _OpenVino:
         )
         self._compiled = compiled  # its requests do not keep it alive
         self._requests = [compiled.create_infer_request() for _ in range(cores)]
-        self._shape = tuple(compiled.outputs[0].shape)[1:]
+        shapes = [tuple(output.shape)[1:] for output in compiled.outputs]
+        self._shape = shapes[0] if len(shapes) == 1 else (sum(map(prod, shapes)),)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         values = np.empty((len(pixels), *self._shape), dtype=np.float32)
@@ -154,7 +163,8 @@ class _OpenVino:
     def _collect(self, request: Any, start: int, values: NDArray[np.float32]) -> None:
         request.wait()
         rows = values[start : start + BLOCK]
-        rows[:] = request.get_output_tensor().data[: len(rows)]
+        outputs = [tensor.data for tensor in request.output_tensors]
+        rows[:] = _side_by_side(outputs)[: len(rows)]
 
 
 class _OnnxRuntime:
@@ -177,8 +187,7 @@ class _OnnxRuntime:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         def run(block: NDArray[np.uint8]) -> NDArray[np.float32]:
-            values: NDArray[np.float32] = self._session.run(None, {self._input: block})[0]
-            return values
+            return _side_by_side(self._session.run(None, {self._input: block}))
 
         parts = self._threads.map(run, (block for _, block in _blocks(pixels)))
         return np.concatenate(list(parts))[: len(pixels)]

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from transferkit.data.preprocessing import Preprocessing, Resize
 from transferkit.models import EDGES8
-from transferkit.models.network import Layout, Network, Source
+from transferkit.models.network import ForwardParts, Layout, Network, Source
 from transferkit.models.stages import HEAD, Stage
 
 DEFAULT_PATCHES = 4
@@ -109,12 +109,10 @@ def _new_head(network: Network, num_classes: int) -> None:
     module.head = _head(network.feature_dim, num_classes).to(network.device)
 
 
-def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object, Tensor]:
+def _forward_parts(network: Network, images: Tensor, head: bool) -> ForwardParts:
     module: Any = network.module
     edges: Tensor = module.edges(images)
-    if head:
-        module.head(edges)
-    return edges, edges
+    return ForwardParts(edges, edges, module.head(edges) if head else None)
 
 
 def _layout(module: nn.Module) -> Layout:

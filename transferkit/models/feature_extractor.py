@@ -152,12 +152,12 @@ class FeatureExtractor:
             outputs[name] = convert(_one_row_per_image(name, value, len(images)))
 
         with _hooked(self.network.module, {n: points[n] for n in inside}, store):
-            last_map, prelogits = self.network.forward_parts(images, head=bool(inside))
+            parts = self.network.forward_parts(images, head=bool(inside))
         for name in self.layers:
             if name == POOLED:
-                store(name, last_map)
+                store(name, parts.last_map)
             elif name == PRELOGITS:
-                store(name, prelogits)
+                store(name, parts.features)
             elif name not in outputs:
                 raise OptionError(
                     f"--layer: {name} belongs to {self.network.name}, but no image passes through "
@@ -212,7 +212,7 @@ class FeatureExtractor:
         if not self.network.layout.prefix_tokens and not self.network.layout.class_token:
             return 0
         with torch.inference_mode():
-            last_map, _ = self.network.forward_parts(self.network.blank_image())
+            last_map = self.network.forward_parts(self.network.blank_image()).last_map
         return last_map.shape[1] if isinstance(last_map, torch.Tensor) and last_map.ndim == 3 else 0
 
     def _positions(self, x: Tensor) -> Tensor:

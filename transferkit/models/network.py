@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,20 @@ class Layout:
     channels_last: bool = False
 
 
+class ForwardParts(NamedTuple):
+    """What a network computes on the way to its logits.
+
+    Attributes:
+        last_map: The output of the last stage, nearly always a map or tokens.
+        features: The pooled features that enter the head, (B, feature_dim).
+        logits: (B, num_classes); None where the head was not run.
+    """
+
+    last_map: object
+    features: Tensor
+    logits: Tensor | None
+
+
 @dataclass(frozen=True)
 class Source:
     """A library of backbones.
@@ -39,8 +53,8 @@ class Source:
         build: `build(architecture, model_args, config)` returns a network with random weights.
         new_head: `new_head(network, num_classes)` gives the network's module an untrained head.
         find_stages: `find_stages(module, heads, input_size)` returns the stages.
-        forward_parts: `forward_parts(network, images, head)` returns the last map or tokens, and
-            the pooled features that enter the head; it runs the head as well if `head` is true.
+        forward_parts: `forward_parts(network, images, head)` runs the network, and its head if
+            `head` is true.
         layout: `layout(module)` returns the layout of its maps and tokens.
         by_formula: Whether the weights are computed by formula instead of downloaded.
     """
@@ -50,7 +64,7 @@ class Source:
     build: Callable[[str, Mapping[str, Any], Mapping[str, Any]], "Network"]
     new_head: Callable[["Network", int], None]
     find_stages: Callable[[nn.Module, tuple[str, ...], tuple[int, int, int]], tuple[Stage, ...]]
-    forward_parts: Callable[["Network", Tensor, bool], tuple[object, Tensor]]
+    forward_parts: Callable[["Network", Tensor, bool], ForwardParts]
     layout: Callable[[nn.Module], Layout]
     by_formula: bool = False
 
@@ -116,18 +130,14 @@ class Network:
         Returns:
             (B, feature_dim).
         """
-        return self.forward_parts(images)[1]
+        return self.forward_parts(images).features
 
-    def forward_parts(self, images: Tensor, *, head: bool = False) -> tuple[object, Tensor]:
-        """Run the backbone.
+    def forward_parts(self, images: Tensor, *, head: bool = False) -> ForwardParts:
+        """Run the backbone, and the head if `head` is true.
 
         Args:
             images: (B, C, H, W) float32, normalised.
             head: Whether to run the head's modules as well.
-
-        Returns:
-            The output of the last stage, nearly always a map or tokens, and the pooled features
-            (B, feature_dim).
         """
         return self.source.forward_parts(self, images, head)
 

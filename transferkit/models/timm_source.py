@@ -9,7 +9,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from transferkit.data.preprocessing import Preprocessing
-from transferkit.models.network import Layout, Network, Source, module_names
+from transferkit.models.network import ForwardParts, Layout, Network, Source, module_names
 from transferkit.models.stages import Stage, timm_stages, traced_stages
 
 _CONFIG_KEYS = tuple(entry.name for entry in fields(PretrainedCfg))
@@ -59,13 +59,11 @@ def _new_head(network: Network, num_classes: int) -> None:
     network.module.reset_classifier(num_classes, **pooling)  # type: ignore[operator]
 
 
-def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object, Tensor]:
+def _forward_parts(network: Network, images: Tensor, head: bool) -> ForwardParts:
     module: Any = network.module
     last_map = module.forward_features(images)
     prelogits: Tensor = module.forward_head(last_map, pre_logits=True)
-    if head:
-        module.forward_head(last_map)
-    return last_map, prelogits
+    return ForwardParts(last_map, prelogits, module.forward_head(last_map) if head else None)
 
 
 def _layout(module: nn.Module) -> Layout:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from transferkit.data.preprocessing import Preprocessing
-from transferkit.models.network import Layout, Network, Source
+from transferkit.models.network import ForwardParts, Layout, Network, Source
 from transferkit.models.stages import traced_stages
 
 _ANY = 1000
@@ -118,7 +118,7 @@ def _replace_head(module: nn.Module, name: str, head: nn.Module) -> None:
     setattr(module.get_submodule(parent), attribute, head)
 
 
-def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object, Tensor]:
+def _forward_parts(network: Network, images: Tensor, head: bool) -> ForwardParts:
     # Torchvision's forward() cannot run in parts, so hooks observe a whole pass.
     (name,) = network.heads
     maps: list[Tensor] = []
@@ -138,14 +138,14 @@ def _forward_parts(network: Network, images: Tensor, head: bool) -> tuple[object
         head_module.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
     )
     try:
-        network.module(images)
+        logits = network.module(images)
     finally:
         for handle in handles:
             handle.remove()
     (prelogits,) = entering
     # SqueezeNet's head is a convolution, so its input still has a height and a width.
     pooled = torch.flatten(prelogits, 2).mean(dim=2) if prelogits.ndim > 2 else prelogits
-    return maps[0], pooled
+    return ForwardParts(maps[0], pooled, logits)
 
 
 def _layout(module: nn.Module) -> Layout:

@@ -282,7 +282,7 @@ class FinetuneOptions(ClassifierOptions):
                     "choose another strategy"
                 )
             if self.classifier is None:
-                object.__setattr__(self, "classifier", Classifier.SVM)
+                object.__setattr__(self, "classifier", Classifier.LINEAR)
         elif given := given_flags(self, option_names(self, applies_to=AppliesTo.FEATURES)):
             raise OptionError(f"{given[0]} is for --strategy features, not for {self.strategy}")
 

@@ -132,6 +132,26 @@ class PredictOptions(InputOptions):
         float,
         Option(panel=OUTPUT, help="Leave the label out below this confidence.", within=Range(0, 1)),
     ] = 0.0
+    accuracy: Annotated[
+        float | None,
+        Option(
+            panel=OUTPUT,
+            help="Instead of --min-confidence: the share of labels that are to be right. The "
+            "confidence for it is the one that the validation images needed.",
+            within=Range(0, 1),
+            show_default=False,
+        ),
+    ] = None
+    sets: Annotated[
+        float | None,
+        Option(
+            panel=OUTPUT,
+            help="Add a set of labels to each record; this share of sets is to hold the right "
+            "label (split conformal prediction).",
+            within=Range(0, 1),
+            show_default=False,
+        ),
+    ] = None
     format: Annotated[
         PredictionFormat | None,
         Option(
@@ -151,6 +171,19 @@ class PredictOptions(InputOptions):
         ),
     ] = None
     overwrite: Overwrite = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.accuracy is not None and self.min_confidence:
+            raise OptionError(
+                "--accuracy chooses the lowest confidence itself; leave out --min-confidence"
+            )
+        for flag, value in (("--accuracy", self.accuracy), ("--sets", self.sets)):
+            if value is not None and self.model is None:
+                raise OptionError(
+                    f"{flag} needs a model whose confidence was measured; name your run with "
+                    "--model"
+                )
 
 
 @dataclass(frozen=True)

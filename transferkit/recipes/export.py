@@ -89,7 +89,12 @@ def export(options: ExportOptions, reporter: Reporter = SILENT) -> Exported:
     images = run_images(options.run, bundle.class_names, options.data)
     network = bundle.network
     description = Description(
-        bundle.class_names, network.preprocessing, network.name, file_digest(home / WEIGHTS)
+        bundle.class_names,
+        network.preprocessing,
+        network.name,
+        file_digest(home / WEIGHTS),
+        bundle.confidence,
+        None if bundle.usual is None else bundle.usual.threshold,
     )
     comparison = Comparison(bundle, images.val, options.workers or default_workers(), reporter)
     expected = comparison.predicted()

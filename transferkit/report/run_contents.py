@@ -22,7 +22,7 @@ from transferkit.reporter import Reporter
 from transferkit.run.record import RunRecord
 from transferkit.tables.probabilities import ProbabilityTable
 
-_MISTAKES, _SUSPECTS, _MAP_IMAGES = 8, 12, 200
+_MISTAKES, _SUSPECTS, _UNUSUAL, _MAP_IMAGES = 8, 12, 8, 200
 """At most this many are shown, so that a page takes seconds and stays small."""
 
 _MIN_MAP_IMAGES = 3
@@ -91,7 +91,8 @@ def gather(sources: ReportSources, reporter: Reporter) -> RunReport:
     suspected = likely_label_errors(table.labels, table.probabilities)
     mistakes, suspects = wrong[:_MISTAKES], suspected[:_SUSPECTS]
     recorded = RecordedImages(root, record.sha256, allow)
-    rows = sorted({row for row, _ in (*mistakes, *suspects)})
+    unusual = _most_unusual(bundle, table)
+    rows = sorted({row for row, _ in (*mistakes, *suspects, *unusual)})
     images = {row: recorded.read(table.paths[row]) for row in rows}
     evidence, why_no_evidence = _evidence(bundle, images, mistakes)
     feature_map, why_no_map = _feature_map(replace(sources, compute=compute), reporter)
@@ -115,6 +116,11 @@ def gather(sources: ReportSources, reporter: Reporter) -> RunReport:
         mistaken=len(wrong),
         suspects=[_shown(table, one, images) for one in suspects],
         suspected=len(suspected),
+        unusual=[
+            replace(_shown(table, one, images), unusual_score=score)
+            for one, score in unusual.items()
+        ],
+        usual_threshold=None if bundle.usual is None else bundle.usual.threshold,
         feature_map=feature_map,
         notes={what: why for what, why in notes.items() if why},
     )
@@ -126,6 +132,20 @@ def _mistakes(table: ProbabilityTable) -> list[_Choice]:
     rows = np.flatnonzero(predicted != table.labels)
     rows = rows[np.argsort(-confidence[rows], kind="stable")]
     return [(int(row), int(predicted[row])) for row in rows.tolist()]
+
+
+def _most_unusual(bundle: ModelBundle, table: ProbabilityTable) -> dict[_Choice, float]:
+    """Return the most unusual validation images and their scores, most unusual first."""
+    if bundle.usual is None:
+        return {}
+    scores = bundle.usual.own_scores()
+    most = np.argsort(-scores, kind="stable")[:_UNUSUAL]
+    predicted = table.probabilities.argmax(axis=1)
+    rows = bundle.usual.rows[most].tolist()
+    return {
+        (row, int(predicted[row])): score
+        for row, score in zip(rows, scores[most].tolist(), strict=True)
+    }
 
 
 def _shown(table: ProbabilityTable, chosen: _Choice, images: _Images) -> ShownImage:

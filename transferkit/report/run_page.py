@@ -3,12 +3,13 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transferkit.confidence import risk_coverage
 from transferkit.metrics import confusion, reliability
 from transferkit.report.charts import (
     COLOURS,
@@ -36,6 +37,9 @@ _TRAIN, _VAL, _BASELINE = COLOURS[0], COLOURS[1], "--s8"
 _SHOWN_CLASSES = 30
 """With more classes than this, the page lists the weakest and folds the rest away."""
 
+_SHOWN_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5, 0.25)
+"""Shares of answered images that the table of answers lists."""
+
 _SHOWN_LEFT_OUT, _SHOWN_SETTINGS = 20, 8
 _EPOCHS = Axis("epoch", Scale.INTEGER)
 
@@ -52,6 +56,7 @@ class ShownImage:
         label_probability: Probability of the label.
         image: `data:` address of the image; None if it cannot be shown.
         evidence: `data:` address of the evidence for `suggested`; None if it cannot be shown.
+        unusual_score: How unlike the other validation images it is; None if that is not shown.
     """
 
     path: str
@@ -61,6 +66,7 @@ class ShownImage:
     label_probability: float
     image: str | None = None
     evidence: str | None = None
+    unusual_score: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +85,8 @@ class RunReport:
         mistaken: Number of all mistakes.
         suspects: The most likely label errors, most likely first.
         suspected: Number of all likely label errors.
+        unusual: The most unusual validation images, most unusual first.
+        usual_threshold: The score above which images are unusual; None if that was not measured.
         feature_map: Some of the images on a plane; None if there are too few.
         notes: Reasons why something is missing, by `images`, `evidence` or `map`.
     """
@@ -94,6 +102,8 @@ class RunReport:
     mistaken: int
     suspects: Sequence[ShownImage]
     suspected: int
+    unusual: Sequence[ShownImage]
+    usual_threshold: float | None
     feature_map: FeatureMap | None
     notes: Mapping[str, str]
 
@@ -117,6 +127,8 @@ def run_page(report: RunReport) -> str:
         confusion=describe_confusion(counts, names),
         curves=_curves(report),
         calibration=_calibration(report),
+        calibrated=report.metrics.get("calibration"),
+        answering=_answering(report),
         map=_map(report, counts),
         fitted=_fitted(report.metrics),
         left_out=report.plan.left_out,
@@ -206,6 +218,29 @@ def _phases(rows: Sequence[EpochRow]) -> list[tuple[float, float, str]]:
 def _calibration(report: RunReport) -> Chart:
     bins = reliability(report.predictions.labels, report.predictions.probabilities)
     return reliability_chart(bins, alt="Accuracy against confidence in 15 bins")
+
+
+def _answering(report: RunReport) -> dict[str, Any]:
+    """Return a chart of accuracy by share of answered images, and the rows of its table."""
+    rows = risk_coverage(report.predictions.labels, report.predictions.probabilities)
+    shares = [row["share"] for row in rows]
+    intervals = [row["accuracy_interval"] for row in rows]
+    series = [
+        Series("95 % interval", shares, [one["low"] for one in intervals], _BASELINE, "dashed"),
+        Series("95 % interval", shares, [one["high"] for one in intervals], _BASELINE, "dashed"),
+        Series("accuracy of the answers", shares, [row["accuracy"] for row in rows], _VAL),
+    ]
+    chart = line_chart(
+        series,
+        x=Axis("images answered, the surest first", Scale.PERCENT),
+        y=Axis("accuracy", Scale.PERCENT),
+        alt="Accuracy of the answers by the share of images that are answered",
+    )
+    listed = {min(rows, key=lambda row: abs(row["share"] - share))["n"] for share in _SHOWN_SHARES}
+    return {
+        "chart": replace(chart, series=chart.series[1:]),
+        "rows": [row for row in rows if row["n"] in listed],
+    }
 
 
 def _map(report: RunReport, counts: NDArray[np.int64]) -> dict[str, Any] | None:

@@ -7,6 +7,12 @@ from transferkit.errors import BundleError
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CLASSIFIER = "classifier.skops"
+CONFIDENCE = "confidence.json"
+"""What the model's confidence is worth, measured on the run's validation images."""
+
+USUAL = "usual_images.safetensors"
+"""Features of validation images, which tell unusual ones."""
+
 EXPORTED = "model.onnx"
 """The model as ONNX, if `transferkit export` wrote it there."""
 

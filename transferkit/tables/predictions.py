@@ -28,6 +28,13 @@ class PredictionFormat(StrEnum):
     PARQUET = "parquet"
 
 
+_COLUMNS = (
+    *("path", "status", "label", "confidence", "error"),
+    *("abstained", "unusual", "unusual_score", "set"),
+)
+"""The first columns of CSV; those of the most probable classes follow."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The prediction for one input.
@@ -37,7 +44,12 @@ class Prediction:
         label: The most probable class; None if the input could not be read or the confidence is
             below the minimum.
         confidence: The highest probability; None if the input could not be read.
+        abstained: Whether there is no label because the confidence is below the minimum.
         top: (label, probability) of the most probable classes, the most probable first.
+        set: Labels that hold the right one with the wanted coverage, the most probable first; None
+            if no sets were asked for, or the input could not be read.
+        unusual: Whether it is unlike the validation images; None if that is not known.
+        unusual_score: How unlike them it is, from 0 to 2; None if that is not known.
         error: Why the input could not be read; None if it could.
     """
 
@@ -46,6 +58,10 @@ class Prediction:
     confidence: float | None
     top: tuple[tuple[str, float], ...]
     error: str | None = None
+    abstained: bool = False
+    set: tuple[str, ...] | None = None
+    unusual: bool | None = None
+    unusual_score: float | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the prediction as JSON values."""
@@ -54,6 +70,10 @@ class Prediction:
             "status": "error" if self.error is not None else "ok",
             "label": self.label,
             "confidence": self.confidence,
+            "abstained": self.abstained,
+            "set": None if self.set is None else list(self.set),
+            "unusual": self.unusual,
+            "unusual_score": self.unusual_score,
             "top": [{"label": label, "probability": p} for label, p in self.top],
             "error": self.error,
         }
@@ -82,7 +102,7 @@ def format_predictions(
         case PredictionFormat.CSV:
             ranks = range(1, top_k + 1)
             columns = [f"{what}_{rank}" for rank in ranks for what in ("label", "probability")]
-            yield _csv_line(["path", "status", "label", "confidence", "error", *columns])
+            yield _csv_line([*_COLUMNS, *columns])
             for prediction in predictions:
                 yield _csv_line(_csv_values(prediction, top_k))
         case _:
@@ -115,8 +135,10 @@ def _csv_values(prediction: Prediction, top_k: int) -> list[object]:
     record = prediction.to_record()
     pairs = [value for pair in prediction.top for value in pair]
     padding = [None] * (2 * top_k - len(pairs))
-    first = [record[key] for key in ("path", "status", "label", "confidence", "error")]
-    return [*first, *pairs, *padding]
+    # A label may contain any separator but those of JSON.
+    labels = None if prediction.set is None else json_text(record["set"])
+    first = [record[key] for key in _COLUMNS[:-1]]
+    return [*first, labels, *pairs, *padding]
 
 
 def _write_parquet_predictions(predictions: Sequence[Prediction], path: Path) -> None:
@@ -130,6 +152,10 @@ def _write_parquet_predictions(predictions: Sequence[Prediction], path: Path) ->
             ("status", pa.string()),
             ("label", pa.string()),
             ("confidence", pa.float64()),
+            ("abstained", pa.bool_()),
+            ("set", pa.list_(pa.string())),
+            ("unusual", pa.bool_()),
+            ("unusual_score", pa.float64()),
             ("top", pa.list_(pair)),
             ("error", pa.string()),
         ]
@@ -144,5 +170,6 @@ def _in_utf8(prediction: Prediction) -> Prediction:
         prediction,
         path=utf8_text(prediction.path),
         label=None if prediction.label is None else utf8_text(prediction.label),
+        set=None if prediction.set is None else tuple(map(utf8_text, prediction.set)),
         top=tuple((utf8_text(label), probability) for label, probability in prediction.top),
     )

@@ -35,11 +35,12 @@ def test_features__leaves_a_run_with_a_classifier_and_no_head(run):
     config = json.loads((run / "model" / "config.json").read_text())
 
     assert sorted(p.name for p in (run / "model").iterdir()) == [
-        "classifier.skops", "config.json", "model.safetensors",
+        "classifier.skops", "confidence.json", "config.json", "model.safetensors",
     ]  # fmt: skip
     assert config["num_classes"] == 0
     assert config["label_names"] == ["blue", "green", "red"]
-    assert config["transferkit"]["features"] == {"layers": ["stage2", "pooled"], "pool": "auto"}
+    features = config["transferkit"]["features"]
+    assert (features["layers"], features["pool"]) == (["stage2", "pooled"], "auto")
     assert config["transferkit"]["classifier"] == options["classifier"] == "svm"
     assert (options["layer"], options["pool"]) == (["stage2", "pooled"], "auto")
     assert metrics["val"]["accuracy"] == 1.0
@@ -108,7 +109,8 @@ def test_features__of_a_model_have_its_layers(run, image_folder, tmp_path):
     )
     config = json.loads((again.run / "model/config.json").read_text())
 
-    assert config["transferkit"]["features"] == {"layers": ["stage2", "pooled"], "pool": "auto"}
+    features = config["transferkit"]["features"]
+    assert (features["layers"], features["pool"]) == (["stage2", "pooled"], "auto")
 
 
 def test_features__record_only_options_that_apply(run):
@@ -245,7 +247,7 @@ def test_load__of_damaged_features_in_the_config_is_an_error(run, image_folder, 
         path.write_text(json.dumps(config))
 
     copy = damaged_copy(run, tmp_path, "config.json", change_pool)
-    with pytest.raises(BundleError, match="expected layers and pool"):
+    with pytest.raises(BundleError, match="expected layers, pool and temperature"):
         transferkit.predict([str(image_folder)], model=str(copy))
     path = copy / "model" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"transferkit": None}))

@@ -13,7 +13,14 @@ from transferkit.compute import ComputeSettings
 from transferkit.devices import Precision
 from transferkit.errors import EngineError
 from transferkit.export_formats import Classify
-from transferkit.inference import Collected, Outputs, Reading, collect, run_batches
+from transferkit.inference import (
+    Collected,
+    Outputs,
+    Reading,
+    collect,
+    run_batches,
+    with_scores,
+)
 from transferkit.reporter import Reporter
 
 LARGEST_DIFFERENCE = 1e-4
@@ -83,6 +90,8 @@ class Comparison:
         preprocessing = self.bundle.network.preprocessing
         with self.reporter.progress(what, len(self.files)) as progress:
             parts = run_batches(classify, preprocessing, self.files, self._reading)
+            if self.bundle.usual is not None:
+                parts = map(with_scores, parts)
             return self._collect(parts, progress.advance)
 
     @property

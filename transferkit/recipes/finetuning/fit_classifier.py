@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from transferkit.bundle import FeatureHead
+from transferkit.calibration import Calibration
 from transferkit.classifiers import Classifier
 from transferkit.classifiers.fitting import (
     Fitted,
@@ -24,6 +25,11 @@ from transferkit.intervals import wilson_interval
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.calibrate import (
+    calibrate_on_validation,
+    describe_calibration,
+)
+from transferkit.recipes.finetuning.measure_usual import usual_by_features
 from transferkit.recipes.finetuning.outputs import leave_report, write_inputs, write_model
 from transferkit.recipes.finetuning.plan import (
     describe_dataset,
@@ -88,10 +94,20 @@ def fit_on_features(run: FeaturesRun) -> FinetuneResult:
         fitted = _fit(run, train)
         extractor = run.settings.extractor
         head = FeatureHead(fitted.estimator, extractor.layers, extractor.pool)
-        probabilities = head.predict_proba(val, _class_count(run)).astype(np.float32)
-        metrics = _metrics(run, head, fitted, train, probabilities)
+        before = head.predict_proba(val, _class_count(run)).astype(np.float32)
+        calibration = calibrate_on_validation(run, before)
+        head = replace(head, temperature=calibration.temperature)
+        metrics = _metrics(run, head, fitted, train, before, calibration)
+        probabilities = calibration.probabilities
         trained = {"classifier": run.options.classifier}
-        bundle = write_model(run, metrics, probabilities=probabilities, trained=trained, head=head)
+        bundle = write_model(
+            run,
+            metrics,
+            probabilities=probabilities,
+            trained=trained,
+            usual=usual_by_features(val),
+            head=head,
+        )
         leave_report(run, bundle, metrics)
     return FinetuneResult(run.folder, plan, metrics, (), run.dataset.paths("val"), probabilities)
 
@@ -195,7 +211,8 @@ def _metrics(
     head: FeatureHead,
     fitted: Fitted,
     train: NDArray[np.float32],
-    probabilities: NDArray[np.float32],
+    before: NDArray[np.float32],
+    calibration: Calibration,
 ) -> dict[str, Any]:
     """Return the content of metrics.json.
 
@@ -204,14 +221,16 @@ def _metrics(
         head: The fitted classifier and its layers.
         fitted: The classifier's settings and cross-validation.
         train: (N, D) features of the training images.
-        probabilities: (M, C) of the validation images.
+        before: (M, C) of the validation images, before the calibration.
+        calibration: The calibration.
     """
     dataset, module = run.dataset, run.network.module
     labels = dataset.index.labels
     train_labels, val_labels = labels[dataset.rows("train")], labels[dataset.rows("val")]
     correct = head.predict_proba(train, _class_count(run)).argmax(axis=1) == train_labels
     return {
-        "val": summarize(val_labels, probabilities, dataset.index.class_names),
+        "val": summarize(val_labels, calibration.probabilities, dataset.index.class_names),
+        "calibration": describe_calibration(calibration, val_labels, before),
         "train": {"accuracy": float(correct.mean()), "n": len(train_labels)},
         "classifier": {
             "kind": _classifier(run.options),

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.bundle import FeatureHead, ModelBundle
+from transferkit.confidence import ConfidenceTable, risk_coverage
 from transferkit.data.split_file import write_split
 from transferkit.errors import TransferKitError, name_some
 from transferkit.files import write_json
 from transferkit.inference import collect
 from transferkit.metrics import summarize
 from transferkit.models.strategies import Strategy
+from transferkit.models.usual_images import UsualImages
 from transferkit.options.declaration import AppliesTo, option_names
 from transferkit.options.recorded import GIVEN, given_options, json_values
 from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
@@ -98,6 +100,7 @@ def write_model(
     *,
     probabilities: NDArray[np.float32],
     trained: Mapping[str, Any],
+    usual: UsualImages | None,
     head: FeatureHead | None = None,
 ) -> ModelBundle:
     """Write the model, val_predictions.npz and metrics.json.
@@ -107,6 +110,7 @@ def write_model(
         metrics: The content of metrics.json; the time so far is added to it.
         probabilities: (N, C) float32 of the validation images.
         trained: What was trained, for the model's record of its training.
+        usual: What tells unusual images, if there are enough validation images.
         head: The classifier, if one was fitted on features.
 
     Returns:
@@ -122,11 +126,13 @@ def write_model(
         "strategy": str(options.strategy),
         **trained,
     }
-    bundle = ModelBundle(run.network, index.class_names, provenance, head)
+    labels = index.labels[run.dataset.rows("val")]
+    confidence = ConfidenceTable.measure(labels, probabilities)
+    bundle = ModelBundle(run.network, index.class_names, provenance, head, confidence, usual)
     bundle.save(run.output / MODEL)
     if test := _test_metrics(run, bundle):
         metrics["test"] = test
-    labels = index.labels[run.dataset.rows("val")]
+    metrics["answering"] = risk_coverage(labels, probabilities)
     paths = run.dataset.paths("val")
     table = ProbabilityTable(paths, labels, index.class_names, probabilities)
     write_probabilities(table, run.output / VAL_PREDICTIONS)

@@ -2,18 +2,26 @@
 
 import shlex
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from transferkit.bundle import ModelBundle
+import numpy as np
+from numpy.typing import NDArray
+
+from transferkit.calibration import Calibration
 from transferkit.data.dataset import Dataset
 from transferkit.errors import DivergedError, TransferKitError
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
 from transferkit.models.weights import copy_tensors
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.calibrate import (
+    calibrate_network,
+    describe_calibration,
+)
 from transferkit.recipes.finetuning.create_setup import create_setup
 from transferkit.recipes.finetuning.estimate import estimate_seconds
+from transferkit.recipes.finetuning.measure_usual import usual_by_network
 from transferkit.recipes.finetuning.outputs import (
     leave_report,
     write_inputs,
@@ -86,16 +94,29 @@ def train_network(run: TrainingRun) -> FinetuneResult:
             write_range_test(run.output, test)
         if run.options.find_lr:
             return FinetuneResult(run.folder, plan, {}, range_test=test)
-        state, metrics = _train_and_save(run)
+        state, saved = _train_and_save(run)
     return FinetuneResult(
         run.folder,
         plan,
-        metrics,
+        saved.metrics if saved else {},
         tuple(state.history),
         run.dataset.paths("val"),
-        state.best_probabilities,
+        saved.probabilities if saved else state.best_probabilities,
         test,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Saved:
+    """What a finished run saved.
+
+    Attributes:
+        metrics: The content of metrics.json.
+        probabilities: (N, C) float32 of the validation images, calibrated.
+    """
+
+    metrics: dict[str, Any]
+    probabilities: NDArray[np.float32]
 
 
 def _test_rates(run: TrainingRun) -> RangeTest:
@@ -119,19 +140,19 @@ def _suggested_rate(test: RangeTest) -> float:
     return test.suggestion
 
 
-def _train_and_save(run: TrainingRun) -> tuple[TrainingState, dict[str, Any]]:
-    """Train from the beginning or from the checkpoint, and write the model and its metrics.
-
-    The metrics are empty if the run was paused.
-    """
+def _train_and_save(run: TrainingRun) -> tuple[TrainingState, _Saved | None]:
+    """Train from the beginning or from the checkpoint, and save the model; None if paused."""
     checkpoints = Checkpoints(run.output / CHECKPOINT, 60 * run.options.checkpoint_minutes)
     with seeded(run.options.seed, run.compute.device):
         state = _train(run, checkpoints)
     if state.is_paused:
-        return state, {}
-    metrics = _save(run, state)
+        return state, None
+    run.stopwatch.add(FROZEN, state.frozen_seconds)
+    run.stopwatch.add(TRAINING, state.training_seconds)
+    run.stopwatch.add(EVALUATION, state.evaluation_seconds)
+    saved = _save(run, state)
     checkpoints.remove()
-    return state, metrics
+    return state, saved
 
 
 def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingState:
@@ -165,26 +186,28 @@ def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingState:
     return state
 
 
-def _save(run: TrainingRun, state: TrainingState) -> dict[str, Any]:
-    """Write the model, its metrics and the page of a finished run; return the metrics."""
-    run.stopwatch.add(FROZEN, state.frozen_seconds)
-    run.stopwatch.add(TRAINING, state.training_seconds)
-    run.stopwatch.add(EVALUATION, state.evaluation_seconds)
-    metrics = _metrics(run, state)
-    leave_report(run, _write_model(run, state, metrics), metrics)
-    return metrics
+def _save(run: TrainingRun, state: TrainingState, **more: str) -> _Saved:
+    """Calibrate the network, and write the model, its metrics and the page.
 
-
-def _write_model(run: TrainingRun, state: TrainingState, metrics: dict[str, Any]) -> ModelBundle:
+    Args:
+        run: A run whose network has the weights of its best epoch.
+        state: The state at the end of training.
+        more: Further content of metrics.json.
+    """
     assert state.best_probabilities is not None
     # After a divergence it is still in train mode, in which BatchNorm's statistics change.
     run.network.module.eval()
-    return write_model(
+    calibration = calibrate_network(run, state.best_probabilities)
+    metrics = {**_metrics(run, state, calibration), **more}
+    bundle = write_model(
         run,
         metrics,
-        probabilities=state.best_probabilities,
+        probabilities=calibration.probabilities,
         trained={"unfreeze": str(run.options.unfreeze)},
+        usual=usual_by_network(run),
     )
+    leave_report(run, bundle, metrics)
+    return _Saved(metrics, calibration.probabilities)
 
 
 def _where_it_resumes(state: TrainingState) -> str:
@@ -200,23 +223,22 @@ def _saved_before(error: DivergedError, run: TrainingRun, state: TrainingState) 
     if state.best < 0:
         return error
     copy_tensors(state.best_state, run.network.module)
-    metrics = _metrics(run, state)
-    metrics["stopped"] = str(error)
-    leave_report(run, _write_model(run, state, metrics), metrics)
+    _save(run, state, stopped=str(error))
     best = state.history[state.best].epoch
     return DivergedError(f"{error}; the model of epoch {best}, the best before, is in {run.output}")
 
 
-def _metrics(run: TrainingRun, state: TrainingState) -> dict[str, Any]:
+def _metrics(run: TrainingRun, state: TrainingState, calibration: Calibration) -> dict[str, Any]:
     """Return the content of metrics.json."""
     dataset, labels = run.dataset, run.dataset.index.labels
     val_labels, train_labels = labels[dataset.rows("val")], labels[dataset.rows("train")]
-    best, probabilities = state.history[state.best], state.best_probabilities
-    assert probabilities is not None
+    best, before = state.history[state.best], state.best_probabilities
+    assert before is not None
     sizes = {name: p.numel() for name, p in run.network.module.named_parameters()}
     seconds = state.frozen_seconds + state.training_seconds
     return {
-        "val": summarize(val_labels, probabilities, dataset.index.class_names),
+        "val": summarize(val_labels, calibration.probabilities, dataset.index.class_names),
+        "calibration": describe_calibration(calibration, val_labels, before),
         "train": {
             "accuracy": best.train_accuracy,
             "loss": best.train_loss,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transferkit.confidence import ConfidenceTable
 from transferkit.data.images import ImageSource
 from transferkit.devices import Device, Precision, default_workers, may_have_gpu
 from transferkit.engines import Engine
@@ -29,10 +30,14 @@ class Predictor:
     Attributes:
         class_names: Names of the classes, in the order of the probabilities.
         probabilities: Images to their class probabilities, batch by batch in order.
+        confidence: What its confidence is worth, if that was measured.
+        usual_threshold: Images with a higher score are unusual; None for a model without scores.
     """
 
     class_names: Sequence[str]
     probabilities: Callable[[Sequence[ImageSource]], Iterator[Outputs]]
+    confidence: ConfidenceTable | None
+    usual_threshold: float | None
 
 
 def open_predictor(
@@ -64,7 +69,12 @@ def open_predictor(
     model = ExportedModel.load(exported, engine=options.engine, precision=precision)
     workers = options.workers or default_workers()
     reading = Reading(options.batch_size, workers, options.allow_truncated)
-    return Predictor(model.class_names, lambda images: model.probabilities(images, reading))
+    return Predictor(
+        model.class_names,
+        lambda images: model.probabilities(images, reading),
+        model.confidence,
+        model.usual_threshold,
+    )
 
 
 def _in_torch(
@@ -80,7 +90,12 @@ def _in_torch(
     compute = resolve_compute(
         options, bundle.network, reporter, engine=options.engine, images=count
     )
-    return Predictor(bundle.class_names, lambda images: bundle.probabilities(images, compute))
+    return Predictor(
+        bundle.class_names,
+        lambda images: bundle.probabilities(images, compute),
+        bundle.confidence,
+        None if bundle.usual is None else bundle.usual.threshold,
+    )
 
 
 def _exported(options: PredictOptions | EvaluateOptions, reporter: Reporter) -> Path | None:
