@@ -59,6 +59,8 @@ COVERED_BY = {
     "recipes/comparing/comparison_folder.py": "recipes/test_compare.py",
     "recipes/comparing/rows.py": "recipes/test_compare.py",
     "recipes/comparing/candidate_runs.py": "recipes/test_compare.py",
+    "recipes/finetuning/calibrate.py": "recipes/test_confidence_of_runs.py",
+    "recipes/finetuning/measure_usual.py": "recipes/test_confidence_of_runs.py",
     "recipes/finetuning/outputs.py": "recipes/test_finetune.py",
     "recipes/finetuning/run_in_progress.py": "recipes/test_finetune.py",
     "recipes/finetuning/settings.py": "recipes/finetuning/test_resolve_settings.py",
@@ -77,6 +79,7 @@ COVERED_BY = {
 """Module -> the test file that covers it, for modules without a file of their own."""
 
 ACROSS_MODULES = {
+    "recipes/test_confidence_of_runs.py": "what a run knows of its confidence, in every record",
     "test_architecture.py": "the rules of the package",
     "test_contract.py": "freezing, on all families of networks",
     "test_docs.py": "what the documents show",

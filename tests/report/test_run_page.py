@@ -56,6 +56,7 @@ def made_up(names=NAMES, count=60, epochs=6) -> RunReport:
     metrics = {
         "val": summarize(labels, probabilities, names),
         "train": {"accuracy": 0.9, "epoch": 3},
+        "calibration": {"temperature": 0.6, "folds": 5, "before": {"log_loss": 1.0, "ece": 0.25}},
         "majority_baseline": majority_baseline(labels, labels),
         "trainable_parameters": 10,
         "total_parameters": 10,
@@ -76,6 +77,8 @@ def made_up(names=NAMES, count=60, epochs=6) -> RunReport:
         predictions=ProbabilityTable(paths, labels, names, probabilities),
         mistakes=shown, mistaken=20, suspects=shown,
         suspected=len(likely_label_errors(labels, probabilities)),
+        unusual=[replace(one, unusual_score=0.5 - 0.02 * i) for i, one in enumerate(shown[:8])],
+        usual_threshold=0.42,
         feature_map=project(rows, features), notes={},
     )  # fmt: skip
 
@@ -128,6 +131,8 @@ def test_run_page__describes_the_run(page):
         "Most confident mistakes", "Likely label errors", "Reliability", "Confusion matrix",
         "validation accuracy", "95 % Wilson interval", "123 training images per second",
         "1 min 15 s", "1 left out", "truncated", "last backbone stage", "from epoch",
+        "0.250 before its logits were divided by a temperature of 0.60", "When to answer",
+        "accuracy of the answers", "unusual if its score is above 0.420", "score 0.500 (unusual)",
         "Verified: 3 frozen tensors", "transferkit predict IMAGE... -m 'runs/<script>",
     ):  # fmt: skip
         assert shown in text, shown

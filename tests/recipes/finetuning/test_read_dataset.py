@@ -106,7 +106,13 @@ def recorded_split(run):
 def test_group_by__keeps_the_accuracy_at_chance_where_labels_are_random(grouped, tmp_path):
     def run(name, **options):
         result = transferkit.finetune(
-            grouped, tmp_path / name, strategy="features", val_fraction=0.5, **SMALL, **options
+            grouped,
+            tmp_path / name,
+            strategy="features",
+            classifier="svm",
+            val_fraction=0.5,
+            **SMALL,
+            **options,
         )
         return result.metrics["val"]["accuracy"]
 
