@@ -1,10 +1,12 @@
-"""The contract of freezing, on architectures of all families.
+"""The contract of freezing and calibrating, on architectures of all families.
 
 Stages divide the parameters; every phase changes exactly what it plans, buffers included; and the
-outputs of frozen stages are bit-equal before and after.
+outputs of frozen stages are bit-equal before and after. A temperature divides the logits.
 """
 
 from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from transferkit.devices import Precision
 from transferkit.engines import Engine
 from transferkit.forward_pass import create_pass, features_of
 from transferkit.models.feature_extractor import POOLED, FeatureExtractor
+from transferkit.models.fold_temperature import fold_temperature
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.stages import HEAD, Stage
 from transferkit.models.strategies import Strategy, plan_phases
@@ -236,6 +239,21 @@ def outputs_of(network, frozen, images: Tensor) -> list[Tensor]:
     for handle in handles:
         handle.remove()
     return outputs
+
+
+@torch.no_grad()
+def test_temperature__divides_the_logits(network):
+    copy = replace(network, module=deepcopy(network.module))
+    images = torch.rand(2, *network.preprocessing.input_size)
+    before = network.module(images)
+
+    fold_temperature(copy, 0.4)
+
+    parts = copy.forward_parts(images, head=True)
+    assert torch.equal(parts.logits, copy.module(images))
+    assert parts.features.shape == (2, network.feature_dim)
+    torch.testing.assert_close(parts.logits, before / 0.4, rtol=1e-3, atol=1e-4)
+    assert copy.backbone_digest() == network.backbone_digest()
 
 
 @pytest.mark.slow

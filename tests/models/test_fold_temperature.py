@@ -15,6 +15,7 @@ HEADS = {
     "a convolution": ("mobilenetv3_small_050", 32),
     "several layers": ("torchvision:mobilenet_v3_small", 32),
     "two averaged heads": ("deit_tiny_distilled_patch16_224", 32),
+    "two averaged heads with norms": ("levit_128s", 64),
     "a transformer's": ("vit_tiny_patch16_224", 32),
     "on edges": ("edges8", 32),
 }
