@@ -52,8 +52,8 @@ def test_threshold_for__answers_as_much_as_it_can():
     assert TABLE.threshold_for(0.75) == Answering(0.6, 5, 4)
 
 
-def test_threshold_for__answers_everything_if_everything_is_accurate_enough():
-    assert TABLE.threshold_for(0.6) == Answering(0.0, 6, 4)
+def test_threshold_for__answers_as_far_down_as_was_measured():
+    assert TABLE.threshold_for(0.6) == Answering(0.55, 6, 4)
 
 
 def test_threshold_for__names_the_highest_accuracy_that_was_shown():

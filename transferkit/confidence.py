@@ -99,9 +99,7 @@ class ConfidenceTable:
                 f"of {accuracy:g}, the highest is {best:.3f}; ask for less, or train with more "
                 "validation images"
             )
-        lowest = enough[-1]
-        everything = lowest.answered == self.images
-        return Answering(0.0, lowest.answered, lowest.correct) if everything else lowest
+        return enough[-1]
 
     def set_threshold(self, coverage: float) -> float:
         """Return the probability from which on a label belongs to the set of an image.
