@@ -1,7 +1,7 @@
 """Fold a temperature into a network's head, so that whoever runs it needs to know nothing of it."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from transferkit.errors import TransferKitError
 from transferkit.models.network import Network
@@ -27,7 +27,7 @@ def fold_temperature(network: Network, temperature: float) -> None:
     images = torch.randn(2, *network.preprocessing.input_size, generator=random)
     images = images.to(network.device, network.dtype)
     expected = network.module(images) / temperature
-    weights = [weight for layer in _last_layers(network) for weight in layer.parameters()]
+    weights = [weight for layer in network.last_layers for weight in layer.parameters()]
     before = [weight.clone() for weight in weights]
     for weight in weights:
         weight.div_(temperature)
@@ -38,19 +38,6 @@ def fold_temperature(network: Network, temperature: float) -> None:
     raise TransferKitError(
         f"{network.name}: its logits are not proportional to the weights of its head"
     )
-
-
-def _last_layers(network: Network) -> list[nn.Module]:
-    """Return the layers whose outputs are the logits; several if logits are averaged."""
-    heads = [network.module.get_submodule(name) for name in network.heads]
-    inner = [layer for head in heads for layer in head.modules()]
-    return [layer for layer in inner if _width(layer) == network.num_classes]
-
-
-def _width(layer: nn.Module) -> int | None:
-    if isinstance(layer, nn.Linear):
-        return layer.out_features
-    return layer.out_channels if isinstance(layer, nn.Conv2d) else None
 
 
 def _is_close(logits: Tensor, expected: Tensor) -> bool:

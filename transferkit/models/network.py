@@ -142,6 +142,32 @@ class Network:
         return self.source.forward_parts(self, images, head)
 
     @property
+    def last_layers(self) -> list[nn.Linear | nn.Conv2d]:
+        """The layers whose outputs are the logits; several if logits are averaged."""
+        heads = [self.module.get_submodule(name) for name in self.heads]
+        inner = [layer for head in heads for layer in head.modules()]
+        return [
+            layer
+            for layer in inner
+            if (isinstance(layer, nn.Linear) and layer.out_features == self.num_classes)
+            or (isinstance(layer, nn.Conv2d) and layer.out_channels == self.num_classes)
+        ]
+
+    @torch.no_grad()
+    def has_linear_head(self) -> bool:
+        """Return whether the logits are a single linear layer of the features, with a bias."""
+        layers = self.last_layers
+        if len(layers) != 1 or layers[0].bias is None:
+            return False
+        weight = layers[0].weight.flatten(1)
+        if weight.shape[1] != self.feature_dim:
+            return False
+        image = torch.rand(self.blank_image().shape, generator=torch.Generator().manual_seed(0))
+        parts = self.forward_parts(image.to(self.device, self.dtype), head=True)
+        expected = torch.nn.functional.linear(parts.features, weight, layers[0].bias)
+        return parts.logits is not None and torch.allclose(parts.logits, expected, 1e-3, 1e-4)
+
+    @property
     def layout(self) -> Layout:
         """Layout of the maps and tokens."""
         return self.source.layout(self.module)

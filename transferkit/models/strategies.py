@@ -39,6 +39,17 @@ class Strategy(StrEnum):
         return self in (Strategy.FULL, Strategy.GRADUAL)
 
 
+class HeadStart(StrEnum):
+    """How the new head begins.
+
+    `linear`: as the linear classifier that fits the pretrained features. `random`: with random
+    weights.
+    """
+
+    LINEAR = "linear"
+    RANDOM = "random"
+
+
 STRATEGY_HELP = (
     "partial trains the head and what --unfreeze adds, full everything, gradual one more stage at "
     "a time; features fits a scikit-learn classifier and leaves the backbone unchanged."

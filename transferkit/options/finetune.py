@@ -9,7 +9,7 @@ from transferkit.data.augment import Augment
 from transferkit.errors import OptionError
 from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.freezing import BatchNorm
-from transferkit.models.strategies import STRATEGY_HELP, Strategy
+from transferkit.models.strategies import STRATEGY_HELP, HeadStart, Strategy
 from transferkit.models.unfreeze import HEAD_ALONE, UNFREEZE_HELP, Unfreeze
 from transferkit.options.declaration import (
     AUTO,
@@ -122,13 +122,23 @@ class FinetuneOptions(ClassifierOptions):
             applies_to=AppliesTo.TRAINING,
         ),
     ] = HEAD_ALONE
+    head_start: Annotated[
+        HeadStart | None,
+        Option(
+            panel=STRATEGY,
+            help="How the new head begins: linear as the linear classifier that fits the "
+            "pretrained features, so that it does not distort them; or random.",
+            show_default="linear where pretrained stages are trained, else random",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = None
     freeze_epochs: Annotated[
         int | None,
         Option(
             panel=STRATEGY,
             help="Epochs that train only the head first; 0 for none.",
             within=Range(0),
-            show_default="1 for full and gradual; 0 for partial and with --weights none",
+            show_default="1 for full and gradual from a random head, else 0",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = None
@@ -182,7 +192,7 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0, open_low=True),
             parse=rate_spread_or_auto,
             metavar="X|A:B|auto",
-            show_default="1e-2 for the head alone, else 1e-3",
+            show_default="1e-2 for the head alone, 1e-4 with --head-start linear, else 1e-3",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = None
@@ -259,7 +269,7 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0, 1, open_high=True),
             applies_to=AppliesTo.TRAINING,
         ),
-    ] = 0.1
+    ] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -354,11 +364,17 @@ class FinetuneOptions(ClassifierOptions):
         """How many epochs a gradual run trains each stage before it unfreezes the next one."""
         return 1 if self.thaw_every is None else self.thaw_every
 
-    @property
-    def head_epochs(self) -> int:
-        """How many epochs train only the head first."""
+    def resolved_head_start(self, *, has_linear_head: bool) -> HeadStart:
+        """Return how the head begins, in a network whose head is linear or not."""
+        if self.head_start is not None:
+            return self.head_start
+        trains_pretrained = not self.from_scratch and not self.trains_head_alone
+        return HeadStart.LINEAR if trains_pretrained and has_linear_head else HeadStart.RANDOM
+
+    def head_epochs(self, start: HeadStart) -> int:
+        """Return how many epochs train only the head first."""
         if self.freeze_epochs is not None:
             return self.freeze_epochs
         # A random head would distort pretrained stages that are trained with it from the start.
-        spares_backbone = self.strategy.trains_every_stage and not self.from_scratch
-        return 1 if spares_backbone and self.epochs > 1 else 0
+        distorts = start is HeadStart.RANDOM and not self.from_scratch
+        return 1 if distorts and self.strategy.trains_every_stage and self.epochs > 1 else 0

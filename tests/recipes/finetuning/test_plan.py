@@ -19,7 +19,8 @@ def test_plan__names_batchnorm_if_any_is_trained(pretrained, plan_of, settings, 
 
 
 def test_plan__says_when_gradual_thawing_does_not_reach_the_stem(pretrained, plan_of):
-    strategy = dict(plan_of(strategy="gradual", epochs=4, **pretrained).settings)["strategy"]
+    plan = plan_of(strategy="gradual", head_start="random", epochs=4, **pretrained)
+    strategy = dict(plan.settings)["strategy"]
 
     assert strategy.startswith("gradual (last:3), the first epoch for the head alone")
     assert strategy.endswith("4 epochs do not reach the stem")

@@ -8,12 +8,16 @@ import transferkit
 from transferkit.errors import OptionError
 
 
-def test_full__trains_a_pretrained_networks_head_alone_first(pretrained, plan_of):
+def test_full__begins_with_a_linear_head_or_trains_a_random_one_alone_first(pretrained, plan_of):
     plan = plan_of(strategy="full", **pretrained)
+    assert [(p.name, p.epochs) for p in plan.phases] == [("all", (1, 10))]
+    assert "the head begins as the linear classifier" in dict(plan.settings)["strategy"]
+
+    plan = plan_of(strategy="full", head_start="random", **pretrained)
     assert [(p.name, p.epochs) for p in plan.phases] == [("head", (1, 1)), ("all", (2, 10))]
     assert "the first epoch for the head alone" in dict(plan.settings)["strategy"]
 
-    plan = plan_of(strategy="full", freeze_epochs=0, **pretrained)
+    plan = plan_of(strategy="full", head_start="random", freeze_epochs=0, **pretrained)
     assert [(p.name, p.epochs) for p in plan.phases] == [("all", (1, 10))]
     assert dict(plan.settings)["strategy"] == "full (everything)"
 
@@ -43,11 +47,13 @@ def test_full__from_random_weights_trains_everything_from_the_start(small, plan_
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),
+        ({}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-4]),
+        ({"head_start": "random"}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),
+        ({"learning_rate": "auto"}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-4]),
         ({"learning_rate": 2e-3, "layer_decay": 1}, [2e-4] * 5 + [2e-3]),
         (
             {"backbone_learning_rate": 1e-2, "layer_decay": 0.1},
-            [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-3],
+            [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-4],
         ),
         ({"learning_rate": "1e-8:1e-3"}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),
         ({"learning_rate": [1e-8, 1e-3]}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),

@@ -25,7 +25,13 @@ FULL = {"strategy": "full", **SMALL}
 
 def test_gradual__thaws_one_more_stage_at_a_time(pretrained, image_folder, tmp_path):
     result = transferkit.finetune(
-        image_folder, tmp_path, strategy="gradual", epochs=8, freeze_epochs=2, **pretrained
+        image_folder,
+        tmp_path,
+        strategy="gradual",
+        head_start="random",
+        epochs=8,
+        freeze_epochs=2,
+        **pretrained,
     )
 
     phases = [row.phase for row in result.history]
@@ -88,7 +94,13 @@ def test_finetune__keeps_the_best_epoch_of_an_earlier_phase(
     monkeypatch.setattr(create_setup, "top_k_accuracy", lambda *_: next(accuracies))
     monkeypatch.setattr(create_setup, "log_loss", lambda *_: 1.0)
     transferkit.finetune(
-        image_folder, tmp_path, strategy="gradual", epochs=4, bn="train", **pretrained
+        image_folder,
+        tmp_path,
+        strategy="gradual",
+        head_start="random",
+        epochs=4,
+        bn="train",
+        **pretrained,
     )
 
     start = load_file(pretrained["backbone"].removeprefix("local-dir:") + "/model.safetensors")
@@ -110,6 +122,7 @@ def test_finetune__counts_patience_from_the_last_phase(
         image_folder,
         tmp_path,
         strategy="gradual",
+        head_start="random",
         epochs=20,
         **pretrained | {"patience": 2},
     )

@@ -21,11 +21,12 @@ from transferkit.models.depthwise import train_depthwise_in_full_precision
 from transferkit.models.freezing import freeze
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut, cut_network
-from transferkit.models.strategies import Phase
+from transferkit.models.strategies import HeadStart, Phase
 from transferkit.models.unfreeze import EVERYTHING, HEAD_ALONE, last_stages
 from transferkit.recipes.finetuning.caches import CacheChoice
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.recipes.finetuning.settings import PhaseSettings
+from transferkit.recipes.finetuning.start_head import MOST
 
 _IMAGES = 8
 """Images that pass through the network in a timed batch."""
@@ -48,7 +49,11 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
     pace = _Pace(run.dataset, *_passes(run))
     images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
     check = sum(images) * pace.decode  # the check decodes every image once
-    own = check + sum(_phase_seconds(pace, entry, images) for entry in run.settings.phases)
+    own = (
+        check
+        + _start_seconds(pace, run)
+        + sum(_phase_seconds(pace, entry, images) for entry in run.settings.phases)
+    )
     estimates = [("this run", own)]
     if own > _SOON or run.options.dry_run:
         epochs = range(1, run.options.epochs + 1)
@@ -56,6 +61,13 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
             entry = _cached_phase(run.network, Phase.of(run.network, unfreeze, epochs))
             estimates.append((name, check + _phase_seconds(pace, entry, images)))
     return tuple(estimates)
+
+
+def _start_seconds(pace: "_Pace", run: TrainingRun) -> float:
+    """Return the seconds of the pass that a linear start of the head takes."""
+    if run.settings.head_start is HeadStart.RANDOM:
+        return 0.0
+    return min(len(run.dataset.rows("train")), MOST) * (pace.decode + pace.forward)
 
 
 def _passes(run: TrainingRun) -> tuple[Computation, ComputeSettings]:

@@ -11,7 +11,7 @@ from transferkit.errors import name_some
 from transferkit.models import EDGES8
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.stages import HEAD, Stage
-from transferkit.models.strategies import Strategy
+from transferkit.models.strategies import HeadStart, Strategy
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.caches import describe_size
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
@@ -178,6 +178,8 @@ def _strategy(options: FinetuneOptions, settings: TrainingSettings) -> str:
             f", the first {epochs} for the head alone, since a random head would distort the "
             "pretrained weights (--freeze-epochs 0 skips this)"
         )
+    if settings.head_start is HeadStart.LINEAR:
+        text += "; the head begins as the linear classifier that fits the pretrained features"
     if options.strategy.trains_every_stage and last.freezes_anything:
         text += f"; {options.epochs} epochs do not reach the stem"
     return text

@@ -18,7 +18,7 @@ from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
 from transferkit.models.network_cut import cut_network
-from transferkit.models.strategies import Phase, plan_phases
+from transferkit.models.strategies import HeadStart, Phase, plan_phases
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.caches import (
@@ -38,8 +38,9 @@ from transferkit.training.learning_rates import BACKBONE_SHARE, default_layer_de
 _VIEWS_OF_HEAD, _VIEWS_OF_STAGES = 1, 4
 """Measured on cat breeds: more views help trained stages, but not a head alone."""
 
-RATE, RATE_OF_HEAD_ALONE = 1e-3, 1e-2
-"""Default rates of the head. Measured: a head trained alone tolerates ten times the rate."""
+RATE, RATE_OF_HEAD_ALONE, RATE_OF_LINEAR_HEAD = 1e-3, 1e-2, 1e-4
+"""Default rates of the head. Measured: a head trained alone tolerates ten times the rate, and one
+that begins as a linear classifier forgets it at more than a tenth."""
 
 
 def resolve_training(
@@ -58,21 +59,24 @@ def resolve_training(
             for what is trained, or `--cache memory` or `disk` has too little room.
         EngineError: When an engine that was asked for by name cannot compute a frozen part.
     """
+    head_start = _head_start(options, network)
+    head_epochs = options.head_epochs(head_start)
     phases = plan_phases(
         network,
         strategy=options.strategy,
         unfreeze=options.unfreeze,
         epochs=options.epochs,
-        freeze_epochs=options.head_epochs,
+        freeze_epochs=head_epochs,
         thaw_every=options.epochs_per_thaw,
     )
     settings = TrainingSettings(
         compute=compute,
         cache_limit=_cache_limit(options),
         phases=(),
-        **_rates(options, [stage.name for stage in network.stages]),
+        **_rates(options, [stage.name for stage in network.stages], head_start),
         rates_are_provisional=options.learning_rate == AUTO,
-        head_epochs=options.head_epochs,
+        head_start=head_start,
+        head_epochs=head_epochs,
         epochs_per_thaw=options.epochs_per_thaw,
         batch_norm=_batch_norm(options),
         views=_views(options, phases[-1]),
@@ -119,6 +123,21 @@ def resolve_features(
     )
 
 
+def _head_start(options: FinetuneOptions, network: Network) -> HeadStart:
+    """Return how the head begins.
+
+    Raises:
+        OptionError: When the head cannot begin as the options say.
+    """
+    has_linear_head = network.has_linear_head()
+    if options.head_start is HeadStart.LINEAR and not has_linear_head:
+        raise OptionError(
+            f"--head-start linear: the head of {network.name} is not a single linear layer on its "
+            "features; use random"
+        )
+    return options.resolved_head_start(has_linear_head=has_linear_head)
+
+
 def _cache_limit(options: FinetuneOptions) -> int:
     return int(options.cache_limit * 10**9)
 
@@ -153,7 +172,7 @@ class _Rates(TypedDict):
     layer_decay: float | None
 
 
-def _rates(options: FinetuneOptions, stages: Sequence[str]) -> _Rates:
+def _rates(options: FinetuneOptions, stages: Sequence[str], start: HeadStart) -> _Rates:
     """Return the peak rate of every stage, and the values it was computed from."""
     rate = options.learning_rate
     if isinstance(rate, tuple):
@@ -161,11 +180,13 @@ def _rates(options: FinetuneOptions, stages: Sequence[str]) -> _Rates:
         return _Rates(
             learning_rate=rate, learning_rates=rates, backbone_share=1.0, layer_decay=None
         )
-    if rate is None:
-        rate = RATE_OF_HEAD_ALONE if options.trains_head_alone else RATE
-    elif rate == AUTO:
-        rate = RATE  # the range test scales it
-    share = 1.0 if options.from_scratch else BACKBONE_SHARE
+    # A head that begins as a classifier is no newer than the stages below it.
+    is_as_old = start is HeadStart.LINEAR and rate in (None, AUTO)
+    share = 1.0 if options.from_scratch or is_as_old else BACKBONE_SHARE
+    if rate is None and options.trains_head_alone:
+        rate = RATE_OF_HEAD_ALONE
+    elif rate in (None, AUTO):  # the range test scales it
+        rate = RATE_OF_LINEAR_HEAD if start is HeadStart.LINEAR else RATE
     backbone_rate = options.backbone_learning_rate
     if backbone_rate is None:
         backbone_rate = rate * share

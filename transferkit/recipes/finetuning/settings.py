@@ -16,7 +16,7 @@ from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut, cut_network
 from transferkit.models.stages import Stage
-from transferkit.models.strategies import Phase
+from transferkit.models.strategies import HeadStart, Phase
 from transferkit.recipes.finetuning.caches import CacheChoice
 from transferkit.training.learning_rates import stage_rates
 
@@ -91,6 +91,7 @@ class TrainingSettings(RunSettings):
         backbone_share: Rate of the last backbone stage as a share of the head's.
         layer_decay: Factor on the rate per stage towards the stem; None if rates are spread.
         rates_are_provisional: Whether a range test has yet to scale all rates.
+        head_start: How the new head begins.
         head_epochs: Number of epochs at the start that train the head alone.
         epochs_per_thaw: For gradual, number of epochs before the next stage thaws.
         batch_norm: `eval` or `train`, for BatchNorm in trainable stages.
@@ -105,6 +106,7 @@ class TrainingSettings(RunSettings):
     backbone_share: float
     layer_decay: float | None
     rates_are_provisional: bool
+    head_start: HeadStart
     head_epochs: int
     epochs_per_thaw: int
     batch_norm: BatchNorm
@@ -149,6 +151,7 @@ class TrainingSettings(RunSettings):
             "backbone_learning_rate": None if is_spread else self.learning_rates[last],
             "layer_decay": self.layer_decay,
             "learning_rates": dict(self.learning_rates),
+            "head_start": self.head_start,
             "freeze_epochs": self.head_epochs,
             "thaw_every": self.epochs_per_thaw,
             "bn": self.batch_norm,

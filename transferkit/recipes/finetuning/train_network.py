@@ -33,6 +33,7 @@ from transferkit.recipes.finetuning.resolve_settings import resolve_training
 from transferkit.recipes.finetuning.resuming import require_same_beginning
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, TrainingRun
 from transferkit.recipes.finetuning.settings import TrainingSettings
+from transferkit.recipes.finetuning.start_head import start_head
 from transferkit.recipes.shared.backbone import create_backbone
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporter import Reporter
@@ -77,6 +78,7 @@ def train_network(run: TrainingRun) -> FinetuneResult:
     if run.folder is None:
         return FinetuneResult(None, plan, {})
     run.reporter.plan(plan)
+    start_head(run)
     test = _test_rates(run) if run.options.tests_rates else None
     if test and not run.options.find_lr:
         rate = _suggested_rate(test)

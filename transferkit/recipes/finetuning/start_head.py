@@ -1,0 +1,53 @@
+"""Begin the new head as the linear classifier fitted on the pretrained features.
+
+A random head sends gradients into the pretrained layers that distort what they know: Kumar et al.,
+Fine-tuning can distort pretrained features and underperform out-of-distribution, ICLR 2022.
+"""
+
+import numpy as np
+import torch
+
+from transferkit.inference import collect
+from transferkit.models.feature_extractor import PRELOGITS, FeatureExtractor
+from transferkit.models.strategies import HeadStart
+from transferkit.network_outputs import features
+from transferkit.recipes.finetuning.read_dataset import require_all_readable
+from transferkit.recipes.finetuning.run_in_progress import TrainingRun
+from transferkit.run.stopwatch import FROZEN
+
+MOST = 5000
+"""At most this many training images are fitted; more hardly change a linear classifier."""
+
+
+def start_head(run: TrainingRun) -> None:
+    """Give the network's last layer the weights that the run's settings say, in place.
+
+    Raises:
+        DataError: When an image can no longer be read.
+    """
+    if run.settings.head_start is HeadStart.RANDOM:
+        return
+    from transferkit.classifiers.linear_head import fit_linear_head
+
+    dataset, network = run.dataset, run.network
+    network.module.eval()
+    rows = dataset.rows("train")
+    # Evenly, because the images are sorted by class.
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST)).round().astype(np.int64)]
+    files = [dataset.index.files[row] for row in rows.tolist()]
+    with (
+        run.stopwatch.part(FROZEN),
+        run.reporter.progress("fitting the head", len(files)) as progress,
+    ):
+        parts = features(FeatureExtractor(network, (PRELOGITS,)), files, run.compute)
+        table = collect(parts, len(files), network.feature_dim, progress.advance)
+        failed = [(int(rows[row]), reason) for row, reason in table.reasons.items()]
+        require_all_readable(dataset, failed)
+        weights, biases = fit_linear_head(
+            table.values, dataset.index.labels[rows], network.num_classes
+        )
+    (layer,) = network.last_layers
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weights).view_as(layer.weight))
+        layer.bias.copy_(torch.from_numpy(biases))
