@@ -50,6 +50,9 @@ CHEAPER = {
 }
 """Options that a page's commands get instead of or beside theirs; classifiers take no epochs."""
 
+WITHIN_REACH = {"--accuracy": "0.1", "--sets": "0.5"}
+"""Values that the few validation images of a page's run can show, instead of those given."""
+
 SHARED_RUN = "runs/cats"
 """The run that pages use without making it."""
 
@@ -91,6 +94,9 @@ def cheaper(words: list[str]) -> list[str]:
             words[words.index(flag) + 1] = value
         else:
             words += [flag, value]
+    for flag, value in WITHIN_REACH.items():
+        if flag in words:
+            words[words.index(flag) + 1] = value
     return words
 
 

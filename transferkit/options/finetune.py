@@ -128,7 +128,8 @@ class FinetuneOptions(ClassifierOptions):
             panel=STRATEGY,
             help="How the new head begins: linear as the linear classifier that fits the "
             "pretrained features, so that it does not distort them; or random.",
-            show_default="linear where pretrained stages are trained, else random",
+            show_default="linear where pretrained stages are trained; random for the head alone, "
+            "and with --lr auto and --find-lr",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = None
@@ -368,6 +369,9 @@ class FinetuneOptions(ClassifierOptions):
         """Return how the head begins, in a network whose head is linear or not."""
         if self.head_start is not None:
             return self.head_start
+        # A range test needs a loss that can fall, which a fitted head leaves hardly any room for.
+        if self.tests_rates:
+            return HeadStart.RANDOM
         trains_pretrained = not self.from_scratch and not self.trains_head_alone
         return HeadStart.LINEAR if trains_pretrained and has_linear_head else HeadStart.RANDOM
 

@@ -49,7 +49,7 @@ def test_full__from_random_weights_trains_everything_from_the_start(small, plan_
     [
         ({}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-4]),
         ({"head_start": "random"}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),
-        ({"learning_rate": "auto"}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-4]),
+        ({"learning_rate": "auto"}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),
         ({"learning_rate": 2e-3, "layer_decay": 1}, [2e-4] * 5 + [2e-3]),
         (
             {"backbone_learning_rate": 1e-2, "layer_decay": 0.1},

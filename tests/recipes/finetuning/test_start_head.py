@@ -67,6 +67,28 @@ def test_head_start__is_the_same_in_a_resumed_run(pretrained, image_folder, tmp_
     assert [row.train_loss for row in resumed.history] == [row.train_loss for row in whole.history]
 
 
+def test_head_start__stays_random_when_a_run_with_a_range_test_is_resumed(
+    pretrained, image_folder, tmp_path
+):
+    from transferkit.options.finetune import FinetuneOptions
+    from transferkit.recipes.finetune import finetune
+
+    given = FinetuneOptions(
+        data=image_folder,
+        output=tmp_path,
+        strategy="full",
+        learning_rate="auto",
+        epochs=3,
+        report=False,
+        **pretrained,
+    )
+    finetune(given, should_stop=lambda row: row.epoch == 1)
+    resumed = transferkit.finetune(image_folder, tmp_path, resume=True)
+
+    assert [row.phase for row in resumed.history] == ["head", "all", "all"]
+    assert json.loads((tmp_path / "options.json").read_text())["head_start"] == "random"
+
+
 def test_head_start__linear_is_refused_for_a_head_of_another_kind(image_folder, tmp_path):
     options = {"weights": "none", "image_size": 64, "strategy": "full", "epochs": 1}
 

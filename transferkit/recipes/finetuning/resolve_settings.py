@@ -181,12 +181,12 @@ def _rates(options: FinetuneOptions, stages: Sequence[str], start: HeadStart) ->
             learning_rate=rate, learning_rates=rates, backbone_share=1.0, layer_decay=None
         )
     # A head that begins as a classifier is no newer than the stages below it.
-    is_as_old = start is HeadStart.LINEAR and rate in (None, AUTO)
+    is_as_old = start is HeadStart.LINEAR and rate is None
     share = 1.0 if options.from_scratch or is_as_old else BACKBONE_SHARE
-    if rate is None and options.trains_head_alone:
-        rate = RATE_OF_HEAD_ALONE
-    elif rate in (None, AUTO):  # the range test scales it
-        rate = RATE_OF_LINEAR_HEAD if start is HeadStart.LINEAR else RATE
+    if rate is None:
+        rate = _default_rate(options, start)
+    elif rate == AUTO:
+        rate = RATE  # the range test scales it
     backbone_rate = options.backbone_learning_rate
     if backbone_rate is None:
         backbone_rate = rate * share
@@ -199,6 +199,12 @@ def _rates(options: FinetuneOptions, stages: Sequence[str], start: HeadStart) ->
         backbone_share=share,
         layer_decay=decay,
     )
+
+
+def _default_rate(options: FinetuneOptions, start: HeadStart) -> float:
+    if start is HeadStart.LINEAR:
+        return RATE_OF_LINEAR_HEAD
+    return RATE_OF_HEAD_ALONE if options.trains_head_alone else RATE
 
 
 def _phase_settings(

@@ -7,6 +7,7 @@ from typing import Any
 
 from transferkit.errors import OptionError, OutputError, WeightsError
 from transferkit.models.network import Network
+from transferkit.models.strategies import HeadStart
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.recorded import GIVEN, read_recorded, resumed
@@ -28,8 +29,9 @@ def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
     recorded = recorded_options(run)
     began = resumed(options, recorded[GIVEN], run)
     if began.learning_rate == AUTO:
-        # Its range test has been run.
-        began = replace(began, learning_rate=recorded["learning_rate"])
+        # Its range test has been run, with the head that it began with.
+        rate, start = recorded["learning_rate"], HeadStart(recorded["head_start"])
+        began = replace(began, learning_rate=rate, head_start=start)
     return began
 
 
