@@ -365,15 +365,15 @@ class FinetuneOptions(ClassifierOptions):
         """How many epochs a gradual run trains each stage before it unfreezes the next one."""
         return 1 if self.thaw_every is None else self.thaw_every
 
-    def resolved_head_start(self, *, has_linear_head: bool) -> HeadStart:
-        """Return how the head begins, in a network whose head is linear or not."""
+    def resolved_head_start(self, *, can_be_linear: bool) -> HeadStart:
+        """Return how the head begins, in a network and dataset where it can be linear or not."""
         if self.head_start is not None:
             return self.head_start
         # A range test needs a loss that can fall, which a fitted head leaves hardly any room for.
         if self.tests_rates:
             return HeadStart.RANDOM
         trains_pretrained = not self.from_scratch and not self.trains_head_alone
-        return HeadStart.LINEAR if trains_pretrained and has_linear_head else HeadStart.RANDOM
+        return HeadStart.LINEAR if trains_pretrained and can_be_linear else HeadStart.RANDOM
 
     def head_epochs(self, start: HeadStart) -> int:
         """Return how many epochs train only the head first."""

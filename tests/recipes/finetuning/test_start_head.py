@@ -98,6 +98,18 @@ def test_head_start__linear_is_refused_for_a_head_of_another_kind(image_folder, 
         )
 
 
+def test_head_start__is_random_for_more_classes_than_images_could_show(
+    pretrained, image_folder, monkeypatch, plan_of
+):
+    monkeypatch.setattr("transferkit.recipes.finetuning.resolve_settings.MOST_CLASSES", 2)
+
+    strategy = dict(plan_of(strategy="full", **pretrained).settings)["strategy"]
+
+    assert "the first epoch for the head alone" in strategy
+    with pytest.raises(OptionError, match="--head-start linear: is for at most 2 classes, got 3"):
+        plan_of(strategy="full", head_start="linear", **pretrained)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "expected"),
     [

@@ -33,6 +33,7 @@ from transferkit.recipes.finetuning.settings import (
     keeps_statistics,
     rates_of_stages,
 )
+from transferkit.recipes.finetuning.start_head import MOST_CLASSES
 from transferkit.training.learning_rates import BACKBONE_SHARE, default_layer_decay, spread_rates
 
 _VIEWS_OF_HEAD, _VIEWS_OF_STAGES = 1, 4
@@ -129,13 +130,14 @@ def _head_start(options: FinetuneOptions, network: Network) -> HeadStart:
     Raises:
         OptionError: When the head cannot begin as the options say.
     """
-    has_linear_head = network.has_linear_head()
-    if options.head_start is HeadStart.LINEAR and not has_linear_head:
-        raise OptionError(
-            f"--head-start linear: the head of {network.name} is not a single linear layer on its "
-            "features; use random"
-        )
-    return options.resolved_head_start(has_linear_head=has_linear_head)
+    why_not = ""
+    if not network.has_linear_head():
+        why_not = f"the head of {network.name} is not a single linear layer on its features"
+    elif network.num_classes > MOST_CLASSES:
+        why_not = f"is for at most {MOST_CLASSES} classes, got {network.num_classes}"
+    if why_not and options.head_start is HeadStart.LINEAR:
+        raise OptionError(f"--head-start linear: {why_not}; use random")
+    return options.resolved_head_start(can_be_linear=not why_not)
 
 
 def _cache_limit(options: FinetuneOptions) -> int:

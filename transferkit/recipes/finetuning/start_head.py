@@ -15,8 +15,9 @@ from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.run.stopwatch import FROZEN
 
-MOST = 5000
-"""At most this many training images are fitted; more hardly change a linear classifier."""
+MOST, MOST_CLASSES = 5000, 250
+"""At most this many training images are fitted, and so many classes that each has 20 of them. More
+images hardly change a linear classifier."""
 
 
 def start_head(run: TrainingRun) -> None:
