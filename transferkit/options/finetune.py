@@ -128,8 +128,8 @@ class FinetuneOptions(ClassifierOptions):
             panel=STRATEGY,
             help="How the new head begins: linear as the linear classifier that fits the "
             "pretrained features, so that it does not distort them; or random.",
-            show_default="linear where pretrained stages are trained; random for the head alone, "
-            "and with --lr auto and --find-lr",
+            show_default="linear where pretrained stages are trained on 20 images per class or "
+            "more, without a test of rates; else random",
             applies_to=AppliesTo.TRAINING,
         ),
     ] = None

@@ -9,7 +9,7 @@ from transferkit.errors import OptionError
 
 
 def test_full__begins_with_a_linear_head_or_trains_a_random_one_alone_first(pretrained, plan_of):
-    plan = plan_of(strategy="full", **pretrained)
+    plan = plan_of(strategy="full", head_start="linear", **pretrained)
     assert [(p.name, p.epochs) for p in plan.phases] == [("all", (1, 10))]
     assert "the head begins as the linear classifier" in dict(plan.settings)["strategy"]
 
@@ -47,13 +47,13 @@ def test_full__from_random_weights_trains_everything_from_the_start(small, plan_
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-4]),
-        ({"head_start": "random"}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),
+        ({"head_start": "linear"}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-4]),
+        ({}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),
         ({"learning_rate": "auto"}, [6.25e-6, 1.25e-5, 2.5e-5, 5e-5, 1e-4, 1e-3]),
         ({"learning_rate": 2e-3, "layer_decay": 1}, [2e-4] * 5 + [2e-3]),
         (
             {"backbone_learning_rate": 1e-2, "layer_decay": 0.1},
-            [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-4],
+            [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-3],
         ),
         ({"learning_rate": "1e-8:1e-3"}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),
         ({"learning_rate": [1e-8, 1e-3]}, [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),

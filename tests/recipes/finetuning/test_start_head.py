@@ -8,6 +8,8 @@ import transferkit
 from transferkit.errors import OptionError
 from transferkit.models.create_network import create_network
 
+FEWEST = "transferkit.recipes.finetuning.resolve_settings.FEWEST_PER_CLASS"
+
 
 @pytest.mark.parametrize(
     ("strategy", "expected"),
@@ -22,8 +24,9 @@ from transferkit.models.create_network import create_network
     ],
 )
 def test_head_start__is_linear_where_pretrained_stages_are_trained(
-    pretrained, image_folder, tmp_path, strategy, expected
+    pretrained, image_folder, tmp_path, monkeypatch, strategy, expected
 ):
+    monkeypatch.setattr(FEWEST, 6)
     result = transferkit.finetune(
         image_folder, tmp_path, epochs=1, report=False, **pretrained | strategy
     )
@@ -32,6 +35,14 @@ def test_head_start__is_linear_where_pretrained_stages_are_trained(
     assert options["head_start"] == expected
     begins = "the head begins as the linear classifier" in dict(result.plan.settings)["strategy"]
     assert begins == (expected == "linear")
+
+
+def test_head_start__is_random_for_few_images_per_class(pretrained, plan_of, monkeypatch):
+    monkeypatch.setattr(FEWEST, 7)
+
+    strategy = dict(plan_of(strategy="full", **pretrained).settings)["strategy"]
+
+    assert "the first epoch for the head alone" in strategy
 
 
 def test_head_start__knows_the_classes_before_the_first_step(pretrained, image_folder, tmp_path):
@@ -55,7 +66,13 @@ def test_head_start__knows_the_classes_before_the_first_step(pretrained, image_f
 
 
 def test_head_start__is_the_same_in_a_resumed_run(pretrained, image_folder, tmp_path):
-    options = {"unfreeze": "last:1", "epochs": 3, "report": False, **pretrained}
+    options = {
+        "unfreeze": "last:1",
+        "head_start": "linear",
+        "epochs": 3,
+        "report": False,
+        **pretrained,
+    }
     whole = transferkit.finetune(image_folder, tmp_path / "whole", **options)
     from transferkit.options.finetune import FinetuneOptions
     from transferkit.recipes.finetune import finetune
@@ -96,18 +113,6 @@ def test_head_start__linear_is_refused_for_a_head_of_another_kind(image_folder, 
         transferkit.finetune(
             image_folder, tmp_path, backbone="levit_128s", head_start="linear", **options
         )
-
-
-def test_head_start__is_random_for_more_classes_than_images_could_show(
-    pretrained, image_folder, monkeypatch, plan_of
-):
-    monkeypatch.setattr("transferkit.recipes.finetuning.resolve_settings.MOST_CLASSES", 2)
-
-    strategy = dict(plan_of(strategy="full", **pretrained).settings)["strategy"]
-
-    assert "the first epoch for the head alone" in strategy
-    with pytest.raises(OptionError, match="--head-start linear: is for at most 2 classes, got 3"):
-        plan_of(strategy="full", head_start="linear", **pretrained)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from transferkit.recipes.finetuning.settings import (
     keeps_statistics,
     rates_of_stages,
 )
-from transferkit.recipes.finetuning.start_head import MOST_CLASSES
+from transferkit.recipes.finetuning.start_head import FEWEST_PER_CLASS, MOST
 from transferkit.training.learning_rates import BACKBONE_SHARE, default_layer_decay, spread_rates
 
 _VIEWS_OF_HEAD, _VIEWS_OF_STAGES = 1, 4
@@ -60,7 +60,7 @@ def resolve_training(
             for what is trained, or `--cache memory` or `disk` has too little room.
         EngineError: When an engine that was asked for by name cannot compute a frozen part.
     """
-    head_start = _head_start(options, network)
+    head_start = _head_start(options, dataset, network)
     head_epochs = options.head_epochs(head_start)
     phases = plan_phases(
         network,
@@ -124,20 +124,21 @@ def resolve_features(
     )
 
 
-def _head_start(options: FinetuneOptions, network: Network) -> HeadStart:
+def _head_start(options: FinetuneOptions, dataset: Dataset, network: Network) -> HeadStart:
     """Return how the head begins.
 
     Raises:
         OptionError: When the head cannot begin as the options say.
     """
-    why_not = ""
-    if not network.has_linear_head():
-        why_not = f"the head of {network.name} is not a single linear layer on its features"
-    elif network.num_classes > MOST_CLASSES:
-        why_not = f"is for at most {MOST_CLASSES} classes, got {network.num_classes}"
-    if why_not and options.head_start is HeadStart.LINEAR:
-        raise OptionError(f"--head-start linear: {why_not}; use random")
-    return options.resolved_head_start(can_be_linear=not why_not)
+    is_linear = network.has_linear_head()
+    if options.head_start is HeadStart.LINEAR and not is_linear:
+        raise OptionError(
+            f"--head-start linear: the head of {network.name} is not a single linear layer on its "
+            "features; use random"
+        )
+    images = min(len(dataset.rows("train")), MOST)
+    shows_enough = images >= FEWEST_PER_CLASS * network.num_classes
+    return options.resolved_head_start(can_be_linear=is_linear and shows_enough)
 
 
 def _cache_limit(options: FinetuneOptions) -> int:
