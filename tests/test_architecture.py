@@ -29,7 +29,7 @@ LAYERS = [
     {"errors", "reporter", "files", "devices", "interruption", "memory"},
     {
         *("row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics"),
-        *("calibration", "confidence", "tables"),
+        *("calibration", "confidence", "sampling", "tables"),
     },
     {
         *("training", "inference", "compute", "forward_pass", "network_outputs", "frozen_layers"),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from transferkit.errors import OptionError
 from transferkit.intervals import wilson_interval
 from transferkit.metrics import Labels, Probabilities
+from transferkit.sampling import evenly_spaced
 
 _MOST_POINTS = 1000
 """A table of more images holds this many of them, evenly spaced, so that its file stays small."""
@@ -174,7 +175,7 @@ def _expected(one: Answering) -> float:
 
 def _answering(labels: Labels, probabilities: Probabilities) -> tuple[Answering, ...]:
     columns = _by_falling_confidence(labels, probabilities)
-    some = _spread(len(columns[0]))
+    some = evenly_spaced(len(columns[0]), _MOST_POINTS)
     return tuple(
         Answering(*row) for row in zip(*(column[some].tolist() for column in columns), strict=True)
     )
@@ -194,11 +195,5 @@ def _by_falling_confidence(
 def _thinned(rising: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return some of the values, and how many are at most as large as each."""
     values = np.unique(rising)
-    values = values[_spread(len(values))]
+    values = values[evenly_spaced(len(values), _MOST_POINTS)]
     return values, np.searchsorted(rising, values, side="right")
-
-
-def _spread(count: int) -> NDArray[np.int64]:
-    """Return all positions below `count`, or some of them, evenly spaced; always the last."""
-    points = min(count, _MOST_POINTS)
-    return np.unique(np.linspace(0, count - 1, points).round().astype(np.int64))

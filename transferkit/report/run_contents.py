@@ -20,6 +20,7 @@ from transferkit.report.run_page import RunReport, ShownImage, run_page
 from transferkit.report.thumbnails import thumbnail
 from transferkit.reporter import Reporter
 from transferkit.run.record import RunRecord
+from transferkit.sampling import evenly_spaced
 from transferkit.tables.probabilities import ProbabilityTable
 
 _MISTAKES, _SUSPECTS, _UNUSUAL, _MAP_IMAGES = 8, 12, 8, 200
@@ -187,10 +188,7 @@ def _missing_images(images: _Images, table: ProbabilityTable, root: Path) -> str
 def _feature_map(sources: ReportSources, reporter: Reporter) -> tuple[FeatureMap | None, str]:
     """Return a map of some validation images by their features, and why there is none if so."""
     paths, extractor = sources.record.predictions.paths, sources.bundle.extractor
-    rows = np.arange(len(paths))
-    if len(rows) > _MAP_IMAGES:
-        # Evenly spaced, because the images are sorted by class.
-        rows = np.linspace(0, len(rows) - 1, _MAP_IMAGES).round().astype(np.int64)
+    rows = evenly_spaced(len(paths), _MAP_IMAGES)
     files = [sources.root / paths[row] for row in rows.tolist()]
     (width,) = extractor.shape
     with reporter.progress("drawing the report", len(files)) as progress:

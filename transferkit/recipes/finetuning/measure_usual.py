@@ -9,6 +9,7 @@ from transferkit.models.usual_images import FEWEST, MOST, UsualImages
 from transferkit.network_outputs import features
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.run.stopwatch import EVALUATION
+from transferkit.sampling import evenly_spaced
 
 
 def usual_by_network(run: TrainingRun) -> UsualImages | None:
@@ -16,7 +17,7 @@ def usual_by_network(run: TrainingRun) -> UsualImages | None:
 
     An image that can no longer be read is left out.
     """
-    rows = _some(len(run.dataset.rows("val")))
+    rows = evenly_spaced(len(run.dataset.rows("val")), MOST)
     if len(rows) < FEWEST:
         return None
     index = run.dataset.index
@@ -41,11 +42,5 @@ def usual_by_features(values: NDArray[np.float32]) -> UsualImages | None:
     Args:
         values: (N, D) features of the validation images.
     """
-    rows = _some(len(values))
+    rows = evenly_spaced(len(values), MOST)
     return UsualImages.measure(values[rows], rows) if len(rows) >= FEWEST else None
-
-
-def _some(count: int) -> NDArray[np.int64]:
-    """Return all positions below `count`, or some of them, evenly spaced."""
-    # Evenly, because the images are sorted by class.
-    return np.unique(np.linspace(0, count - 1, min(count, MOST)).round().astype(np.int64))

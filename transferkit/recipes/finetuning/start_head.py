@@ -4,7 +4,6 @@ A random head sends gradients into the pretrained layers that distort what they 
 Fine-tuning can distort pretrained features and underperform out-of-distribution, ICLR 2022.
 """
 
-import numpy as np
 import torch
 
 from transferkit.inference import collect
@@ -14,6 +13,7 @@ from transferkit.network_outputs import features
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.run.stopwatch import FROZEN
+from transferkit.sampling import evenly_spaced
 
 MOST = 5000
 """At most this many training images are fitted; more hardly change a linear classifier."""
@@ -36,8 +36,7 @@ def start_head(run: TrainingRun) -> None:
     dataset, network = run.dataset, run.network
     network.module.eval()
     rows = dataset.rows("train")
-    # Evenly, because the images are sorted by class.
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST)).round().astype(np.int64)]
+    rows = rows[evenly_spaced(len(rows), MOST)]
     files = [dataset.index.files[row] for row in rows.tolist()]
     with (
         run.stopwatch.part(FROZEN),
