@@ -17,6 +17,7 @@ from transferkit.options import other_commands as option_classes
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import Options, declared_options
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.predict import PredictOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
@@ -26,7 +27,7 @@ HEAVY = (
 )
 
 LAYERS = [
-    {"errors", "reporter", "files", "devices", "interruption", "memory"},
+    {"errors", "reporter", "durations", "files", "devices", "interruption", "memory"},
     {
         *("row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics"),
         *("calibration", "confidence", "sampling", "tables"),
@@ -44,7 +45,7 @@ LAYERS = [
 COMMANDS = {
     "finetune": FinetuneOptions,
     "extract-features": option_classes.ExtractFeaturesOptions,
-    "predict": option_classes.PredictOptions,
+    "predict": PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
     "explain": option_classes.ExplainOptions,
     "export": option_classes.ExportOptions,

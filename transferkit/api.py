@@ -15,9 +15,9 @@ from transferkit.options.other_commands import (
     ExportOptions,
     ExtractFeaturesOptions,
     InspectOptions,
-    PredictOptions,
     ReportOptions,
 )
+from transferkit.options.predict import PredictOptions
 from transferkit.recipes.backbones import backbones as _backbones
 from transferkit.recipes.compare import compare as _compare
 from transferkit.recipes.evaluate import evaluate as _evaluate

@@ -9,7 +9,7 @@ model's confidence is worth is in `confidence.json`, and what tells unusual imag
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -29,14 +29,15 @@ from transferkit.data.images import ImageSource
 from transferkit.devices import Precision
 from transferkit.errors import BundleError, TransferKitError
 from transferkit.files import json_text, whole_folder, write_json
-from transferkit.inference import Outputs, collect, only_finite, require_readable
+from transferkit.forward_pass import create_pass, features_of
+from transferkit.inference import Outputs, collect, require_readable, run_batches, with_scores
 from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.models.create_network import create_network
 from transferkit.models.downloads import hub_file
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.usual_images import UsualImages
-from transferkit.network_outputs import features, probabilities, probabilities_and_scores
+from transferkit.network_outputs import probabilities, probabilities_and_scores
 from transferkit.run.model_folder import (
     CLASSIFIER,
     CONFIDENCE,
@@ -191,22 +192,26 @@ class ModelBundle:
     ) -> Iterator[Outputs]:
         """Yield class probabilities, and how unusual each image is, batch by batch in order."""
         if self.head is not None:
-            for part in features(self.extractor, images, compute):
-                values = self.head.predict_proba(part.values, len(self.class_names))
-                yield only_finite(replace(part, values=values, scores=self._scores(part.values)))
+            yield from self._by_classifier(self.head, images, compute)
         elif self.usual is not None:
             yield from probabilities_and_scores(self.network, self.usual, images, compute)
         else:
             yield from probabilities(self.network, images, compute)
 
-    def _scores(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float32] | None:
-        """Return how unusual features (B, D) are, (B,)."""
-        if self.usual is None:
-            return None
-        scores = np.empty(len(rows), dtype=np.float32)
-        if len(rows):
-            scores[:] = self.usual(torch.from_numpy(rows)).numpy()
-        return scores
+    def _by_classifier(
+        self, head: FeatureHead, images: Sequence[ImageSource], compute: ComputeSettings
+    ) -> Iterator[Outputs]:
+        forward = create_pass(features_of(self.extractor), compute)
+
+        def of(pixels: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+            rows = forward.values(pixels)
+            values = head.predict_proba(rows, len(self.class_names))
+            if self.usual is None:
+                return values
+            return np.column_stack([values, self.usual(torch.from_numpy(rows)).numpy()])
+
+        for part in run_batches(of, self.network.preprocessing, images, compute.reading):
+            yield part if self.usual is None else with_scores(part)
 
     def save(self, folder: Path) -> None:
         """Write the model as `folder`, atomically; an existing folder is replaced.

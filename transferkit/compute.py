@@ -26,6 +26,7 @@ class ComputeSettings:
             that OpenVINO cannot compute.
         micro_batches: Number of images that torch computes at once.
         notice: Receives what the user should know about a pass.
+        mirrors: Whether an image's values are the mean over the image and its mirror image.
     """
 
     device: torch.device
@@ -36,11 +37,12 @@ class ComputeSettings:
     engine: Engine = Engine.TORCH
     micro_batches: MicroBatches = field(default_factory=MicroBatches, compare=False)
     notice: Callable[[str], None] = field(default=lambda text: None, compare=False)
+    mirrors: bool = False
 
     @property
     def reading(self) -> Reading:
         """How images are read."""
-        return Reading(self.batch_size, self.workers, self.allow_truncated)
+        return Reading(self.batch_size, self.workers, self.allow_truncated, self.mirrors)
 
     def autocast_for(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """Return the autocast context for layers with weights of a type; none for cast weights."""

@@ -91,11 +91,13 @@ class Reading:
         batch_size: Images per batch.
         workers: Number of threads that decode images.
         allow_truncated: Whether to read JPEGs whose end is missing.
+        mirrors: Whether an image's values are the mean over the image and its mirror image.
     """
 
     batch_size: int
     workers: int
     allow_truncated: bool = False
+    mirrors: bool = False
 
 
 def run_batches(
@@ -120,6 +122,10 @@ def run_batches(
         allow_truncated=reading.allow_truncated,
     ):  # fmt: skip
         values = forward(batch.pixels) if len(batch.rows) else np.empty((0, 0))
+        if reading.mirrors and len(batch.rows):
+            # A copy, because engines take no arrays that are walked backwards.
+            mirrored = np.ascontiguousarray(batch.pixels[:, :, ::-1])
+            values = (values + forward(mirrored)) / 2
         yield only_finite(Outputs(batch.rows, values, batch.failures))
 
 

@@ -1,13 +1,19 @@
-"""Hugging Face's Trainer on an ImageFolder, with its defaults, two workers."""
+"""Hugging Face's Trainer on an ImageFolder, with its defaults, two workers.
+
+With WEIGHTS, a .safetensors file of torchvision's layout, and SEED as further arguments it starts
+from those.
+"""
 
 import sys
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torchvision import datasets, models, transforms
 from transformers import Trainer, TrainingArguments
 
 data, architecture, epochs, mode = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+weights, seed = (*sys.argv[5:], None, None)[:2]
 normalize = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 views = {
     "train": [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip()],
@@ -27,6 +33,9 @@ class Classifier(nn.Module):
         self.network = getattr(models, architecture)(
             weights=None, num_classes=len(sets["train"].classes)
         )
+        if weights:
+            state = {k: v for k, v in load_file(weights).items() if not k.startswith("fc.")}
+            print(self.network.load_state_dict(state, strict=False))
         if mode == "head":
             for name, parameter in self.network.named_parameters():
                 parameter.requires_grad = name.startswith(("fc.", "classifier."))
@@ -55,10 +64,17 @@ trainer = Trainer(
         dataloader_num_workers=2,
         use_cpu=True,
         report_to=[],
+        seed=int(seed or 42),
     ),
     data_collator=collate,
     train_dataset=sets["train"],
     eval_dataset=sets["val"],
+    compute_metrics=lambda found: {
+        "accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())
+    },
 )
 trainer.train()
+for entry in trainer.state.log_history:
+    if "eval_accuracy" in entry:
+        print("accuracy", entry["eval_accuracy"])
 trainer.save_model()

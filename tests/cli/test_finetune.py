@@ -187,3 +187,13 @@ def test_find_lr__prints_a_suggestion_and_its_curve(cli, fewer_steps, image_fold
     replaced = cli("finetune", image_folder, "-o", run, "--overwrite", "--epochs", 1, *words)
     assert replaced.code == 0
     assert not (run / "find_lr.png").exists()
+
+
+@pytest.mark.parametrize("words", [("--epochs", 10), ("--strategy", "partial")])
+def test_finetune__with_a_budget_refuses_what_it_chooses_even_as_the_default(
+    cli, image_folder, words
+):
+    ran = cli("finetune", image_folder, "--budget", 1, *words)
+
+    assert ran.code == 2
+    assert f"--budget chooses {words[0]}; leave one of them out" in ran.err

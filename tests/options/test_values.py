@@ -15,6 +15,7 @@ from transferkit.options import other_commands
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import declared_options
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.predict import PredictOptions
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_functions__name_an_argument_that_is_wrong(call, message):
 FUNCTIONS = {
     transferkit.finetune: FinetuneOptions,
     transferkit.extract_features: other_commands.ExtractFeaturesOptions,
-    transferkit.predict: other_commands.PredictOptions,
+    transferkit.predict: PredictOptions,
     transferkit.evaluate: other_commands.EvaluateOptions,
     transferkit.explain: other_commands.ExplainOptions,
     transferkit.compare: CompareOptions,

@@ -72,6 +72,39 @@ def test_predict__scores_alike_in_every_engine_and_exported(run, exported, data,
         )
 
 
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory):
+    """An image of noise, and another in which the network sees its mirror image."""
+    folder = tmp_path_factory.mktemp("mirrored") / "red"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 33, 3), dtype=np.uint8)
+    other = pixels.copy()
+    other[:, :32] = pixels[:, 31::-1]  # the last row and column are cropped
+    for name, content in (("1.png", pixels), ("2.png", other)):
+        Image.fromarray(content).save(folder / name)
+    return folder
+
+
+def test_predict__with_tta_is_the_mean_over_an_image_and_its_mirror_image(run, exported, mirrored):
+    def predicted(model, **options):
+        found = transferkit.predict(mirrored, model=str(model), **options)
+        rows = [[dict(p.top)[name] for name in sorted(dict(p.top))] for p in found]
+        return np.column_stack([rows, [p.unusual_score for p in found]])
+
+    for model in (run, exported):
+        alone, averaged = predicted(model), predicted(model, tta=True)
+        assert abs(alone[0] - alone[1]).max() > 1e-4
+        np.testing.assert_allclose(averaged, [alone.mean(axis=0)] * 2, atol=1e-5)
+
+
+def test_evaluate__with_tta_evaluates_those_means(run, mirrored):
+    metrics = transferkit.evaluate(mirrored.parent, str(run), tta=True)
+
+    predictions = transferkit.predict(mirrored, model=str(run), tta=True)
+    rows = np.array([[dict(p.top)[name] for name in ("red", "green", "blue")] for p in predictions])
+    assert metrics["log_loss"] == pytest.approx(log_loss(np.zeros(2, dtype=int), rows))
+
+
 def test_predict__abstains_below_the_threshold_for_an_accuracy(run, exported, data):
     table = transferkit.ModelBundle.load(run).confidence
     least = max((one.correct + 0.5) / (one.answered + 1) for one in table.answering)
@@ -113,6 +146,8 @@ def test_predict__says_what_an_accuracy_costs(run, data, cli):
         ({"accuracy": 0.9, "min_confidence": 0.5}, "leave out --min-confidence"),
         ({"accuracy": 0.9, "model": None}, "--accuracy needs a model whose confidence was"),
         ({"sets": 0.9, "model": None}, "--sets needs a model whose confidence was"),
+        ({"accuracy": 0.9, "tta": True}, "--accuracy rests on confidences .* without --tta"),
+        ({"sets": 0.9, "tta": True}, "--sets rests on confidences .* without --tta"),
     ],
 )
 def test_predict__refuses_options_that_contradict_each_other(run, data, options, message):

@@ -133,3 +133,31 @@ def test_fit__proves_every_phase(uninterrupted):
     assert list(result.frozen) == ["head", "last:1", "last:2", "last:3", "last:4", "all"]
     assert result.frozen["all"] == 0
     assert result.images == 8 * EPOCHS
+
+
+@pytest.mark.parametrize(("left", "images"), [(0.0, 4), (1e-9, 8)])
+def test_fit__ends_when_no_time_is_left_for_another_step_or_epoch(left, images):
+    network, phases = network_and_phases()
+    notices = []
+
+    class Told(SilentReporter):
+        def notice(self, message):
+            notices.append(message)
+
+    setup = setup_of(network, phases)
+    result = fit(setup, phases, patience=0, reporter=Told(), seconds_left=lambda: left)
+
+    assert (len(result.history), result.images, result.best) == (1, images, 0)
+    assert result.is_out_of_time
+    assert list(result.frozen) == ["head"]
+    assert notices == ["stopped early: the time for training is spent"]
+
+
+def test_fit__trains_every_epoch_that_there_is_time_for():
+    network, phases = network_and_phases()
+
+    result = fit(
+        setup_of(network, phases), phases, patience=0, reporter=SILENT, seconds_left=lambda: 1e9
+    )
+
+    assert (len(result.history), result.is_out_of_time) == (EPOCHS, False)

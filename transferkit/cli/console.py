@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from transferkit.cli.curve import draw_curve
+from transferkit.durations import describe_seconds
 from transferkit.reporter import EpochRow, LeftOut, Plan, SilentReporter
 from transferkit.reporter import Progress as Count
 from transferkit.tables import csv_writer
@@ -201,17 +202,6 @@ def _estimates(plan: Plan) -> str:
         listed = ", ".join(f"{name} {describe_seconds(seconds)}" for name, seconds in others)
         text += f"; with as many epochs, {listed}"
     return text
-
-
-def describe_seconds(seconds: float) -> str:
-    """Describe a duration in one rounded unit.
-
-    >>> [describe_seconds(s) for s in (0.2, 42, 130, 9000)]
-    ['1 s', '42 s', '2 min', '2.5 h']
-    """
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:

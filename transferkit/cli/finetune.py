@@ -25,6 +25,7 @@ def finetune(options: FinetuneOptions, invocation: Invocation) -> None:
     Examples:
         transferkit finetune photos
         transferkit finetune photos --unfreeze last:1 -o runs/photos
+        transferkit finetune photos --budget 10
         transferkit finetune scans --group-by 'patient(\d+)' --dry-run
 
     Writes a run: the model, its metrics, the history, the split, every option, and report.html,

@@ -9,7 +9,12 @@ import typer
 
 from transferkit.cli.exits import exit_codes
 from transferkit.cli.invocation import Invocation
-from transferkit.options.declaration import DeclaredOption, Options, declared_options
+from transferkit.options.declaration import (
+    DeclaredOption,
+    Options,
+    create_options,
+    declared_options,
+)
 from transferkit.reporter import SILENT
 
 _O = TypeVar("_O", bound=Options)
@@ -33,8 +38,9 @@ def takes(
             invocation: Invocation = context.obj
             if quiet:
                 invocation = replace(invocation, reporter=SILENT)
+            given = {name: value for name, value in values.items() if _is_given(context, name)}
             with exit_codes():
-                run(options(**values), invocation)
+                run(create_options(options, **given), invocation)
 
         declared = [_parameter(entry) for entry in _in_help_order(options)]
         parameters = [_CONTEXT, *declared, _QUIET]
@@ -45,6 +51,11 @@ def takes(
         return command
 
     return decorate
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and not source.name.startswith("DEFAULT")
 
 
 def _in_help_order(options: type[Options]) -> list[DeclaredOption]:

@@ -14,7 +14,7 @@ from transferkit.cli.parameters import takes
 from transferkit.data.walk import SUFFIXES
 from transferkit.errors import OptionError
 from transferkit.files import require_new, require_place
-from transferkit.options.other_commands import PredictOptions
+from transferkit.options.predict import PredictOptions
 from transferkit.tables import format_of
 from transferkit.tables.predictions import (
     Prediction,

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import MISSING, Field, dataclass, fields
 from difflib import get_close_matches
 from enum import StrEnum
@@ -90,6 +90,7 @@ class Option:
         show_default: How --help shows the default.
         applies_to: Which runs it has an effect on.
         on_resume: What happens to it when a run is resumed.
+        chosen_by_budget: Whether `--budget` chooses it, or what it belongs to.
     """
 
     help: str
@@ -103,6 +104,7 @@ class Option:
     show_default: str | bool = True
     applies_to: AppliesTo = AppliesTo.ALL
     on_resume: OnResume = OnResume.KEPT
+    chosen_by_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,13 @@ class Options:
             value = _checked(declared, getattr(self, declared.name))
             object.__setattr__(self, declared.name, value)
 
+    def check_given(self, given: Collection[str]) -> None:
+        """Check the names of the options that were given, with their default or another value.
+
+        Raises:
+            OptionError: When one was given that another one chooses.
+        """
+
 
 _O = TypeVar("_O", bound=Options)
 
@@ -160,7 +169,8 @@ def create_options(kind: type[_O], *args: Any, **kwargs: Any) -> _O:
     """Create options from a function's arguments.
 
     Raises:
-        OptionError: When an argument is unknown, missing or given twice, or its value cannot work.
+        OptionError: When an argument is unknown, missing or given twice, its value cannot work, or
+            another option chooses it.
     """
     parameters = signature(kind).parameters
     for name in kwargs:
@@ -171,10 +181,12 @@ def create_options(kind: type[_O], *args: Any, **kwargs: Any) -> _O:
             )
             raise OptionError(f"unknown option {name!r}; {hint}")
     try:
-        signature(kind).bind(*args, **kwargs)
+        given = signature(kind).bind(*args, **kwargs).arguments
     except TypeError as error:
         raise OptionError(f"{error}; expected {name_some(list(parameters))}") from error
-    return kind(*args, **kwargs)
+    options = kind(*args, **kwargs)
+    options.check_given(given.keys())
+    return options
 
 
 def declared_options(options: Options | type[Options]) -> tuple[DeclaredOption, ...]:

@@ -1,5 +1,6 @@
 """The options of `transferkit finetune`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ from transferkit.options.declaration import (
     OnResume,
     Option,
     Range,
+    declared_options,
     given_flags,
     option_names,
     rate_spread_or_auto,
@@ -110,6 +112,7 @@ class FinetuneOptions(ClassifierOptions):
         Option(
             panel=STRATEGY,
             help=STRATEGY_HELP,
+            chosen_by_budget=True,
         ),
     ] = Strategy.PARTIAL
     unfreeze: Annotated[
@@ -120,6 +123,7 @@ class FinetuneOptions(ClassifierOptions):
             parse=Unfreeze,
             metavar="SPEC",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = HEAD_ALONE
     head_start: Annotated[
@@ -128,9 +132,10 @@ class FinetuneOptions(ClassifierOptions):
             panel=STRATEGY,
             help="How the new head begins: linear as the linear classifier that fits the "
             "pretrained features, so that it does not distort them; or random.",
-            show_default="linear where pretrained stages are trained on 20 images per class or "
-            "more, without a test of rates; else random",
+            show_default="linear where pretrained stages are trained for less than 150 steps on "
+            "20 images per class or more, or have no BatchNorm; else random",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = None
     freeze_epochs: Annotated[
@@ -141,6 +146,7 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0),
             show_default="1 for full and gradual from a random head, else 0",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = None
     thaw_every: Annotated[
@@ -151,6 +157,7 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0),
             show_default="1",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = None
     bn: Annotated[
@@ -161,6 +168,7 @@ class FinetuneOptions(ClassifierOptions):
             "uses and updates them with each batch; auto is eval, or train with --weights "
             "none.",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = BatchNorm.AUTO
     augment: Annotated[
@@ -181,6 +189,7 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0, 1000),
             show_default="1 for the head alone; 4 for last stages; 0 for full, gradual and strong",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = None
     learning_rate: Annotated[
@@ -193,8 +202,10 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0, open_low=True),
             parse=rate_spread_or_auto,
             metavar="X|A:B|auto",
-            show_default="1e-2 for the head alone, 1e-4 with --head-start linear, else 1e-3",
+            show_default="1e-4 with --head-start linear; 1e-2 for the head alone, and for 150 "
+            "steps or more of pretrained networks with BatchNorm; else 1e-3",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = None
     backbone_learning_rate: Annotated[
@@ -206,6 +217,7 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0, open_low=True),
             show_default="lr / 10; lr with --weights none",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = None
     layer_decay: Annotated[
@@ -217,6 +229,7 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0, 1, open_low=True),
             show_default="gives the stem 1/16 of --backbone-lr; 1 with --weights none",
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = None
     optimizer: Annotated[
@@ -242,8 +255,21 @@ class FinetuneOptions(ClassifierOptions):
             help="Passes over the training images.",
             within=Range(1),
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = 10
+    budget: Annotated[
+        float | None,
+        Option(
+            panel=TRAINING,
+            help="Be done in this many minutes: chooses --strategy, --image-size and --epochs for "
+            "the images and this machine, by their measured pace.",
+            within=Range(0, open_low=True),
+            metavar="MINUTES",
+            show_default=False,
+            on_resume=OnResume.CALL,
+        ),
+    ] = None
     patience: Annotated[
         int,
         Option(
@@ -251,6 +277,7 @@ class FinetuneOptions(ClassifierOptions):
             help="Stop after this many epochs without improvement; 0 never does.",
             within=Range(0),
             applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
         ),
     ] = 5
     weight_decay: Annotated[
@@ -277,12 +304,28 @@ class FinetuneOptions(ClassifierOptions):
         self._check_strategy()
         self._check_phases()
         self._check_rates()
+        if self.budget is not None and (given := given_flags(self, ("find_lr", "resume"))):
+            raise OptionError(
+                f"--budget chooses a new run, {given[0]} does not train one; leave one out"
+            )
         if self.find_lr and self.dry_run:
             raise OptionError(
                 "--find-lr trains for a few steps, --dry-run trains nothing; choose one"
             )
         if self.resume and (given := given_flags(self, ("overwrite", "dry_run", "find_lr"))):
             raise OptionError(f"{given[0]} starts a run, --resume resumes one; choose one")
+
+    def check_given(self, given: Collection[str]) -> None:
+        """Check that no option was given that `--budget` chooses.
+
+        Raises:
+            OptionError: When one was given.
+        """
+        if self.budget is None:
+            return
+        for declared in declared_options(self):
+            if declared.option.chosen_by_budget and declared.name in given:
+                raise OptionError(f"--budget chooses {declared.flag}; leave one of them out")
 
     def _check_strategy(self) -> None:
         """Refuse options that would have no effect with this strategy."""

@@ -1,4 +1,4 @@
-"""Options of all commands but `finetune` and `compare`, which have modules of their own.
+"""Options of all commands but `finetune`, `predict` and `compare`, which have their own modules.
 
 The command line and the reference are generated from these classes, and Python callers pass the
 same options as keywords. Importing this module does not import torch.
@@ -10,7 +10,7 @@ from typing import Annotated
 
 from transferkit.attribution import Method
 from transferkit.devices import Precision
-from transferkit.engines import Engine, ExportFormat, Quantize
+from transferkit.engines import ExportFormat, Quantize
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
 from transferkit.options.declaration import (
@@ -37,15 +37,14 @@ from transferkit.options.shared import (
     WEIGHTS_HELP,
     ClassifierOptions,
     ComputeOptions,
-    EngineOption,
     FolderOptions,
     InputOptions,
     Overwrite,
+    Tta,
     Workers,
     require_one_network,
 )
 from transferkit.tables.feature_table import FeatureFormat
-from transferkit.tables.predictions import PredictionFormat
 
 MovedData = Annotated[
     Path | None,
@@ -108,82 +107,6 @@ class ExtractFeaturesOptions(ClassifierOptions):
             given := given_flags(self, option_names(self, applies_to=AppliesTo.FITTING))
         ):
             raise OptionError(f"{given[0]} needs a --classifier; name one, or leave the option out")
-
-
-@dataclass(frozen=True)
-class PredictOptions(InputOptions):
-    """Options of `transferkit predict`."""
-
-    model: Annotated[
-        str | None,
-        Option(
-            panel=MODEL,
-            flags=("-m", "--model"),
-            help=EXPORTED_HELP,
-            metavar="RUN",
-            show_default=False,
-        ),
-    ] = None
-    engine: EngineOption = Engine.AUTO
-    top_k: Annotated[
-        int, Option(panel=OUTPUT, help="How many classes each record lists.", within=Range(1, 1000))
-    ] = 5
-    min_confidence: Annotated[
-        float,
-        Option(panel=OUTPUT, help="Leave the label out below this confidence.", within=Range(0, 1)),
-    ] = 0.0
-    accuracy: Annotated[
-        float | None,
-        Option(
-            panel=OUTPUT,
-            help="Instead of --min-confidence: the share of labels that are to be right. The "
-            "confidence for it is the one that the validation images needed.",
-            within=Range(0, 1),
-            show_default=False,
-        ),
-    ] = None
-    sets: Annotated[
-        float | None,
-        Option(
-            panel=OUTPUT,
-            help="Add a set of labels to each record; this share of sets is to hold the right "
-            "label (split conformal prediction).",
-            within=Range(0, 1),
-            show_default=False,
-        ),
-    ] = None
-    format: Annotated[
-        PredictionFormat | None,
-        Option(
-            panel=OUTPUT,
-            help="Format of the output.",
-            show_default="by the file's suffix; else table in a terminal, jsonl in a pipe",
-        ),
-    ] = None
-    output: Annotated[
-        Path | None,
-        Option(
-            panel=OUTPUT,
-            flags=("-o", "--output"),
-            help="File to write.",
-            metavar="FILE",
-            show_default="standard output",
-        ),
-    ] = None
-    overwrite: Overwrite = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.accuracy is not None and self.min_confidence:
-            raise OptionError(
-                "--accuracy chooses the lowest confidence itself; leave out --min-confidence"
-            )
-        for flag, value in (("--accuracy", self.accuracy), ("--sets", self.sets)):
-            if value is not None and self.model is None:
-                raise OptionError(
-                    f"{flag} needs a model whose confidence was measured; name your run with "
-                    "--model"
-                )
 
 
 @dataclass(frozen=True)
@@ -269,6 +192,7 @@ class EvaluateOptions(FolderOptions):
         ),
     ] = None
     overwrite: Overwrite = False
+    tta: Tta = False
 
 
 @dataclass(frozen=True)

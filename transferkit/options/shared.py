@@ -56,6 +56,17 @@ Overwrite = Annotated[
 ]
 
 
+Tta = Annotated[
+    bool,
+    Option(
+        panel=OUTPUT,
+        flags=("--tta",),
+        help="Average over each image and its mirror image (test-time augmentation), in twice the "
+        "time.",
+    ),
+]
+
+
 EngineOption = Annotated[
     Engine,
     Option(
@@ -206,6 +217,7 @@ class ImageOptions(FolderOptions):
             parse=size_in_pixels,
             metavar="N|HxW",
             show_default="the backbone's",
+            chosen_by_budget=True,
         ),
     ] = None
     resize: Annotated[
@@ -241,6 +253,7 @@ class FeatureOptions(ImageOptions):
             metavar="NAME",
             show_default=POOLED,
             applies_to=AppliesTo.FEATURES,
+            chosen_by_budget=True,
         ),
     ] = ()
     pool: Annotated[
@@ -251,6 +264,7 @@ class FeatureOptions(ImageOptions):
             "one, else the average.",
             show_default=Pool.AUTO,
             applies_to=AppliesTo.FEATURES,
+            chosen_by_budget=True,
         ),
     ] = None
     patches: Annotated[
@@ -373,6 +387,7 @@ class ClassifierOptions(FeatureOptions, HeldOutOptions):
             help="Classifier to fit on the features; cross-validation chooses its settings.",
             show_default=False,
             applies_to=AppliesTo.FEATURES,
+            chosen_by_budget=True,
         ),
     ] = None
     report: Annotated[

@@ -57,11 +57,18 @@ def finetune(
             prepare, carry_out = _import_strategy(options)
         with stopwatch.part(CHECKING):
             dataset = read_dataset(options, reporter)
-        network, settings = prepare(options, dataset, reporter)
-        run = FinetuneRun(
-            options, dataset, network, settings, folder, reporter, stopwatch, should_stop
-        )
-        return carry_out(run)
+
+        def prepared(chosen: FinetuneOptions, reporter: Reporter) -> FinetuneRun[Any]:
+            network, settings = prepare(chosen, dataset, reporter)
+            return FinetuneRun(
+                chosen, dataset, network, settings, folder, reporter, stopwatch, should_stop
+            )
+
+        if options.budget is not None:
+            from transferkit.recipes.finetuning.choose_for_budget import choose_for_budget
+
+            return carry_out(choose_for_budget(options, prepared, reporter))
+        return carry_out(prepared(options, reporter))
 
 
 def _import_strategy(options: FinetuneOptions) -> tuple[_Prepare, _CarryOut]:
@@ -90,4 +97,5 @@ def chosen_run(options: FinetuneOptions) -> AbstractContextManager[Path]:
             or another process writes there.
     """
     backbone = options.backbone.rsplit("/", 1)[-1].replace(":", "-")
-    return chosen_folder(options, f"{options.data.resolve().name}-{backbone}-{options.strategy}")
+    how = options.strategy if options.budget is None else f"{options.budget:g}min"
+    return chosen_folder(options, f"{options.data.resolve().name}-{backbone}-{how}")

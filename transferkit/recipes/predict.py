@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transferkit.confidence import ConfidenceTable
 from transferkit.data.image_inputs import image_name
 from transferkit.errors import OptionError
-from transferkit.options.other_commands import PredictOptions
+from transferkit.options.predict import PredictOptions
 from transferkit.recipes.shared.inputs import expand_inputs
 from transferkit.recipes.shared.predictor import Predictor, open_predictor
 from transferkit.reporter import SILENT, Reporter

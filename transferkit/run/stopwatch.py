@@ -50,8 +50,17 @@ class Stopwatch:
         """Seconds since the stopwatch was created, plus those of interrupted processes."""
         return time.perf_counter() - self._started
 
+    @property
+    def start_up(self) -> float:
+        """Seconds in which the process started and its libraries were imported."""
+        return self._before + self._parts[START_UP]
+
+    @property
+    def since_process_began(self) -> float:
+        """Seconds since the process began, if it carries out one run; else the total."""
+        return self._before + self.total
+
     def report(self) -> dict[str, float]:
         """Return the seconds of every part; the rest is `other`, and `began` adds to start-up."""
         other = self.total - sum(self._parts.values())
-        start_up = self._before + self._parts[START_UP]
-        return {**self._parts, START_UP: start_up, _OTHER: other}
+        return {**self._parts, START_UP: self.start_up, _OTHER: other}

@@ -28,7 +28,7 @@ from transferkit.training.setup import TrainingSetup
 from transferkit.training.state import EpochState, TrainingState, changing_tensors
 
 _STATE, _TENSORS = "state.json", ".safetensors"
-_VERSION = 2
+_VERSION = 3
 _MIN_INTERVAL = 20
 """Train at least this many times as long as writing takes before saving after an epoch."""
 

@@ -1,5 +1,6 @@
 """The training loop: phases of epochs of steps; validates each epoch and keeps the best."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ def fit(
     so_far: TrainingState | None = None,
     saver: StateSaver = SavesNothing(),  # noqa: B008 (it has no state)
     should_stop: Callable[[EpochRow], bool] = lambda row: False,
+    seconds_left: Callable[[], float] = lambda: math.inf,
 ) -> TrainingState:
     """Train the setup's module and leave it with the weights of its best epoch.
 
@@ -51,6 +53,8 @@ def fit(
             if it had not been interrupted.
         saver: Called after each step and epoch, and when the run is stopped.
         should_stop: Asked after every epoch but the last; True saves the state and pauses the run.
+        seconds_left: How long training may still take. An epoch that is running when no time is
+            left ends early, and none begins that would take longer than is left.
 
     Returns:
         State at the end of training, or where the run was paused; a paused run keeps its
@@ -61,7 +65,7 @@ def fit(
         TransferKitError: When a frozen tensor changed.
     """
     result = TrainingState() if so_far is None else so_far
-    run = _Run(setup, phases, result, patience, reporter, saver, should_stop)
+    run = _Run(setup, phases, result, patience, reporter, saver, should_stop, seconds_left)
     known: Digests = {}
     for phase in phases:
         if len(result.history) + 1 < phase.epochs.stop and not run.is_over:
@@ -82,6 +86,7 @@ class _Run:
     reporter: Reporter
     saver: StateSaver
     should_stop: Callable[[EpochRow], bool]
+    seconds_left: Callable[[], float]
 
     @property
     def epochs(self) -> int:
@@ -95,9 +100,14 @@ class _Run:
         return bool(self.patience) and idle >= self.patience
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the run trains no further epoch, neither in this call nor in a later one."""
+        return self.has_converged or self.result.is_out_of_time
+
+    @property
     def is_over(self) -> bool:
         """Whether this call trains no further epoch."""
-        return self.has_converged or self.result.is_paused
+        return self.has_ended or self.result.is_paused
 
     def run_phase(self, phase: Phase, known: Digests) -> Digests:
         """Run the rest of a phase and prove that its frozen tensors did not change.
@@ -119,12 +129,14 @@ class _Run:
         data = setup.data_of(phase)
         for epoch in range(len(result.history) + 1, phase.epochs.stop):
             self._run_epoch(data, phase, epoch)
-            if self.has_converged or epoch + 1 == phase.epochs.stop:
+            if self.has_ended or epoch + 1 == phase.epochs.stop:
                 before = self._prove(phase, frozen, before)
             self._finish_epoch(epoch)
             if self.is_over:
                 break
-        if self.has_converged and len(result.history) < self.epochs:
+        if result.is_out_of_time:
+            self.reporter.notice("stopped early: the time for training is spent")
+        elif self.has_converged and len(result.history) < self.epochs:
             self.reporter.notice(f"stopped early: no better epoch for {self.patience} epochs")
         return before
 
@@ -140,7 +152,7 @@ class _Run:
         self.saver.after_epoch(self.setup, result)
         with self._saving_if_interrupted():
             self.reporter.epoch(row, self.epochs, result.best == epoch - 1)
-        if epoch < self.epochs and not self.has_converged and self.should_stop(row):
+        if epoch < self.epochs and not self.has_ended and self.should_stop(row):
             self.saver.save(self.setup, result)
             result.is_paused = True
 
@@ -173,7 +185,7 @@ class _Run:
         setup, result, so_far = self.setup, self.result, self.result.epoch
         assert so_far is not None
         epoch = len(result.history) + 1
-        result.images += setup.images_per_epoch
+        result.images += so_far.images
         result.frozen_seconds += so_far.frozen_seconds
         result.training_seconds += so_far.training_seconds
         result.evaluation_seconds += evaluation_seconds
@@ -181,6 +193,7 @@ class _Run:
         row = EpochRow(epoch, phase.name, *train, val.loss, val.accuracy, *so_far.rates, seconds)
         result.history.append(row)
         result.epoch = None
+        result.is_out_of_time |= epoch < self.epochs and self.seconds_left() < seconds
         if _is_better(row, result):
             result.best = epoch - 1
             result.best_probabilities = val.probabilities
@@ -236,6 +249,9 @@ class _Run:
             progress.advance(len(labels), shown)
             so_far.training_seconds += time.perf_counter() - started
             self.saver.after_step(self.setup, self.result)
+            if self.seconds_left() <= 0 and so_far.images < self.setup.images_per_epoch:
+                self.result.is_out_of_time = True
+                break
             started = time.perf_counter()
 
 

@@ -61,6 +61,7 @@ class TrainingState:
         training_seconds: Wall time of training.
         evaluation_seconds: Wall time of validation.
         is_paused: Whether `should_stop` ended the run after its last row, to be resumed later.
+        is_out_of_time: Whether the run ended after its last row because its time was spent.
     """
 
     history: list[EpochRow] = field(default_factory=list)
@@ -74,6 +75,7 @@ class TrainingState:
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     is_paused: bool = False
+    is_out_of_time: bool = False
 
     @property
     def seconds(self) -> float:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import transferkit
-from transferkit.recipes.finetuning import estimate
+from transferkit.recipes.finetuning import estimate, pace
 
 pytestmark = pytest.mark.usefixtures("estimates")
 
@@ -27,7 +27,7 @@ class Pace:
 
 
 def test_estimate__adds_up_checking_reading_and_training(small, plan_of, monkeypatch):
-    monkeypatch.setattr(estimate, "_Pace", Pace)
+    monkeypatch.setattr(estimate, "Pace", Pace)
     check, read = TRAIN + VAL, (TRAIN + VAL) * (Pace.decode + Pace.forward)
     trained = 20 * (TRAIN + VAL / 3)  # images; validation is a forward pass
 
@@ -48,7 +48,7 @@ def test_estimate__comes_from_measured_times(small, plan_of, monkeypatch):
         now[0] += 0.4
         return now[0]
 
-    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=perf_counter))
+    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=perf_counter))
     # Any work takes one tick of the clock: decoding all images after the first, or a batch of 8.
     decoded, passed = (TRAIN + VAL) * 0.4 / (TRAIN - 1), (TRAIN + VAL) * 0.4 / 8
     trained = 20 * (TRAIN + VAL / 3) * 0.4 / 8

@@ -45,6 +45,35 @@ def test_head_start__is_random_for_few_images_per_class(pretrained, plan_of, mon
     assert "the first epoch for the head alone" in strategy
 
 
+@pytest.mark.parametrize(("epochs", "begins_linear", "rate"), [(49, True, 1e-4), (50, False, 1e-2)])
+def test_head_start__is_random_at_high_rates_in_long_runs(
+    pretrained, plan_of, monkeypatch, epochs, begins_linear, rate
+):
+    """Three steps per epoch."""
+    monkeypatch.setattr(FEWEST, 6)
+
+    plan = plan_of(strategy="full", epochs=epochs, **pretrained)
+
+    assert ("begins as the linear" in dict(plan.settings)["strategy"]) == begins_linear
+    assert plan.stages[-1].learning_rate == rate
+
+
+def test_head_start__is_linear_in_long_runs_of_networks_without_batchnorm(
+    image_folder, plan_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(FEWEST, 6)
+    options = {"backbone": "test_vit", "image_size": 160, "batch_size": 6}
+    transferkit.finetune(
+        image_folder, tmp_path, weights="none", strategy="full", epochs=1, report=False, **options
+    )
+
+    options["backbone"] = f"local-dir:{tmp_path}/model"
+    plan = plan_of(strategy="full", epochs=50, **options)
+
+    assert "begins as the linear" in dict(plan.settings)["strategy"]
+    assert plan.stages[-1].learning_rate == 1e-4
+
+
 def test_head_start__knows_the_classes_before_the_first_step(pretrained, image_folder, tmp_path):
     """At a rate so low that nothing moves, the accuracy is that of the start."""
     accuracies = {}

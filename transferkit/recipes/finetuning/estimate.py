@@ -1,39 +1,21 @@
 """Estimate how long a run and other strategies take, from a few timed batches."""
 
-import time
-from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from transferkit.compute import ComputeSettings
-from transferkit.data.dataset import Dataset
-from transferkit.data.loader import iterate_batches
-from transferkit.data.transforms import eval_transform
-from transferkit.devices import Cache, autocast
+from transferkit.devices import Cache
 from transferkit.engines import Engine
-from transferkit.forward_pass import Computation, create_pass, logits_of, prefix_of
-from transferkit.memory import is_out_of_memory
-from transferkit.models.depthwise import train_depthwise_in_full_precision
-from transferkit.models.freezing import freeze
+from transferkit.forward_pass import Computation, logits_of, prefix_of
 from transferkit.models.network import Network
-from transferkit.models.network_cut import NetworkCut, cut_network
+from transferkit.models.network_cut import cut_network
 from transferkit.models.strategies import HeadStart, Phase
 from transferkit.models.unfreeze import EVERYTHING, HEAD_ALONE, last_stages
 from transferkit.recipes.finetuning.caches import CacheChoice
+from transferkit.recipes.finetuning.pace import Pace
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.recipes.finetuning.settings import PhaseSettings
 from transferkit.recipes.finetuning.start_head import MOST
 
-_IMAGES = 8
-"""Images that pass through the network in a timed batch."""
-_DECODED = 33
-"""Images that are decoded, the first of them before the clock starts."""
-_SLOW = 0.5
-"""If one image takes this many seconds or more, one is enough for the estimate."""
 _SOON = 20.0
 """A run shorter than this ends before anyone would choose another strategy, in seconds."""
 
@@ -46,16 +28,13 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
     Rows that earlier runs cached are not deducted. The network is left in eval mode, with some of
     its parameters frozen. Nothing draws from a random generator.
     """
-    pace = _Pace(run.dataset, *_passes(run))
+    pace = pace_of(run)
     images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
     check = sum(images) * pace.decode  # the check decodes every image once
-    own = (
-        check
-        + _start_seconds(pace, run)
-        + sum(_phase_seconds(pace, entry, images) for entry in run.settings.phases)
-    )
+    own = check + training_seconds(run, pace, run.options.epochs)
     estimates = [("this run", own)]
-    if own > _SOON or run.options.dry_run:
+    is_open = run.budget is None  # within a budget, the strategy was not the user's choice
+    if is_open and (own > _SOON or run.options.dry_run):
         epochs = range(1, run.options.epochs + 1)
         for name, unfreeze in _OTHERS.items():
             entry = _cached_phase(run.network, Phase.of(run.network, unfreeze, epochs))
@@ -63,7 +42,27 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
     return tuple(estimates)
 
 
-def _start_seconds(pace: "_Pace", run: TrainingRun) -> float:
+def pace_of(run: TrainingRun) -> Pace:
+    """Measure the pace of a run's network, decoding and frozen part."""
+    return Pace(run.dataset, *_passes(run))
+
+
+def training_seconds(run: TrainingRun, pace: Pace, epochs: int) -> float:
+    """Return the seconds that the start of the head and the first `epochs` of a run take."""
+    images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
+    begun = [entry for entry in run.settings.phases if entry.phase.epochs.start <= epochs]
+    return _start_seconds(pace, run) + sum(
+        _phase_seconds(pace, _shortened(entry, epochs), images) for entry in begun
+    )
+
+
+def _shortened(entry: PhaseSettings, last: int) -> PhaseSettings:
+    """Return a phase that ends with epoch `last`, if it would end later."""
+    epochs = range(entry.phase.epochs.start, min(entry.phase.epochs.stop, last + 1))
+    return replace(entry, phase=replace(entry.phase, epochs=epochs))
+
+
+def _start_seconds(pace: Pace, run: TrainingRun) -> float:
     """Return the seconds of the pass that a linear start of the head takes."""
     if run.settings.head_start is HeadStart.RANDOM:
         return 0.0
@@ -85,7 +84,7 @@ def _cached_phase(network: Network, phase: Phase) -> PhaseSettings:
     return PhaseSettings(phase, 1, cut, Engine.TORCH, CacheChoice(place))
 
 
-def _phase_seconds(pace: "_Pace", entry: PhaseSettings, images: tuple[int, int]) -> float:
+def _phase_seconds(pace: Pace, entry: PhaseSettings, images: tuple[int, int]) -> float:
     phase, (train, val) = entry.phase, images
     epochs, step = len(phase.epochs), pace.step(phase, entry.cut)
     trained = epochs * (train + val / 3) * step  # validation is a forward pass, a third of a step
@@ -96,85 +95,3 @@ def _phase_seconds(pace: "_Pace", entry: PhaseSettings, images: tuple[int, int])
         return trained + epochs * (train + val) * read
     passes = min(entry.views, epochs) if entry.views else epochs
     return trained + (passes * train + val) * read
-
-
-class _Pace:
-    """Seconds per image on this machine, measured when first asked for."""
-
-    def __init__(self, dataset: Dataset, frozen: Computation, compute: ComputeSettings) -> None:
-        network = frozen.network
-        self._network, self._compute = network, compute
-        self.decode = self._decoding(dataset)
-        forward = create_pass(frozen, compute)
-        _, *size = network.preprocessing.input_size
-        pixels = np.zeros((_IMAGES, *size, 3), dtype=np.uint8)
-        self.forward = self._timed(lambda count: forward.run(pixels[:count]))
-        self._steps: dict[frozenset[str], float] = {}
-
-    def _decoding(self, dataset: Dataset) -> float:
-        """Return the seconds in which an image is read and prepared."""
-        files = [dataset.index.files[i] for i in dataset.rows("train")[:_DECODED]]
-        transform, seconds = eval_transform(self._network.preprocessing), 0.0
-        # The first image warms up, which takes as long as many images.
-        for part in (files[:1], files[1:] or files):
-            started = time.perf_counter()
-            for _ in iterate_batches(
-                part,
-                transform,
-                batch_size=_DECODED,
-                workers=self._compute.workers,
-                allow_truncated=self._compute.allow_truncated,
-            ):
-                pass
-            seconds = (time.perf_counter() - started) / len(part)
-        return seconds
-
-    def step(self, phase: Phase, cut: NetworkCut | None) -> float:
-        """Return the seconds of a forward and backward pass through the layers a phase trains."""
-        if phase.parameters not in self._steps:
-            self._steps[phase.parameters] = self._measured_step(phase, cut)
-        return self._steps[phase.parameters]
-
-    def _measured_step(self, phase: Phase, cut: NetworkCut | None) -> float:
-        network = self._network
-        freeze(network.module, phase.parameters)
-        network.module.eval()  # in train mode dropout would draw from the run's generators
-        module, inputs = network.module, self._images()
-        if cut:
-            module = cut.suffix
-            with torch.no_grad():
-                inputs = self._compute.micro_batches.compute(cut.prefix, inputs)
-
-        # A copy, because the layers that are changed here may be frozen and fused later.
-        module = deepcopy(module)
-        train_depthwise_in_full_precision(module, self._compute.device, self._compute.precision)
-
-        def step(count: int) -> None:
-            with autocast(self._compute.device, self._compute.precision):
-                logits = module(inputs[:count])
-            logits.float().logsumexp(dim=1).sum().backward()
-
-        return self._timed(step)
-
-    def _images(self) -> Tensor:
-        size = self._network.preprocessing.input_size
-        images = torch.zeros(_IMAGES, *size, device=self._compute.device)
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def _timed(self, run: Callable[[int], object]) -> float:
-        """Return the seconds per image of a function that computes a number of images."""
-        # Each size runs twice: its first call warms up, which may take seconds.
-        for number, count in enumerate((1, 1, _IMAGES, _IMAGES)):
-            started = time.perf_counter()
-            try:
-                run(count)
-            except RuntimeError as error:
-                if count > 1 and is_out_of_memory(error):
-                    break  # the time of one image has to do
-                raise
-            if self._compute.device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds = (time.perf_counter() - started) / count
-            if number and seconds > _SLOW:
-                break
-        return seconds

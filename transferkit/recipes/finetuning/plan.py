@@ -130,6 +130,7 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
         ("input", network.preprocessing.describe()),
         ("training", training),
         ("optimizer", f"{options.optimizer}, {_schedule(options, settings)}"),
+        *((("budget", run.budget.choice),) if run.budget else ()),
         ("augmentation", _augmentation(options.augment, settings.views)),
         ("cache", _cached(settings.phases)),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
@@ -31,6 +32,21 @@ ShouldStop = Callable[["EpochRow"], bool]
 """Asked after every epoch but the last; True pauses the run there, to be resumed later."""
 
 
+@dataclass(frozen=True)
+class TimeBudget:
+    """The time that a run may take.
+
+    Attributes:
+        seconds: Wall time from the start of the process to the end of the run.
+        reserved: Seconds of it that are kept for what follows the last training step.
+        choice: What was chosen for it and why, for the plan.
+    """
+
+    seconds: float
+    reserved: float
+    choice: str
+
+
 @dataclass(frozen=True, eq=False)
 class FinetuneRun(Generic[S]):
     """Everything that the steps of a run share.
@@ -44,6 +60,7 @@ class FinetuneRun(Generic[S]):
         reporter: Receives the plan, the epochs, progress and notices.
         stopwatch: Started when the run began.
         should_stop: Asked after every epoch but the last.
+        budget: The time that the run may take; None for as long as it takes.
     """
 
     options: FinetuneOptions
@@ -54,6 +71,7 @@ class FinetuneRun(Generic[S]):
     reporter: Reporter
     stopwatch: Stopwatch
     should_stop: ShouldStop
+    budget: TimeBudget | None = None
 
     @property
     def compute(self) -> ComputeSettings:
@@ -65,6 +83,12 @@ class FinetuneRun(Generic[S]):
         """The folder to write; a dry run has none."""
         assert self.folder is not None
         return self.folder
+
+    def training_seconds_left(self) -> float:
+        """Return how long training may still take; infinite without a budget."""
+        if self.budget is None:
+            return math.inf
+        return self.budget.seconds - self.budget.reserved - self.stopwatch.since_process_began
 
 
 TrainingRun: TypeAlias = "FinetuneRun[TrainingSettings]"

@@ -174,6 +174,7 @@ def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingState:
             so_far=state,
             saver=checkpoints,
             should_stop=run.should_stop,
+            seconds_left=run.training_seconds_left,
         )
     except KeyboardInterrupt:
         data, folder = shlex.quote(str(options.data)), shlex.quote(str(run.output))

@@ -4,7 +4,7 @@ Importing this module does not import torch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transferkit.confidence import ConfidenceTable
@@ -18,7 +18,8 @@ from transferkit.exported_model import ExportedModel
 from transferkit.files import file_digest
 from transferkit.inference import Outputs, Reading
 from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
-from transferkit.options.other_commands import EvaluateOptions, PredictOptions
+from transferkit.options.other_commands import EvaluateOptions
+from transferkit.options.predict import PredictOptions
 from transferkit.reporter import Reporter
 from transferkit.run.model_folder import EXPORTED, WEIGHTS, model_folder
 
@@ -68,7 +69,7 @@ def open_predictor(
     precision = Precision.FP32 if is_named and is_open else options.precision
     model = ExportedModel.load(exported, engine=options.engine, precision=precision)
     workers = options.workers or default_workers()
-    reading = Reading(options.batch_size, workers, options.allow_truncated)
+    reading = Reading(options.batch_size, workers, options.allow_truncated, options.tta)
     return Predictor(
         model.class_names,
         lambda images: model.probabilities(images, reading),
@@ -90,6 +91,7 @@ def _in_torch(
     compute = resolve_compute(
         options, bundle.network, reporter, engine=options.engine, images=count
     )
+    compute = replace(compute, mirrors=options.tta)
     return Predictor(
         bundle.class_names,
         lambda images: bundle.probabilities(images, compute),

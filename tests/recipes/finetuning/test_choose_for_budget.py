@@ -1,0 +1,148 @@
+"""What is chosen for a number of minutes, by paces that the test sets."""
+
+import json
+
+import pytest
+from image_files import COLOURS, save_image
+
+import transferkit
+from transferkit.errors import OptionError
+from transferkit.options.declaration import declared_options
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetune import finetune
+from transferkit.recipes.finetuning import choose_for_budget
+from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
+from transferkit.reporter import SilentReporter
+from transferkit.run.stopwatch import Stopwatch
+
+MODEL = {"backbone": "test_resnet", "weights": "none", "report": False, "dry_run": True}
+
+
+class Pace:
+    """Made-up seconds per image; a step takes one second for every trained stage."""
+
+    decode, forward = 0.25, 0.75
+
+    def step(self, phase, cut) -> float:
+        return float(len(phase.trainable))
+
+
+@pytest.fixture(autouse=True)
+def made_up_time(monkeypatch):
+    """Let no clock run, and every image take the same time."""
+    monkeypatch.setattr(choose_for_budget, "pace_of", lambda run: Pace())
+    monkeypatch.setattr(Stopwatch, "since_process_began", property(lambda stopwatch: 20.0))
+    monkeypatch.setattr(Stopwatch, "start_up", property(lambda stopwatch: 8.0))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Images that are larger than the network's."""
+    folder = tmp_path_factory.mktemp("large")
+    for name, colour in COLOURS.items():
+        for i in range(8):
+            save_image(folder / name / f"{i}.png", colour, seed=10 * len(name) + i, size=(240, 200))
+    return folder
+
+
+def chosen(data, **options):
+    return dict(transferkit.finetune(data, **MODEL | options).plan.settings)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "choice"),
+    [
+        (60, "60 min: full at 192 x 192 px, 20 epochs, about 40 min"),
+        (
+            10,
+            "10 min: last:1 at 192 x 192 px, 4 views, 10 epochs, about 8 min, more do not fit; not "
+            "enough for full at 192 x 192 px, 8 epochs, about 16 min",
+        ),
+        (
+            5,
+            "5 min: head at 192 x 192 px, 10 epochs, about 4 min; not enough for full, 5 min or "
+            "more, or for last:1 at 192 x 192 px, 4 views, 8 epochs, about 7 min, or for last:1 at "
+            "192 x 192 px, 8 epochs, about 6 min",
+        ),
+    ],
+)
+def test_choose_for_budget__takes_the_best_that_fits(minutes, choice, large):
+    assert chosen(large, budget=minutes)["budget"] == choice
+
+
+def test_choose_for_budget__says_how_little_is_too_little(large):
+    with pytest.raises(OptionError, match=r"got 4.8 minutes, expected 4.9 or more; not enough for"):
+        chosen(large, budget=4.8)
+    assert chosen(large, budget=4.9)["strategy"] == "partial (head)"
+
+
+def test_choose_for_budget__does_not_enlarge_small_images(image_folder):
+    assert "full at 160 x 160 px" in chosen(image_folder, budget=60)["budget"]
+
+
+def test_choose_for_budget__does_not_enlarge_for_networks_of_one_size(large):
+    settings = chosen(large, budget=60, backbone="test_vit3")
+    assert "full at 160 x 160 px" in settings["budget"]
+
+
+def test_choose_for_budget__needs_fewer_epochs_of_many_steps(large, monkeypatch):
+    """The 18 images of an epoch are one step, or nine."""
+    assert "last:1 at 192 x 192 px, 4 views" in chosen(large, budget=10)["budget"]
+    monkeypatch.setattr(choose_for_budget, "_ENOUGH", 36)
+    assert "full at 192 x 192 px, 4 epochs" in chosen(large, budget=10, batch_size=2)["budget"]
+
+
+@pytest.mark.parametrize(
+    "option", [d.name for d in declared_options(FinetuneOptions) if d.option.chosen_by_budget]
+)
+def test_budget__refuses_what_it_chooses(option, large):
+    value = getattr(FinetuneOptions, option)  # even where it is the default
+
+    with pytest.raises(OptionError, match=r"--budget chooses --[a-z-]+; leave one of them out"):
+        transferkit.finetune(large, budget=1, **{option: value})
+
+
+@pytest.mark.parametrize("option", ["find_lr", "resume"])
+def test_budget__refuses_what_trains_no_new_run(option, large, tmp_path):
+    with pytest.raises(OptionError, match=r"--budget chooses a new run, --[a-z-]+ does not"):
+        transferkit.finetune(large, tmp_path, budget=1, **{option: True})
+
+
+def test_budget__leaves_a_run_with_the_options_that_it_chose(image_folder, tmp_path):
+    options = MODEL | {"dry_run": False}
+
+    result = transferkit.finetune(image_folder, tmp_path / "run", budget=10, **options)
+
+    assert len(result.history) == 10
+    recorded = json.loads((tmp_path / "run/options.json").read_text())
+    assert recorded["budget"] == 10
+    chosen = {"unfreeze": "last:1", "epochs": 10, "patience": 0}
+    assert {name: recorded[name] for name in chosen} == chosen
+    assert recorded["given"].items() >= {"unfreeze": "last:1", "patience": 0}.items()
+
+
+def test_budget__ends_training_when_the_time_is_spent(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(FinetuneRun, "training_seconds_left", lambda run: 0.0)
+    options = MODEL | {"dry_run": False}
+
+    result = transferkit.finetune(image_folder, tmp_path / "run", budget=10, **options)
+
+    assert len(result.history) == 1
+    assert result.metrics["val"]["n"] == 6
+
+
+def test_budget__of_an_interrupted_run_is_resumed_as_planned(image_folder, tmp_path, monkeypatch):
+    options = MODEL | {"dry_run": False}
+
+    class Stops(SilentReporter):
+        def epoch(self, row, epochs, best):
+            raise KeyboardInterrupt
+
+    given = FinetuneOptions(image_folder, tmp_path / "run", budget=10, **options)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(given, Stops())
+
+    result = transferkit.finetune(image_folder, tmp_path / "run", resume=True, report=False)
+
+    assert len(result.history) == 10
+    assert result.history[-1].phase == "last:1"

@@ -1,0 +1,100 @@
+"""The options of `transferkit predict`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from transferkit.engines import Engine
+from transferkit.errors import OptionError
+from transferkit.options.declaration import Option, Range
+from transferkit.options.shared import (
+    EXPORTED_HELP,
+    MODEL,
+    OUTPUT,
+    EngineOption,
+    InputOptions,
+    Overwrite,
+    Tta,
+)
+from transferkit.tables.predictions import PredictionFormat
+
+
+@dataclass(frozen=True)
+class PredictOptions(InputOptions):
+    """Options of `transferkit predict`."""
+
+    model: Annotated[
+        str | None,
+        Option(
+            panel=MODEL,
+            flags=("-m", "--model"),
+            help=EXPORTED_HELP,
+            metavar="RUN",
+            show_default=False,
+        ),
+    ] = None
+    engine: EngineOption = Engine.AUTO
+    top_k: Annotated[
+        int, Option(panel=OUTPUT, help="How many classes each record lists.", within=Range(1, 1000))
+    ] = 5
+    min_confidence: Annotated[
+        float,
+        Option(panel=OUTPUT, help="Leave the label out below this confidence.", within=Range(0, 1)),
+    ] = 0.0
+    accuracy: Annotated[
+        float | None,
+        Option(
+            panel=OUTPUT,
+            help="Instead of --min-confidence: the share of labels that are to be right. The "
+            "confidence for it is the one that the validation images needed.",
+            within=Range(0, 1),
+            show_default=False,
+        ),
+    ] = None
+    sets: Annotated[
+        float | None,
+        Option(
+            panel=OUTPUT,
+            help="Add a set of labels to each record; this share of sets is to hold the right "
+            "label (split conformal prediction).",
+            within=Range(0, 1),
+            show_default=False,
+        ),
+    ] = None
+    tta: Tta = False
+    format: Annotated[
+        PredictionFormat | None,
+        Option(
+            panel=OUTPUT,
+            help="Format of the output.",
+            show_default="by the file's suffix; else table in a terminal, jsonl in a pipe",
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            help="File to write.",
+            metavar="FILE",
+            show_default="standard output",
+        ),
+    ] = None
+    overwrite: Overwrite = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.accuracy is not None and self.min_confidence:
+            raise OptionError(
+                "--accuracy chooses the lowest confidence itself; leave out --min-confidence"
+            )
+        for flag, value in (("--accuracy", self.accuracy), ("--sets", self.sets)):
+            if value is not None and self.tta:
+                raise OptionError(
+                    f"{flag} rests on confidences that were measured without --tta; leave one out"
+                )
+            if value is not None and self.model is None:
+                raise OptionError(
+                    f"{flag} needs a model whose confidence was measured; name your run with "
+                    "--model"
+                )

@@ -1,0 +1,232 @@
+"""Choose strategy, image size and epochs of a run for the time that it may take.
+
+Which choice is better was measured beforehand, see docs/explanation/measurements.md. How long each
+takes is measured here, with the run's own images and network, on this machine.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from statistics import median
+
+from transferkit.data.images import read_image
+from transferkit.data.preprocessing import ImageSize, both_sides, describe_size
+from transferkit.durations import describe_seconds
+from transferkit.errors import OptionError
+from transferkit.models.strategies import Strategy
+from transferkit.models.unfreeze import HEAD_ALONE, Unfreeze, last_stages
+from transferkit.models.usual_images import MOST
+from transferkit.options.finetune import FinetuneOptions
+from transferkit.recipes.finetuning.estimate import pace_of, training_seconds
+from transferkit.recipes.finetuning.pace import Pace
+from transferkit.recipes.finetuning.run_in_progress import TimeBudget, TrainingRun
+from transferkit.reporter import SILENT, Reporter
+from transferkit.sampling import evenly_spaced
+
+Prepare = Callable[[FinetuneOptions, Reporter], TrainingRun]
+"""Prepares the run that options describe."""
+
+_MARGIN = 0.9
+"""Share of the time for training that an estimate may take, because few batches are timed."""
+
+_ENLARGED = 9 / 7
+"""Sides of enlarged images as a multiple of the backbone's: 288 pixels for 224."""
+
+_MULTIPLE = 32
+"""Networks halve their maps about five times, so sizes are multiples of this many pixels."""
+
+_ENOUGH = 300
+"""Steps that are worth their time, however few epochs they take."""
+
+_LOOKED_AT = 33
+"""Images whose size is looked at."""
+
+_DRAWN = 200
+"""About as many images pass through the network while the page is drawn."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a budget may be spent on.
+
+    Attributes:
+        strategy: The strategy.
+        unfreeze: What it trains besides the head.
+        fewest: The fewest epochs that are worth their time, unless fewer have `_ENOUGH` steps.
+        most: The most.
+        views: Views per image that take turns while layers are frozen; None for the default.
+        is_enlarged: Whether it may take images that are larger than the backbone's.
+    """
+
+    strategy: Strategy
+    unfreeze: Unfreeze
+    fewest: int
+    most: int
+    views: int | None = None
+    is_enlarged: bool = True
+
+    @property
+    def name(self) -> str:
+        """The choice as `compare` names it."""
+        return str(self.unfreeze if self.strategy is Strategy.PARTIAL else self.strategy)
+
+    def options(self, given: FinetuneOptions, size: ImageSize | None) -> FinetuneOptions:
+        """Return the options of a run with the most epochs."""
+        return replace(
+            given,
+            strategy=self.strategy,
+            unfreeze=self.unfreeze,
+            epochs=self.most,
+            views=self.views,
+            patience=0,  # the rates fall over all epochs, so the last ones are the best
+            image_size=size if self.is_enlarged else None,
+        )
+
+
+_BEST_FIRST = (
+    _Choice(Strategy.FULL, HEAD_ALONE, 8, 20),
+    _Choice(Strategy.PARTIAL, last_stages(1), 8, 12),
+    _Choice(Strategy.PARTIAL, last_stages(1), 8, 8, views=1),
+    _Choice(Strategy.PARTIAL, HEAD_ALONE, 10, 10),
+    _Choice(Strategy.PARTIAL, HEAD_ALONE, 10, 10, is_enlarged=False),
+)
+
+
+def choose_for_budget(
+    options: FinetuneOptions, prepare: Prepare, reporter: Reporter
+) -> TrainingRun:
+    """Return the best run that the budget suffices for, ready to be carried out.
+
+    Args:
+        options: The options as given, with a budget.
+        prepare: Prepares the run that options describe.
+        reporter: Receives the notices of preparing the chosen run.
+
+    Raises:
+        OptionError: When the budget suffices for no run.
+    """
+    assert options.budget is not None
+    seconds = 60 * options.budget
+    plainest = prepare(_BEST_FIRST[-1].options(options, None), SILENT)
+    size, plain_pace = _enlarged_size(plainest), pace_of(plainest)
+    too_long: list[str] = []
+    for choice in _BEST_FIRST:
+        trial = _Trial(choice, plainest, plain_pace, seconds)
+        if (least := trial.least_seconds()) > trial.available():
+            too_long.append(f"{choice.name}, {describe_seconds(least)} or more")
+            continue
+        tried = choice.options(options, size)
+        run = prepare(tried, SILENT)
+        trial = _Trial(choice, run, pace_of(run), seconds)
+        if epochs := trial.most_epochs():
+            run = prepare(replace(tried, epochs=epochs), reporter)
+            return replace(run, budget=trial.budget(epochs, too_long))
+        too_long.append(trial.describe(trial.fewest))
+    raise OptionError(
+        f"--budget: got {options.budget:g} minutes, expected {trial.minutes_needed():g} or more; "
+        f"not enough for {too_long[-1]}"
+    )
+
+
+def _enlarged_size(run: TrainingRun) -> ImageSize | None:
+    """Return a larger image size than the backbone's, if the backbone and the images have it."""
+    preprocessing, index = run.network.preprocessing, run.dataset.index
+    height, width = (
+        round(_ENLARGED * side / _MULTIPLE) * _MULTIPLE
+        for side in both_sides(preprocessing.image_size)
+    )
+    enlarged = preprocessing.changed(image_size=(height, width), resize=None)
+    looked_at = run.dataset.rows("train")[evenly_spaced(len(run.dataset.rows("train")), _LOOKED_AT)]
+    sides = [min(read_image(index.files[row], max(height, width)).size) for row in looked_at]
+    if median(sides) < min(both_sides(preprocessing.image_size)):
+        return None  # enlarging shows nothing more
+    try:
+        run.network.with_preprocessing(enlarged)
+    except OptionError:
+        return None
+    return enlarged.image_size
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A choice on this machine.
+
+    Attributes:
+        choice: The choice.
+        run: The run of the choice, or a simpler one.
+        pace: Its pace.
+        seconds: The budget.
+    """
+
+    choice: _Choice
+    run: TrainingRun
+    pace: Pace
+    seconds: float
+
+    @property
+    def fewest(self) -> int:
+        """The fewest epochs that are worth their time with these images."""
+        steps = -(-len(self.run.dataset.rows("train")) // self.run.options.batch_size)
+        return min(self.choice.fewest, -(-_ENOUGH // steps))
+
+    def available(self) -> float:
+        """Return the seconds that training may be estimated to take from now on."""
+        spent = self.run.stopwatch.since_process_began
+        return _MARGIN * (self.seconds - spent - self.reserved())
+
+    def reserved(self) -> float:
+        """Return the seconds that follow training, and one more validation."""
+        val, test = (len(self.run.dataset.rows(part)) for part in ("val", "test"))
+        passes = val + min(val, MOST) + test + (_DRAWN if self.run.options.report else 0)
+        # The page needs libraries of its own, whose import takes about as long as the first ones.
+        return passes * (self.pace.decode + self.pace.forward) + self.run.stopwatch.start_up
+
+    def minutes_needed(self) -> float:
+        """Return the minutes that suffice for the fewest epochs, rounded up to tenths."""
+        spent = self.run.stopwatch.since_process_began
+        seconds = spent + self.reserved() + self.estimated(self.fewest) / _MARGIN
+        return ceil(seconds / 6) / 10
+
+    def least_seconds(self) -> float:
+        """Return what the fewest epochs take at least, by the pace of a simpler run."""
+        train = len(self.run.dataset.rows("train"))
+        if self.choice.strategy is not Strategy.FULL:
+            return train * self.pace.forward
+        # A step passes the images forwards once, and backwards in twice the time.
+        return 3 * self.fewest * train * self.pace.forward
+
+    def estimated(self, epochs: int) -> float:
+        """Return the seconds that training takes."""
+        return training_seconds(self.run, self.pace, epochs)
+
+    def most_epochs(self) -> int:
+        """Return the most epochs that fit; 0 if there is not enough time for the fewest."""
+        available = self.available()
+        fitting = (
+            epochs
+            for epochs in range(self.choice.most, self.fewest - 1, -1)
+            if self.estimated(epochs) <= available
+        )
+        return next(fitting, 0)
+
+    def budget(self, epochs: int, too_long: Sequence[str]) -> TimeBudget:
+        """Return the budget with the choice in words.
+
+        Args:
+            epochs: Number of epochs that were chosen.
+            too_long: Better choices that take too long.
+        """
+        text = f"{describe_seconds(self.seconds)}: {self.describe(epochs)}"
+        if epochs < self.choice.most:
+            text += ", more do not fit"
+        if too_long:
+            text += f"; not enough for {', or for '.join(too_long)}"
+        return TimeBudget(self.seconds, self.reserved(), text)
+
+    def describe(self, epochs: int) -> str:
+        """Describe the choice with a number of epochs."""
+        size = describe_size(self.run.network.preprocessing.image_size)
+        views = f", {self.run.settings.views} views" if self.run.settings.views > 1 else ""
+        count = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        seconds = describe_seconds(self.estimated(epochs))
+        return f"{self.choice.name} at {size} px{views}, {count}, about {seconds}"
