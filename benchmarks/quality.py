@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", nargs="+", type=int, default=[1, 5])
-    parser.add_argument("--budgets", nargs="+", type=float, default=[0.5, 1, 3])
+    parser.add_argument("--budgets", nargs="*", type=float, default=[0.5, 1, 3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     asked = parser.parse_args()
     asked.photos, asked.weights = asked.photos.resolve(), asked.weights.resolve()

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,14 @@ class Dataset:
         """(N,) numbers, equal for images that no split may separate."""
         return number_together(self.copies, self.groups) if self.groups else self.copies
 
+    @cached_property
+    def _rows(self) -> dict[Split, NDArray[np.int64]]:
+        names = np.array(self.splits)
+        return {split: np.flatnonzero(names == split) for split in get_args(Split)}
+
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Return the positions of a split's images in the index."""
-        return np.array([i for i, name in enumerate(self.splits) if name == split], dtype=np.int64)
+        return self._rows[split]
 
     def paths(self, split: Split) -> tuple[str, ...]:
         """Return the paths of a split's images, relative to the dataset's folder."""

@@ -6,6 +6,7 @@ This module looks at names and folders only; `data.check` reads the files.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,10 @@ class ImageIndex:
     def __len__(self) -> int:
         return len(self.paths)
 
-    @property
-    def files(self) -> list[Path]:
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
         """The N files as paths to open."""
-        return [self.root / path for path in self.paths]
+        return tuple(self.root / path for path in self.paths)
 
     def without(self, left_out: tuple[LeftOut, ...]) -> "ImageIndex":
         """Return the index without some images, which are added to its `left_out`.

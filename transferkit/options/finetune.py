@@ -132,7 +132,7 @@ class FinetuneOptions(ClassifierOptions):
             panel=STRATEGY,
             help="How the new head begins: linear as the linear classifier that fits the "
             "pretrained features, so that it does not distort them; or random.",
-            show_default="linear where pretrained stages are trained for less than 150 steps on "
+            show_default="linear where pretrained stages are trained for less than 100 steps on "
             "20 images per class or more, or have no BatchNorm; else random",
             applies_to=AppliesTo.TRAINING,
             chosen_by_budget=True,
@@ -202,7 +202,7 @@ class FinetuneOptions(ClassifierOptions):
             within=Range(0, open_low=True),
             parse=rate_spread_or_auto,
             metavar="X|A:B|auto",
-            show_default="1e-4 with --head-start linear; 1e-2 for the head alone, and for 150 "
+            show_default="1e-4 with --head-start linear; 1e-2 for the head alone, and for 100 "
             "steps or more of pretrained networks with BatchNorm; else 1e-3",
             applies_to=AppliesTo.TRAINING,
             chosen_by_budget=True,

@@ -49,9 +49,9 @@ def test_estimate__comes_from_measured_times(small, plan_of, monkeypatch):
         return now[0]
 
     monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=perf_counter))
-    # Any work takes one tick of the clock: decoding all images after the first, or a batch of 8.
-    decoded, passed = (TRAIN + VAL) * 0.4 / (TRAIN - 1), (TRAIN + VAL) * 0.4 / 8
-    trained = 20 * (TRAIN + VAL / 3) * 0.4 / 8
+    # Any work takes one tick of the clock: decoding all images after the first, or a batch of 16.
+    decoded, passed = (TRAIN + VAL) * 0.4 / (TRAIN - 1), (TRAIN + VAL) * 0.4 / 16
+    trained = 20 * (TRAIN + VAL / 3) * 0.4 / 16
 
     plan = plan_of(**small, epochs=20)
 

@@ -45,7 +45,7 @@ def test_head_start__is_random_for_few_images_per_class(pretrained, plan_of, mon
     assert "the first epoch for the head alone" in strategy
 
 
-@pytest.mark.parametrize(("epochs", "begins_linear", "rate"), [(49, True, 1e-4), (50, False, 1e-2)])
+@pytest.mark.parametrize(("epochs", "begins_linear", "rate"), [(33, True, 1e-4), (34, False, 1e-2)])
 def test_head_start__is_random_at_high_rates_in_long_runs(
     pretrained, plan_of, monkeypatch, epochs, begins_linear, rate
 ):

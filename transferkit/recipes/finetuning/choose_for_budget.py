@@ -86,7 +86,7 @@ class _Choice:
 _BEST_FIRST = (
     _Choice(Strategy.FULL, HEAD_ALONE, 8, 20),
     _Choice(Strategy.PARTIAL, last_stages(1), 8, 12),
-    _Choice(Strategy.PARTIAL, last_stages(1), 8, 8, views=1),
+    _Choice(Strategy.PARTIAL, last_stages(1), 3, 8, views=1),
     _Choice(Strategy.PARTIAL, HEAD_ALONE, 10, 10),
     _Choice(Strategy.PARTIAL, HEAD_ALONE, 10, 10, is_enlarged=False),
 )
@@ -110,6 +110,7 @@ def choose_for_budget(
     plainest = prepare(_BEST_FIRST[-1].options(options, None), SILENT)
     size, plain_pace = _enlarged_size(plainest), pace_of(plainest)
     too_long: list[str] = []
+    paces: dict[tuple[str, object], Pace] = {}
     for choice in _BEST_FIRST:
         trial = _Trial(choice, plainest, plain_pace, seconds)
         if (least := trial.least_seconds()) > trial.available():
@@ -117,7 +118,9 @@ def choose_for_budget(
             continue
         tried = choice.options(options, size)
         run = prepare(tried, SILENT)
-        trial = _Trial(choice, run, pace_of(run), seconds)
+        same = choice.name, tried.image_size  # however many views and epochs
+        paces.setdefault(same, paces.get(same) or pace_of(run))
+        trial = _Trial(choice, run, paces[same], seconds)
         if epochs := trial.most_epochs():
             run = prepare(replace(tried, epochs=epochs), reporter)
             return replace(run, budget=trial.budget(epochs, too_long))
@@ -216,7 +219,7 @@ class _Trial:
             epochs: Number of epochs that were chosen.
             too_long: Better choices that take too long.
         """
-        text = f"{describe_seconds(self.seconds)}: {self.describe(epochs)}"
+        text = f"{self.seconds / 60:g} min: {self.describe(epochs)}"
         if epochs < self.choice.most:
             text += ", more do not fit"
         if too_long:

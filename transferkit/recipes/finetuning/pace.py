@@ -20,7 +20,7 @@ from transferkit.models.freezing import freeze
 from transferkit.models.network_cut import NetworkCut
 from transferkit.models.strategies import Phase
 
-_IMAGES = 8
+_IMAGES = 16
 """Images that pass through the network in a timed batch."""
 _DECODED = 33
 """Images that are decoded, the first of them before the clock starts."""
