@@ -15,7 +15,7 @@ from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
 from transferkit.reporter import SilentReporter
 from transferkit.run.stopwatch import Stopwatch
 
-MODEL = {"backbone": "test_resnet", "weights": "none", "report": False, "dry_run": True}
+DRY = {"report": False, "dry_run": True}
 
 
 class Pace:
@@ -45,18 +45,37 @@ def large(tmp_path_factory):
     return folder
 
 
-def chosen(data, **options):
-    return dict(transferkit.finetune(data, **MODEL | options).plan.settings)
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory, few_images):
+    """A pretrained network of any image size, and one of a fixed size."""
+    folder = tmp_path_factory.mktemp("backbones")
+    for name in ("test_resnet", "test_vit3"):
+        transferkit.finetune(
+            few_images, folder / name, backbone=name, weights="none", epochs=1, report=False
+        )
+    return {path.name: f"local-dir:{path}/model" for path in folder.iterdir()}
+
+
+@pytest.fixture
+def chosen(backbones):
+    """Return the settings of the plan that a budget leads to."""
+
+    def settings(data, backbone="test_resnet", **options):
+        backbone = backbones.get(backbone, backbone)
+        plan = transferkit.finetune(data, backbone=backbone, **DRY | options).plan
+        return dict(plan.settings)
+
+    return settings
 
 
 @pytest.mark.parametrize(
     ("minutes", "choice"),
     [
-        (60, "60 min: full at 192 x 192 px, 20 epochs, about 33 min"),
+        (60, "60 min: full at 192 x 192 px, 20 epochs, about 32 min"),
         (
             10,
             "10 min: last:1 at 192 x 192 px, 4 views, 12 epochs, about 5 min; not enough for full "
-            "at 192 x 192 px, 8 epochs, about 13 min",
+            "at 192 x 192 px, 8 epochs, about 12 min",
         ),
         (
             4,
@@ -71,30 +90,30 @@ def chosen(data, **options):
         ),
     ],
 )
-def test_choose_for_budget__takes_the_best_that_fits(minutes, choice, large):
+def test_choose_for_budget__takes_the_best_that_fits(chosen, minutes, choice, large):
     assert chosen(large, budget=minutes)["budget"] == choice
 
 
-def test_choose_for_budget__says_how_little_is_too_little(large):
+def test_choose_for_budget__says_how_little_is_too_little(chosen, large):
     with pytest.raises(OptionError, match=r"got 1.1 minutes, expected 1.2 or more; not enough for"):
         chosen(large, budget=1.1)
     assert chosen(large, budget=1.2)["strategy"] == "partial (head)"
 
 
-def test_choose_for_budget__does_not_enlarge_small_images(image_folder):
+def test_choose_for_budget__does_not_enlarge_small_images(chosen, image_folder):
     assert "full at 160 x 160 px" in chosen(image_folder, budget=60)["budget"]
 
 
-def test_choose_for_budget__does_not_enlarge_for_networks_of_one_size(large):
+def test_choose_for_budget__does_not_enlarge_for_networks_of_one_size(chosen, large):
     settings = chosen(large, budget=60, backbone="test_vit3")
     assert "full at 160 x 160 px" in settings["budget"]
 
 
-def test_choose_for_budget__needs_fewer_epochs_of_many_steps(large, monkeypatch):
+def test_choose_for_budget__needs_fewer_epochs_of_many_steps(chosen, large, monkeypatch):
     """The 18 images of an epoch are one step, or nine."""
     assert "last:1 at 192 x 192 px, 4 views, 12" in chosen(large, budget=10)["budget"]
     monkeypatch.setattr(choose_for_budget, "_ENOUGH", 36)
-    assert "full at 192 x 192 px, 4 epochs" in chosen(large, budget=10, batch_size=2)["budget"]
+    assert "full at 192 x 192 px, 5 epochs" in chosen(large, budget=10, batch_size=2)["budget"]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +132,8 @@ def test_budget__refuses_what_trains_no_new_run(option, large, tmp_path):
         transferkit.finetune(large, tmp_path, budget=1, **{option: True})
 
 
-def test_budget__leaves_a_run_with_the_options_that_it_chose(image_folder, tmp_path):
-    options = MODEL | {"dry_run": False}
+def test_budget__leaves_a_run_with_the_options_that_it_chose(backbones, image_folder, tmp_path):
+    options = {"backbone": backbones["test_resnet"], "report": False}
 
     result = transferkit.finetune(image_folder, tmp_path / "run", budget=10, **options)
 
@@ -126,9 +145,11 @@ def test_budget__leaves_a_run_with_the_options_that_it_chose(image_folder, tmp_p
     assert recorded["given"].items() >= {"unfreeze": "last:1", "patience": 0}.items()
 
 
-def test_budget__ends_training_when_the_time_is_spent(image_folder, tmp_path, monkeypatch):
+def test_budget__ends_training_when_the_time_is_spent(
+    backbones, image_folder, tmp_path, monkeypatch
+):
     monkeypatch.setattr(FinetuneRun, "training_seconds_left", lambda run: 0.0)
-    options = MODEL | {"dry_run": False}
+    options = {"backbone": backbones["test_resnet"], "report": False}
 
     result = transferkit.finetune(image_folder, tmp_path / "run", budget=10, **options)
 
@@ -136,8 +157,10 @@ def test_budget__ends_training_when_the_time_is_spent(image_folder, tmp_path, mo
     assert result.metrics["val"]["n"] == 6
 
 
-def test_budget__of_an_interrupted_run_is_resumed_as_planned(image_folder, tmp_path, monkeypatch):
-    options = MODEL | {"dry_run": False}
+def test_budget__of_an_interrupted_run_is_resumed_as_planned(
+    backbones, image_folder, tmp_path, monkeypatch
+):
+    options = {"backbone": backbones["test_resnet"], "report": False}
 
     class Stops(SilentReporter):
         def epoch(self, row, epochs, best):
@@ -151,3 +174,12 @@ def test_budget__of_an_interrupted_run_is_resumed_as_planned(image_folder, tmp_p
 
     assert len(result.history) == 12
     assert result.history[-1].phase == "last:1"
+
+
+def test_choose_for_budget__trains_everything_from_random_weights(chosen, large):
+    """Each image takes 5 s of a step in an epoch."""
+    plan = transferkit.finetune(
+        large, backbone="test_resnet", weights="none", budget=30, **DRY
+    ).plan
+
+    assert "30 min: full at 160 x 160 px, 15 epochs" in dict(plan.settings)["budget"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from statistics import median
 
-from transferkit.data.images import read_image
+from transferkit.data.images import ImageError, read_image
 from transferkit.data.preprocessing import ImageSize, both_sides, describe_size
 from transferkit.durations import describe_seconds
 from transferkit.errors import OptionError
@@ -19,6 +19,7 @@ from transferkit.models.usual_images import MOST
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.estimate import pace_of, training_seconds
 from transferkit.recipes.finetuning.pace import Pace
+from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TimeBudget, TrainingRun
 from transferkit.reporter import SILENT, Reporter
 from transferkit.sampling import evenly_spaced
@@ -91,6 +92,9 @@ _BEST_FIRST = (
     _Choice(Strategy.PARTIAL, HEAD_ALONE, 10, 10, is_enlarged=False),
 )
 
+_FROM_SCRATCH = (_Choice(Strategy.FULL, HEAD_ALONE, 1, 100, is_enlarged=False),)
+"""Frozen random weights teach nothing."""
+
 
 def choose_for_budget(
     options: FinetuneOptions, prepare: Prepare, reporter: Reporter
@@ -107,11 +111,12 @@ def choose_for_budget(
     """
     assert options.budget is not None
     seconds = 60 * options.budget
-    plainest = prepare(_BEST_FIRST[-1].options(options, None), SILENT)
+    choices = _FROM_SCRATCH if options.from_scratch else _BEST_FIRST
+    plainest = prepare(choices[-1].options(options, None), SILENT)
     size, plain_pace = _enlarged_size(plainest), pace_of(plainest)
     too_long: list[str] = []
     paces: dict[tuple[str, object], Pace] = {}
-    for choice in _BEST_FIRST:
+    for choice in choices:
         trial = _Trial(choice, plainest, plain_pace, seconds)
         if (least := trial.least_seconds()) > trial.available():
             too_long.append(f"{choice.name}, {describe_seconds(least)} or more")
@@ -133,21 +138,36 @@ def choose_for_budget(
 
 def _enlarged_size(run: TrainingRun) -> ImageSize | None:
     """Return a larger image size than the backbone's, if the backbone and the images have it."""
-    preprocessing, index = run.network.preprocessing, run.dataset.index
+    preprocessing = run.network.preprocessing
     height, width = (
         round(_ENLARGED * side / _MULTIPLE) * _MULTIPLE
         for side in both_sides(preprocessing.image_size)
     )
     enlarged = preprocessing.changed(image_size=(height, width), resize=None)
-    looked_at = run.dataset.rows("train")[evenly_spaced(len(run.dataset.rows("train")), _LOOKED_AT)]
-    sides = [min(read_image(index.files[row], max(height, width)).size) for row in looked_at]
-    if median(sides) < min(both_sides(preprocessing.image_size)):
+    if _typical_side(run, needed=max(height, width)) < min(both_sides(preprocessing.image_size)):
         return None  # enlarging shows nothing more
     try:
         run.network.with_preprocessing(enlarged)
     except OptionError:
         return None
     return enlarged.image_size
+
+
+def _typical_side(run: TrainingRun, needed: int) -> float:
+    """Return the median of the images' shorter sides in pixels, which may be reduced to `needed`.
+
+    Raises:
+        DataError: When an image can no longer be read.
+    """
+    rows, sides = run.dataset.rows("train"), []
+    for row in rows[evenly_spaced(len(rows), _LOOKED_AT)]:
+        file = run.dataset.index.files[row]
+        try:
+            image = read_image(file, needed, allow_truncated=run.compute.allow_truncated)
+        except ImageError as error:
+            require_all_readable(run.dataset, [(int(row), str(error))])
+        sides.append(min(image.size))
+    return median(sides)
 
 
 @dataclass(frozen=True, eq=False)
