@@ -78,11 +78,15 @@ def split(asked: argparse.Namespace, seed: int) -> Path:
         options = ("--weights", asked.weights, "-b", "resnet18", "--epochs", 1, "--no-report")
         words = (asked.photos, "-o", run, "--overwrite", "--seed", seed, *options)
         subprocess.run(ours("finetune", "-q", *words), check=True)
+        partial = data.with_name("partial")  # renamed when whole
+        shutil.rmtree(partial, ignore_errors=True)
         with (run / "split.csv").open(newline="") as file:
             for row in csv.DictReader(file):
-                link = data / row["split"] / row["path"]
+                name = row["path"].replace("/", "-")  # DATA may have folders above its classes
+                link = partial / row["split"] / row["label"] / name
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to((asked.photos / row["path"]).resolve())
+        partial.rename(data)
     return data
 
 

@@ -7,8 +7,10 @@ import sys
 
 from fastai.vision.all import (
     ImageDataLoaders,
+    Normalize,
     RandomResizedCrop,
     accuracy,
+    imagenet_stats,
     models,
     set_seed,
     vision_learner,
@@ -27,6 +29,8 @@ loaders = ImageDataLoaders.from_folder(
     bs=32,
     num_workers=2,
     device="cpu",
+    # vision_learner normalises only for weights that it loads itself.
+    batch_tfms=[Normalize.from_stats(*imagenet_stats)] if weights else None,
 )
 learner = vision_learner(loaders, getattr(models, architecture), pretrained=False, metrics=accuracy)
 if weights:

@@ -1,7 +1,8 @@
 """The training loop alone: a resumed run is identical to an uninterrupted one."""
 
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from transferkit.models.freezing import BatchNorm
 from transferkit.models.strategies import Strategy, plan_phases
 from transferkit.models.unfreeze import HEAD_ALONE
 from transferkit.reporter import SILENT, SilentReporter
+from transferkit.training import loop
 from transferkit.training.loop import fit
 from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import create_optimizer
@@ -151,6 +153,28 @@ def test_fit__ends_when_no_time_is_left_for_another_step_or_epoch(left, images):
     assert result.is_out_of_time
     assert list(result.frozen) == ["head"]
     assert notices == ["stopped early: the time for training is spent"]
+
+
+def test_fit__goes_on_where_only_the_frozen_layers_took_long(monkeypatch):
+    """Their first pass takes 100 s, and later epochs read it from a cache."""
+    network, phases = network_and_phases()
+    clock = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    setup = setup_of(network, phases)
+
+    def prepare(epoch):
+        clock[0] += 100.0 if epoch == 1 else 0.0
+
+    result = fit(
+        replace(setup, data_of=lambda phase: replace(setup.data_of(phase), prepare=prepare)),
+        phases,
+        patience=0,
+        reporter=SILENT,
+        seconds_left=lambda: 50.0,
+    )
+
+    assert result.history[0].seconds == 100
+    assert len(result.history) == EPOCHS
 
 
 def test_fit__trains_every_epoch_that_there_is_time_for():

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from difflib import get_close_matches
 from enum import StrEnum
@@ -90,7 +90,7 @@ class Option:
         show_default: How --help shows the default.
         applies_to: Which runs it has an effect on.
         on_resume: What happens to it when a run is resumed.
-        chosen_by_budget: Whether `--budget` chooses it, or what it belongs to.
+        chosen_by_budget: Whether `--budget` chooses it, or an option that it depends on.
     """
 
     help: str
@@ -154,8 +154,9 @@ class Options:
             value = _checked(declared, getattr(self, declared.name))
             object.__setattr__(self, declared.name, value)
 
-    def check_given(self, given: Collection[str]) -> None:
-        """Check the names of the options that were given, with their default or another value.
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        """Check which options were given, with their default or another value.
 
         Raises:
             OptionError: When one was given that another one chooses.
@@ -184,9 +185,8 @@ def create_options(kind: type[_O], *args: Any, **kwargs: Any) -> _O:
         given = signature(kind).bind(*args, **kwargs).arguments
     except TypeError as error:
         raise OptionError(f"{error}; expected {name_some(list(parameters))}") from error
-    options = kind(*args, **kwargs)
-    options.check_given(given.keys())
-    return options
+    kind.check_given(given)
+    return kind(*args, **kwargs)
 
 
 def declared_options(options: Options | type[Options]) -> tuple[DeclaredOption, ...]:

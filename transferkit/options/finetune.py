@@ -1,9 +1,9 @@
 """The options of `transferkit finetune`."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from transferkit.classifiers import Classifier
 from transferkit.data.augment import Augment
@@ -50,7 +50,7 @@ class FinetuneOptions(ClassifierOptions):
             flags=("-o", "--output"),
             help="Folder of the run.",
             metavar="RUN",
-            show_default="runs/ with a name of data, backbone and strategy",
+            show_default="runs/ with a name of data, backbone and strategy or budget",
             on_resume=OnResume.CALL,
         ),
     ] = None
@@ -132,8 +132,9 @@ class FinetuneOptions(ClassifierOptions):
             panel=STRATEGY,
             help="How the new head begins: linear as the linear classifier that fits the "
             "pretrained features, so that it does not distort them; or random.",
-            show_default="linear where pretrained stages are trained for less than 100 steps on "
-            "20 images per class or more, or have no BatchNorm; else random",
+            show_default="linear where pretrained stages are trained on 20 images per class or "
+            "more, for fewer than 100 steps or without BatchNorm, at rates that no test chooses; "
+            "else random",
             applies_to=AppliesTo.TRAINING,
             chosen_by_budget=True,
         ),
@@ -306,7 +307,7 @@ class FinetuneOptions(ClassifierOptions):
         self._check_rates()
         if self.budget is not None and (given := given_flags(self, ("find_lr", "resume"))):
             raise OptionError(
-                f"--budget chooses a new run, {given[0]} does not train one; leave one out"
+                f"--budget starts a new run and trains it, {given[0]} does not; leave one out"
             )
         if self.find_lr and self.dry_run:
             raise OptionError(
@@ -315,15 +316,16 @@ class FinetuneOptions(ClassifierOptions):
         if self.resume and (given := given_flags(self, ("overwrite", "dry_run", "find_lr"))):
             raise OptionError(f"{given[0]} starts a run, --resume resumes one; choose one")
 
-    def check_given(self, given: Collection[str]) -> None:
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
         """Check that no option was given that `--budget` chooses.
 
         Raises:
             OptionError: When one was given.
         """
-        if self.budget is None:
+        if given.get("budget") is None:
             return
-        for declared in declared_options(self):
+        for declared in declared_options(cls):
             if declared.option.chosen_by_budget and declared.name in given:
                 raise OptionError(f"--budget chooses {declared.flag}; leave one of them out")
 

@@ -28,7 +28,7 @@ from transferkit.training.setup import TrainingSetup
 from transferkit.training.state import EpochState, TrainingState, changing_tensors
 
 _STATE, _TENSORS = "state.json", ".safetensors"
-_VERSION = 3
+_VERSION = 2
 _MIN_INTERVAL = 20
 """Train at least this many times as long as writing takes before saving after an epoch."""
 
@@ -171,7 +171,11 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingState | None:
 _PLAIN = tuple(
     entry.name
     for entry in fields(TrainingState)
-    if entry.name not in ("history", "best_state", "best_probabilities", "epoch", "is_paused")
+    if entry.name
+    not in (
+        *("history", "best_state", "best_probabilities", "epoch"),
+        *("is_paused", "is_out_of_time"),  # of the process that has ended
+    )
 )
 
 

@@ -54,7 +54,7 @@ def fit(
         saver: Called after each step and epoch, and when the run is stopped.
         should_stop: Asked after every epoch but the last; True saves the state and pauses the run.
         seconds_left: How long training may still take. An epoch that is running when no time is
-            left ends early, and none begins that would take longer than is left.
+            left ends early, and none begins whose steps would take longer than is left.
 
     Returns:
         State at the end of training, or where the run was paused; a paused run keeps its
@@ -193,7 +193,9 @@ class _Run:
         row = EpochRow(epoch, phase.name, *train, val.loss, val.accuracy, *so_far.rates, seconds)
         result.history.append(row)
         result.epoch = None
-        result.is_out_of_time |= epoch < self.epochs and self.seconds_left() < seconds
+        # What frozen layers took is left out: later epochs mostly read it from a cache.
+        again = so_far.training_seconds + evaluation_seconds
+        result.is_out_of_time |= epoch < self.epochs and self.seconds_left() < again
         if _is_better(row, result):
             result.best = epoch - 1
             result.best_probabilities = val.probabilities

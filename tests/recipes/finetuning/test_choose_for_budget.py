@@ -6,11 +6,13 @@ import pytest
 from image_files import COLOURS, save_image
 
 import transferkit
+from transferkit.devices import Cache
 from transferkit.errors import OptionError
 from transferkit.options.declaration import declared_options
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetune import finetune
 from transferkit.recipes.finetuning import choose_for_budget
+from transferkit.recipes.finetuning.caches import CacheChoice
 from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
 from transferkit.reporter import SilentReporter
 from transferkit.run.stopwatch import Stopwatch
@@ -74,18 +76,18 @@ def chosen(backbones):
         (60, "60 min: full at 192 x 192 px, 20 epochs, about 32 min"),
         (
             10,
-            "10 min: last:1 at 192 x 192 px, 4 views, 12 epochs, about 5 min; not enough for full "
+            "10 min: last:1 at 192 x 192 px, 4 views, 12 epochs, about 5 min; passed over: full "
             "at 192 x 192 px, 8 epochs, about 12 min",
         ),
         (
             4,
-            "4 min: last:1 at 192 x 192 px, 7 epochs, about 3 min, more do not fit; not enough for "
-            "full, 5 min or more, or for last:1 at 192 x 192 px, 4 views, 8 epochs, about 4 min",
+            "4 min: last:1 at 192 x 192 px, 7 epochs, about 3 min, more do not fit; passed over: "
+            "full, 5 min or more; last:1 at 192 x 192 px, 4 views, 8 epochs, about 4 min",
         ),
         (
             2.2,
-            "2.2 min: head at 192 x 192 px, 10 epochs, about 24 s; not enough for full, 5 min or "
-            "more, or for last:1 at 192 x 192 px, 4 views, 8 epochs, about 4 min, or for last:1 at "
+            "2.2 min: head at 192 x 192 px, 10 epochs, about 24 s; passed over: full, 5 min or "
+            "more; last:1 at 192 x 192 px, 4 views, 8 epochs, about 4 min; last:1 at "
             "192 x 192 px, 3 epochs, about 84 s",
         ),
     ],
@@ -128,7 +130,9 @@ def test_budget__refuses_what_it_chooses(option, large):
 
 @pytest.mark.parametrize("option", ["find_lr", "resume"])
 def test_budget__refuses_what_trains_no_new_run(option, large, tmp_path):
-    with pytest.raises(OptionError, match=r"--budget chooses a new run, --[a-z-]+ does not"):
+    with pytest.raises(
+        OptionError, match=r"--budget starts a new run and trains it, --[a-z-]+ does not"
+    ):
         transferkit.finetune(large, tmp_path, budget=1, **{option: True})
 
 
@@ -174,6 +178,45 @@ def test_budget__of_an_interrupted_run_is_resumed_as_planned(
 
     assert len(result.history) == 12
     assert result.history[-1].phase == "last:1"
+
+
+def test_budget__interrupted_in_the_validation_of_its_last_epoch_is_resumed(
+    backbones, image_folder, tmp_path, monkeypatch
+):
+    def interrupted(reading):
+        raise KeyboardInterrupt
+
+    options = {"backbone": backbones["test_resnet"], "report": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuneRun, "training_seconds_left", lambda run: 0.0)
+        patch.setattr("transferkit.recipes.finetuning.create_setup._Reading.validate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            transferkit.finetune(image_folder, tmp_path / "run", budget=10, **options)
+
+    result = transferkit.finetune(image_folder, tmp_path / "run", resume=True, report=False)
+
+    assert len(result.history) == 12
+
+
+def test_budget__leaves_strong_augmentation_as_it_is(chosen, large):
+    assert chosen(large, budget=5, augment="strong")["augmentation"].startswith("strong, a new")
+
+
+def test_budget__passes_over_what_this_machine_cannot_do(chosen, large, monkeypatch):
+    monkeypatch.setattr(choose_for_budget, "_BEST_FIRST", choose_for_budget._BEST_FIRST[1:4:2])
+
+    def choose_cache(cache, size, *, limit, what):
+        if what != "head":
+            raise OptionError("--cache memory: too small")
+        return CacheChoice(Cache.MEMORY)
+
+    monkeypatch.setattr(
+        "transferkit.recipes.finetuning.resolve_settings.choose_cache", choose_cache
+    )
+
+    budget = chosen(large, budget=60)["budget"]
+
+    assert "passed over: last:1 (--cache memory: too small)" in budget
 
 
 def test_choose_for_budget__trains_everything_from_random_weights(chosen, large):

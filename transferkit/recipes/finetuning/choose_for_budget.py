@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from statistics import median
 
+from transferkit.data.augment import Augment
 from transferkit.data.images import ImageError, read_image
 from transferkit.data.preprocessing import ImageSize, both_sides, describe_size
 from transferkit.durations import describe_seconds
@@ -68,7 +69,7 @@ class _Choice:
 
     @property
     def name(self) -> str:
-        """The choice as `compare` names it."""
+        """The choice as plans name it."""
         return str(self.unfreeze if self.strategy is Strategy.PARTIAL else self.strategy)
 
     def options(self, given: FinetuneOptions, size: ImageSize | None) -> FinetuneOptions:
@@ -78,7 +79,8 @@ class _Choice:
             strategy=self.strategy,
             unfreeze=self.unfreeze,
             epochs=self.most,
-            views=self.views,
+            # One plain view is not what strong augmentation asks for.
+            views=self.views if given.augment is Augment.LIGHT else None,
             patience=0,  # the rates fall over all epochs, so the last ones are the best
             image_size=size if self.is_enlarged else None,
         )
@@ -113,26 +115,37 @@ def choose_for_budget(
     seconds = 60 * options.budget
     choices = _FROM_SCRATCH if options.from_scratch else _BEST_FIRST
     plainest = prepare(choices[-1].options(options, None), SILENT)
-    size, plain_pace = _enlarged_size(plainest), pace_of(plainest)
-    too_long: list[str] = []
+    plain_pace = pace_of(plainest)
+    size = _enlarged_size(plainest) if any(choice.is_enlarged for choice in choices) else None
+    passed_over: list[str] = []
     paces: dict[tuple[str, object], Pace] = {}
     for choice in choices:
         trial = _Trial(choice, plainest, plain_pace, seconds)
         if (least := trial.least_seconds()) > trial.available():
-            too_long.append(f"{choice.name}, {describe_seconds(least)} or more")
+            passed_over.append(f"{choice.name}, {describe_seconds(least)} or more")
             continue
         tried = choice.options(options, size)
-        run = prepare(tried, SILENT)
+        try:
+            run = prepare(tried, SILENT)
+        except OptionError as error:
+            passed_over.append(f"{choice.name} ({error})")
+            continue
         same = choice.name, tried.image_size  # however many views and epochs
-        paces.setdefault(same, paces.get(same) or pace_of(run))
+        if same not in paces:
+            paces[same] = pace_of(run)
         trial = _Trial(choice, run, paces[same], seconds)
-        if epochs := trial.most_epochs():
+        epochs = trial.most_epochs(choice.most)
+        while epochs:
+            # With other epochs the head may begin otherwise, which takes other seconds.
             run = prepare(replace(tried, epochs=epochs), reporter)
-            return replace(run, budget=trial.budget(epochs, too_long))
-        too_long.append(trial.describe(trial.fewest))
+            trial = replace(trial, run=run)
+            if (most := trial.most_epochs(epochs)) == epochs:
+                return replace(run, budget=trial.budget(epochs, passed_over))
+            epochs = most
+        passed_over.append(trial.describe(trial.fewest))
     raise OptionError(
         f"--budget: got {options.budget:g} minutes, expected {trial.minutes_needed():g} or more; "
-        f"not enough for {too_long[-1]}"
+        f"not enough for {passed_over[-1]}"
     )
 
 
@@ -222,29 +235,32 @@ class _Trial:
         """Return the seconds that training takes."""
         return training_seconds(self.run, self.pace, epochs)
 
-    def most_epochs(self) -> int:
-        """Return the most epochs that fit; 0 if there is not enough time for the fewest."""
+    def most_epochs(self, most: int) -> int:
+        """Return how many epochs fit, up to `most`; 0 if there is no time for the fewest."""
+        self.estimated(most)  # times the steps, before it is asked how much time is left
         available = self.available()
         fitting = (
             epochs
-            for epochs in range(self.choice.most, self.fewest - 1, -1)
+            for epochs in range(most, self.fewest - 1, -1)
             if self.estimated(epochs) <= available
         )
         return next(fitting, 0)
 
-    def budget(self, epochs: int, too_long: Sequence[str]) -> TimeBudget:
+    def budget(self, epochs: int, passed_over: Sequence[str]) -> TimeBudget:
         """Return the budget with the choice in words.
 
         Args:
             epochs: Number of epochs that were chosen.
-            too_long: Better choices that take too long.
+            passed_over: Better choices that do not fit.
         """
         text = f"{self.seconds / 60:g} min: {self.describe(epochs)}"
         if epochs < self.choice.most:
             text += ", more do not fit"
-        if too_long:
-            text += f"; not enough for {', or for '.join(too_long)}"
-        return TimeBudget(self.seconds, self.reserved(), text)
+        if passed_over:
+            text += f"; passed over: {'; '.join(passed_over)}"
+        reserved = self.reserved()
+        spent = self.run.stopwatch.since_process_began
+        return TimeBudget(self.seconds, reserved, spent + self.estimated(epochs) + reserved, text)
 
     def describe(self, epochs: int) -> str:
         """Describe the choice with a number of epochs."""

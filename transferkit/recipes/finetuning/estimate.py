@@ -25,20 +25,23 @@ _OTHERS = {"head": HEAD_ALONE, "last:1": last_stages(1), "full": EVERYTHING}
 def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
     """Return (what, seconds) of this run, followed by other strategies unless the run is short.
 
+    A run within a budget was estimated when it was chosen.
+
     Rows that earlier runs cached are not deducted. The network is left in eval mode, with some of
     its parameters frozen. Nothing draws from a random generator.
     """
+    if run.budget:
+        return (("this run", run.budget.estimate),)
     pace = pace_of(run)
     images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
     check = sum(images) * pace.decode  # the check decodes every image once
     own = check + training_seconds(run, pace, run.options.epochs)
     estimates = [("this run", own)]
-    is_open = run.budget is None  # within a budget, the strategy was not the user's choice
-    if is_open and (own > _SOON or run.options.dry_run):
+    if own > _SOON or run.options.dry_run:
         epochs = range(1, run.options.epochs + 1)
         for name, unfreeze in _OTHERS.items():
             entry = _cached_phase(run.network, Phase.of(run.network, unfreeze, epochs))
-            estimates.append((name, check + _phase_seconds(pace, entry, images)))
+            estimates.append((name, check + _phase_seconds(run, pace, entry)))
     return tuple(estimates)
 
 
@@ -49,10 +52,11 @@ def pace_of(run: TrainingRun) -> Pace:
 
 def training_seconds(run: TrainingRun, pace: Pace, epochs: int) -> float:
     """Return the seconds that the start of the head and the first `epochs` of a run take."""
-    images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
     begun = [entry for entry in run.settings.phases if entry.phase.epochs.start <= epochs]
+    decodes_anew = run.settings.pixel_cache is Cache.OFF
     return _start_seconds(pace, run) + sum(
-        _phase_seconds(pace, _shortened(entry, epochs), images) for entry in begun
+        _phase_seconds(run, pace, _shortened(entry, epochs), decodes_anew=decodes_anew)
+        for entry in begun
     )
 
 
@@ -84,12 +88,16 @@ def _cached_phase(network: Network, phase: Phase) -> PhaseSettings:
     return PhaseSettings(phase, 1, cut, Engine.TORCH, CacheChoice(place))
 
 
-def _phase_seconds(pace: Pace, entry: PhaseSettings, images: tuple[int, int]) -> float:
-    phase, (train, val) = entry.phase, images
+def _phase_seconds(
+    run: TrainingRun, pace: Pace, entry: PhaseSettings, *, decodes_anew: bool = False
+) -> float:
+    phase = entry.phase
+    train, val = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
     epochs, step = len(phase.epochs), pace.step(phase, entry.cut)
     trained = epochs * (train + val / 3) * step  # validation is a forward pass, a third of a step
     if not phase.freezes_anything:
-        return trained + (train + val) * pace.decode
+        decoded = epochs if decodes_anew else 1
+        return trained + decoded * (train + val) * pace.decode
     read = pace.decode + pace.forward
     if entry.cache.place is Cache.OFF:
         return trained + epochs * (train + val) * read

@@ -131,7 +131,7 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
         ("training", training),
         ("optimizer", f"{options.optimizer}, {_schedule(options, settings)}"),
         *((("budget", run.budget.choice),) if run.budget else ()),
-        ("augmentation", _augmentation(options.augment, settings.views)),
+        ("augmentation", _augmentation(options, settings.views)),
         ("cache", _cached(settings.phases)),
     ]
     if any(entry.cut for entry in settings.phases):
@@ -141,19 +141,21 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
     return (*chosen, *describe_dataset(run.dataset))
 
 
-def _augmentation(augment: Augment, views: int) -> str:
-    if augment is Augment.NONE:
+def _augmentation(options: FinetuneOptions, views: int) -> str:
+    if options.augment is Augment.NONE:
         return "none"
     match views:
         case 0:
-            return f"{augment}, a new view of each image every epoch"
+            return f"{options.augment}, a new view of each image every epoch"
         case 1:
-            return (
-                "none while layers are frozen: one plain view of each image (--views 4 alternates "
-                f"four, --views 0 draws new ones; both {augment})"
+            advice = (
+                f" (--views 4 alternates four, --views 0 draws new ones; both {options.augment})"
+                if options.budget is None
+                else ""
             )
+            return f"none while layers are frozen: one plain view of each image{advice}"
         case _:
-            return f"{augment}, {views} views of each image take turns"
+            return f"{options.augment}, {views} views of each image take turns"
 
 
 def _cached(phases: Sequence[PhaseSettings]) -> str:
@@ -177,8 +179,10 @@ def _strategy(options: FinetuneOptions, settings: TrainingSettings) -> str:
         epochs = "epoch" if settings.head_epochs == 1 else f"{settings.head_epochs} epochs"
         text += (
             f", the first {epochs} for the head alone, since a random head would distort the "
-            "pretrained weights (--freeze-epochs 0 skips this)"
+            "pretrained weights"
         )
+        if options.budget is None:
+            text += " (--freeze-epochs 0 skips this)"
     if settings.head_start is HeadStart.LINEAR:
         text += "; the head begins as the linear classifier that fits the pretrained features"
     if options.strategy.trains_every_stage and last.freezes_anything:

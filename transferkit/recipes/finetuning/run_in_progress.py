@@ -39,11 +39,13 @@ class TimeBudget:
     Attributes:
         seconds: Wall time from the start of the process to the end of the run.
         reserved: Seconds of it that are kept for what follows the last training step.
+        estimate: Seconds that the run is expected to take of it.
         choice: What was chosen for it and why, for the plan.
     """
 
     seconds: float
     reserved: float
+    estimate: float
     choice: str
 
 
