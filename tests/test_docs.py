@@ -50,8 +50,10 @@ CHEAPER = {
 }
 """Options that a page's commands get instead of or beside theirs; classifiers take no epochs."""
 
-WITHIN_REACH = {"--accuracy": "0.1", "--sets": "0.5"}
-"""Values that the few validation images of a page's run can show, instead of those given."""
+WITHIN_REACH = {"--accuracy": "0.1", "--sets": "0.5", "--budget": "1000"}
+"""Values that suffice for the few validation images of a page's run, or for a slow machine."""
+
+CHOSEN_BY_BUDGET = {"--image-size", "--epochs"}
 
 SHARED_RUN = "runs/cats"
 """The run that pages use without making it."""
@@ -89,6 +91,8 @@ def cheaper(words: list[str]) -> list[str]:
     words = list(words)
     for flag, value in CHEAPER.get(words[0], {}).items():
         if flag == "--epochs" and "features" in words:
+            continue
+        if flag in CHOSEN_BY_BUDGET and "--budget" in words and words[0] == "finetune":
             continue
         if flag in words:
             words[words.index(flag) + 1] = value
