@@ -27,7 +27,7 @@ HEAVY = (
 )
 
 LAYERS = [
-    {"errors", "reporter", "durations", "files", "devices", "interruption", "memory"},
+    {"errors", "reporter", "durations", "files", "devices", "interruption", "memory", "processes"},
     {
         *("row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics"),
         *("calibration", "confidence", "sampling", "tables"),

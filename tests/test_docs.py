@@ -50,8 +50,9 @@ CHEAPER = {
 }
 """Options that a page's commands get instead of or beside theirs; classifiers take no epochs."""
 
-WITHIN_REACH = {"--accuracy": "0.1", "--sets": "0.5", "--budget": "1000"}
-"""Values that suffice for the few validation images of a page's run, or for a slow machine."""
+WITHIN_REACH = {"--accuracy": "0.1", "--sets": "0.5", "--budget": "1000", "--processes": "1"}
+"""Values that suffice for the few validation images of a page's run, for a slow machine, and in the
+process of the tests."""
 
 CHOSEN_BY_BUDGET = {"--image-size", "--epochs"}
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from transferkit.interruption import Terminated, deferred_stop, raise_on_sigterm
+from transferkit.interruption import Terminated, deferred_stop, raise_on_sigterm, stop_error
 
 
 @pytest.fixture(autouse=True)
@@ -24,21 +24,13 @@ def send(number):
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 )
-def test_deferred_stop__waits_until_it_is_safe(number, kind):
-    done = []
+def test_deferred_stop__tells_of_the_signal_and_lets_the_work_continue(number, kind):
+    with deferred_stop() as stop:
+        before = stop.number
+        send(number)
 
-    def work():
-        with deferred_stop() as check_stop:
-            check_stop(lambda: done.append("too early"))
-            send(number)
-            done.append("the step continues")
-            check_stop(lambda: done.append("saved"))
-            done.append("too late")
-
-    with pytest.raises(kind):
-        work()
-
-    assert done == ["the step continues", "saved"]
+    assert (before, stop.number) == (0, number)
+    assert type(stop_error(stop.number)) is kind
 
 
 def test_deferred_stop__ends_at_once_at_the_second_signal():
@@ -69,15 +61,14 @@ def test_deferred_stop__does_nothing_in_other_threads():
     done = []
 
     def work():
-        with deferred_stop() as check_stop:
-            check_stop(lambda: done.append("saved"))
-        done.append("worked")
+        with deferred_stop() as stop:
+            done.append(stop.number)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
 
-    assert done == ["worked"]
+    assert done == [0]
 
 
 def test_raise_on_sigterm__ends_like_ctrl_c():

@@ -82,6 +82,7 @@ COVERED_BY = {
 """Module -> the test file that covers it, for modules without a file of their own."""
 
 ACROSS_MODULES = {
+    "recipes/finetuning/test_train_together.py": "what several processes train together",
     "recipes/test_confidence_of_runs.py": "what a run knows of its confidence, in every record",
     "test_architecture.py": "the rules of the package",
     "test_contract.py": "freezing, on all families of networks",

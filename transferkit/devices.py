@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transferkit.errors import OptionError
+from transferkit.processes import Processes, started_processes
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +83,29 @@ def resolve_device(device: Device) -> torch.device:
     if not here[device]:
         present = ", ".join(name for name, is_here in here.items() if is_here)
         raise OptionError(f"--device: got {device}, but this machine has {present}; use auto")
-    return torch.device(device)
+    processes = started_processes()
+    return _of_process(device, processes) if processes.are_several else torch.device(device)
+
+
+def _of_process(device: Device, processes: Processes) -> torch.device:
+    """Return the device of one of several processes: a GPU of its own, or the CPU.
+
+    Raises:
+        OptionError: When the machine has too few GPUs, or torch cannot train on several of a kind.
+    """
+    import torch
+
+    if device is Device.MPS:
+        raise OptionError("--processes: Apple's GPU takes one process; leave it out")
+    if device is not Device.CUDA:
+        return torch.device(device)
+    if processes.count_here > (count := torch.cuda.device_count()):
+        raise OptionError(
+            f"--processes: got {processes.count_here} on a machine with {count} GPUs, expected at "
+            "most one per GPU; use --processes auto"
+        )
+    torch.cuda.set_device(processes.number_here)
+    return torch.device("cuda", processes.number_here)
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
@@ -164,13 +187,14 @@ def memory_budget(
     """Return the bytes that caches in memory may take: a quarter of what this process may use.
 
     The process may use the machine's memory, or less if a control group limits it, as containers
-    do.
+    do; of several processes, each has an equal part.
 
     Args:
         root: Folder where control groups are mounted.
         membership: File that names the control groups of this process.
     """
-    return min([_physical_memory(), *_memory_limits(root, membership)]) // 4
+    usable = min([_physical_memory(), *_memory_limits(root, membership)])
+    return usable // 4 // started_processes().count_here
 
 
 def _physical_memory() -> int:
@@ -205,10 +229,29 @@ def _memory_limits(root: Path, membership: Path) -> Iterator[int]:
 
 
 def available_cores() -> int:
-    """Return the number of CPU cores that this process may use, 1 or more."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS and Windows
+    """Return the number of CPU cores that this process may use, 1 or more.
+
+    Of several processes on a machine, each has an equal part.
+    """
+    here = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1  # macOS and Windows
+    )
+    return max(1, here // started_processes().count_here)
+
+
+def divide_threads() -> None:
+    """Let torch compute with this process's part of the cores, if several share the machine.
+
+    The number that the user has set in OMP_NUM_THREADS stays.
+    """
+    if started_processes().count_here == 1:
+        return
+    import torch
+
+    if os.environ.get("OMP_NUM_THREADS") in (None, "1"):  # torchrun sets 1 by itself
+        torch.set_num_threads(available_cores())
 
 
 def default_workers() -> int:

@@ -11,6 +11,7 @@ TransferKitError        shown as one line; any other exception is a bug and keep
   OutputError           an output that already exists or cannot be written
   EngineError           an engine that is missing, or cannot run a network or a file
   DivergedError         the loss is no longer finite
+  OtherProcessError     another of the processes that train together has ended
 ```
 
 Every message says what is wrong, where, what was found, what was expected, and what to do next.
@@ -75,6 +76,16 @@ class EngineError(TransferKitError):
 
 class DivergedError(TransferKitError):
     """The training loss is no longer finite."""
+
+
+class OtherProcessError(TransferKitError):
+    """Another of the processes that train together has ended."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this run has ended; its own error says why, and --resume goes on "
+            "from the last checkpoint"
+        )
 
 
 def name_some(names: Sequence[str], limit: int = 5, between: str = ", ") -> str:

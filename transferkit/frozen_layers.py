@@ -31,6 +31,7 @@ from transferkit.forward_pass import (
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut
+from transferkit.processes import ALONE, Processes
 from transferkit.reporter import Reporter
 from transferkit.row_cache import CacheEntry, Rows, make_room
 
@@ -88,6 +89,7 @@ class FrozenRows:
         check: Receives (position, reason) of each image that cannot be read; raises if there are
             any.
         reporter: Receives the progress.
+        processes: The processes among which the computation of rows is divided.
     """
 
     layers: FrozenLayers
@@ -96,6 +98,7 @@ class FrozenRows:
     limit: int
     check: Callable[[Iterable[tuple[int, str]]], None]
     reporter: Reporter
+    processes: Processes = ALONE
     _known: dict[int, Rows] = field(default_factory=dict)
 
     def numbered(
@@ -125,12 +128,28 @@ class FrozenRows:
             yield batch.rows, _channels_last(values)
 
     def complete(self, view: int, order: NDArray[np.int64]) -> None:
-        """Compute the rows of a numbered view that are not cached yet, at the given positions."""
+        """Compute the rows of a numbered view that are not cached yet, at the given positions.
+
+        The first call for a view must be made by all processes, for the same positions: each
+        computes its share, and reads those of the others from the cache.
+        """
         if self.cache is Cache.OFF:
             return
-        known = self._known.get(view)
-        if known is None:
-            known = self._known[view] = self._entry(view) if self.cache is Cache.DISK else Rows()
+        if view not in self._known:
+            self._known[view] = self._opened(view)
+            if self.processes.are_several:
+                self._compute_missing(view, self.processes.share(order))
+                self.processes.wait()
+                self._known[view] = self._opened(view)
+        # What another process could not write, or wrote on another machine, is computed here too.
+        self._compute_missing(view, order)
+
+    def _opened(self, view: int) -> Rows:
+        return self._entry(view) if self.cache is Cache.DISK else Rows()
+
+    def _compute_missing(self, view: int, order: NDArray[np.int64]) -> None:
+        """Compute and keep the rows at some positions that are not cached yet."""
+        known = self._known[view]
         first = {self.views.names[row]: row for row in order[::-1]}  # copies of one file: one row
         missing = np.sort([row for name, row in first.items() if name not in known])
         if not len(missing):

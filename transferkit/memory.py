@@ -61,6 +61,27 @@ class MicroBatches:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
+    def run_whole(self, count: int, attempt: Callable[[int], _T]) -> _T:
+        """Call `attempt` with all images at once, where a failed attempt cannot be undone.
+
+        Args:
+            count: Number of images.
+            attempt: Computes them; receives their number.
+
+        Raises:
+            TransferKitError: When memory runs out.
+        """
+        try:
+            return attempt(count)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise TransferKitError(
+                f"out of memory with {count} images in one of several processes ({reason}); try a "
+                "smaller --batch-size, or more processes"
+            ) from error
+
     def compute(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Return `function(images)`, computed in micro-batches along the first axis if needed."""
 

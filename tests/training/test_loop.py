@@ -20,7 +20,7 @@ from transferkit.training.loop import fit
 from transferkit.training.loss import Criterion
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
-from transferkit.training.setup import PhaseData, TrainingSetup, Validation
+from transferkit.training.setup import Batch, PhaseData, TrainingSetup, Validation
 from transferkit.training.state import TrainingState
 
 EPOCHS = 6
@@ -55,7 +55,7 @@ def setup_of(network, phases):
         for _ in range(2):
             inputs = torch.rand(4, 3, 32, 32, generator=generator)
             if (start := start - 1) < 0:
-                yield inputs, labels
+                yield Batch(inputs, labels, labels)
 
     def validate():
         module.eval()

@@ -16,7 +16,7 @@ from transferkit.training.loss import Criterion
 from transferkit.training.lr_range_test import HIGHEST, LOWEST, STEPS, find_learning_rate, judge
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
-from transferkit.training.setup import PhaseData, TrainingSetup
+from transferkit.training.setup import Batch, PhaseData, TrainingSetup
 
 SMALL = {
     "backbone": "test_resnet",
@@ -80,7 +80,8 @@ def test_find_learning_rate__restores_all_random_states():
     def batches(epoch, start):
         for _ in range(5):
             shift = random.random() + np.random.rand()
-            yield torch.randn(6, 4) + shift, torch.arange(6) % 3
+            labels = torch.arange(6) % 3
+            yield Batch(torch.randn(6, 4) + shift, labels, labels)
 
     setup = TrainingSetup(
         module=module,

@@ -4,6 +4,7 @@ Nothing else in the package prints or exits. Importing this loads none of the he
 """
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -29,7 +30,8 @@ from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.report import report
 from transferkit.devices import keep_freed_memory
-from transferkit.interruption import raise_on_sigterm
+from transferkit.interruption import end_with_parent, raise_on_sigterm
+from transferkit.processes import started_processes
 
 
 def _unwrapped(docstring: str | None) -> str:
@@ -85,6 +87,10 @@ def main() -> None:
     began = time.perf_counter()
     defer_compiler()
     raise_on_sigterm()
+    if started_processes().are_several:
+        end_with_parent()
+        # torch would warn of settings that are intended, from below Python.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     keep_freed_memory()
     # File names need not be UTF-8; this prints their bytes unchanged.
     for stream in (sys.stdout, sys.stderr):

@@ -21,12 +21,23 @@ def defer_compiler() -> None:
     imports the compiler, which then takes their place.
     """
     if _COMPILER not in sys.modules:
-        sys.modules[_COMPILER] = _StandIn(_COMPILER, disable=_disable, graph_break=_graph_break)
-        sys.modules[_UTILITIES] = _StandIn(_UTILITIES, is_compile_supported=_is_compile_supported)
+        utilities = _StandIn(
+            _UTILITIES,
+            is_compile_supported=_is_compile_supported,
+            get_optimize_ddp_mode=_get_optimize_ddp_mode,
+        )
+        sys.modules[_UTILITIES] = utilities
+        sys.modules[_COMPILER] = _StandIn(
+            _COMPILER,
+            disable=_disable,
+            graph_break=_graph_break,
+            utils=utilities,
+            trace_rules=_StandIn(f"{_COMPILER}.trace_rules", clear_lru_cache=_clear_lru_cache),
+        )
 
 
 class _StandIn(ModuleType):
-    def __init__(self, name: str, **answers: Callable[..., Any]) -> None:
+    def __init__(self, name: str, **answers: Any) -> None:
         super().__init__(name)
         vars(self).update(answers)
 
@@ -51,6 +62,14 @@ def _disable(fn: Callable[..., Any] | None = None, *_: object, **__: object) -> 
 
 def _graph_break(*_: object, **__: object) -> None:
     """Do nothing: there is no graph."""
+
+
+def _clear_lru_cache() -> None:
+    """Do nothing: nothing was compiled, so nothing is remembered of it."""
+
+
+def _get_optimize_ddp_mode() -> str:
+    return "ddp_optimizer"  # torch's default, which matters only where something is compiled
 
 
 def _is_compile_supported(device_type: str) -> Any:

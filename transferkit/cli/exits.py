@@ -1,15 +1,24 @@
-"""How a command ends: an error in the user's input becomes one line and an exit code."""
+"""How a command ends: an error in the user's input becomes one line and an exit code.
 
+Of several processes, each leaves its error in the file that torch's launcher provides for it, so
+that our launcher tells the first error in one line. Under `torchrun` the first process speaks.
+"""
+
+import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
 from transferkit.cli.console import inert
-from transferkit.errors import OutputError, TransferKitError
-from transferkit.interruption import Terminated
+from transferkit.errors import OtherProcessError, OutputError, TransferKitError
+from transferkit.interruption import TIME_TO_STOP, Terminated
+from transferkit.processes import started_processes
 from transferkit.reporter import LeftOut
 
 SOME_LEFT_OUT = 3
@@ -17,6 +26,16 @@ SOME_LEFT_OUT = 3
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after Ctrl-C and SIGTERM: 128 plus the signal's number, as in shells."""
+
+
+LAUNCHED = "TRANSFERKIT_LAUNCHED"
+"""Set for the processes that our own launcher starts, which leave telling errors to it."""
+
+OURS = "transferkit"
+"""Key that marks an error file as written by `exit_codes`."""
+
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+"""Names the file in which torch's launcher looks for the error of a process."""
 
 
 @contextmanager
@@ -28,20 +47,56 @@ def exit_codes() -> Iterator[None]:
     """
     try:
         yield
+    except OtherProcessError as error:
+        _wait_to_be_ended()
+        raise typer.Exit(error.exit_code) from error
     except TransferKitError as error:
-        # Printed without markup or wrapping, in a terminal as in a pipe.
-        print(f"error: {inert(str(error))}", file=sys.stderr)
+        _tell_error(str(error))
         raise typer.Exit(error.exit_code) from error
     except Terminated as stop:
-        print("terminated", file=sys.stderr)
+        _tell_stop("terminated")
         raise typer.Exit(TERMINATED) from stop
     except KeyboardInterrupt as stop:
-        print("interrupted", file=sys.stderr)
+        _tell_stop("interrupted")
         raise typer.Exit(INTERRUPTED) from stop
     except BrokenPipeError as closed:
         # The reader of our output has closed it, as `head` does.
         _drop_output()
         raise typer.Exit from closed
+
+
+def print_error(text: str) -> None:
+    """Print an error as one line, without markup or wrapping, in a terminal as in a pipe."""
+    print(f"error: {inert(text)}", file=sys.stderr)
+
+
+def _tell_error(text: str) -> None:
+    is_one_of_several = started_processes().are_several
+    if is_one_of_several and (file := os.environ.get(_ERROR_FILE)):
+        content = {"message": text, "timestamp": int(time.time()), OURS: True}
+        Path(file).write_text(json.dumps(content), "utf-8")
+    if _speaks():
+        print_error(text)
+
+
+def _tell_stop(text: str) -> None:
+    if _speaks():
+        print(text, file=sys.stderr)
+
+
+def _speaks() -> bool:
+    processes = started_processes()
+    return processes.is_first and not (processes.are_several and LAUNCHED in os.environ)
+
+
+def _wait_to_be_ended() -> None:
+    """Wait for the launcher to end this process, because another one has failed.
+
+    The launcher takes the first process that ends for the one that failed.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(TIME_TO_STOP)
 
 
 def write_result(text: str) -> None:

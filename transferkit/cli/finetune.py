@@ -14,8 +14,10 @@ from transferkit.cli.console import (
 )
 from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.invocation import Invocation
+from transferkit.cli.launch import launch, processes_to_start
 from transferkit.cli.parameters import takes
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.processes import started_processes
 
 
 @takes(FinetuneOptions)
@@ -34,7 +36,12 @@ def finetune(options: FinetuneOptions, invocation: Invocation) -> None:
     from transferkit.recipes.finetune import finetune as recipe
     from transferkit.run.folder import RANGE_TEST_PLOT
 
+    if (count := processes_to_start(options.processes, options.device)) > 1:
+        launch(count)
+        return
     result = recipe(options, invocation.reporter, began=invocation.began)
+    if not started_processes().is_first:
+        return
     console = standard_output()
     if result.run is None:
         print_plan(result.plan, console)

@@ -21,6 +21,7 @@ from transferkit.data.images import VERSION, ImageError, decode_image, read_byte
 from transferkit.data.index import ImageIndex
 from transferkit.data.threads import map_in_order
 from transferkit.errors import DataError, OutputError, name_some
+from transferkit.processes import ALONE, Processes
 from transferkit.reporter import LeftOut, Reporter
 from transferkit.row_cache import CacheEntry, Rows
 
@@ -71,6 +72,7 @@ def check_images(
     reporter: Reporter,
     remember: bool = False,
     allow_truncated: bool = False,
+    processes: Processes = ALONE,
 ) -> CheckedIndex:
     """Decode every image of an index, and leave out those that fail.
 
@@ -80,6 +82,7 @@ def check_images(
         reporter: Receives the progress.
         remember: Whether to cache the results on disk for later runs.
         allow_truncated: Whether to read JPEGs whose end is missing.
+        processes: The processes that decode a share of the images each; all have the result.
 
     Raises:
         DataError: When no image can be read.
@@ -89,9 +92,9 @@ def check_images(
     def look(path: Path) -> _Found:
         return _look(path, known, allow_truncated)
 
-    found: list[_Found] = []
-    looking = map_in_order(look, index.files, workers=workers, ahead=_AHEAD * workers)
-    with reporter.progress("checking images", len(index)) as progress, closing(looking):
+    own, found = processes.share(index.files), list[_Found]()
+    looking = map_in_order(look, own, workers=workers, ahead=_AHEAD * workers)
+    with reporter.progress("checking images", len(own)) as progress, closing(looking):
         try:
             for one in looking:
                 found.append(one)
@@ -99,7 +102,7 @@ def check_images(
         finally:
             # Results of an interrupted check serve the next one.
             _remember(known, found, reporter)
-    return _checked(index, found)
+    return _checked(index, processes.gather_shares(found))
 
 
 def _checked(index: ImageIndex, found: Sequence[_Found]) -> CheckedIndex:

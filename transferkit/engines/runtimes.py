@@ -20,6 +20,7 @@ from transferkit.devices import Precision, available_cores
 from transferkit.engines import DISTRIBUTIONS, Engine
 from transferkit.engines.private_openvino import import_openvino
 from transferkit.errors import EngineError
+from transferkit.processes import started_processes
 
 BLOCK = 4
 """Images per block. Measured on two cores: 1 is up to 20 % slower, 16 no faster."""
@@ -133,6 +134,8 @@ class _OpenVino:
                 "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
                 "INFERENCE_NUM_THREADS": cores,
                 "NUM_STREAMS": cores,
+                # Several processes would all choose the same cores.
+                "ENABLE_CPU_PINNING": not started_processes().are_several,
             },
         )
         self._compiled = compiled  # its requests do not keep it alive

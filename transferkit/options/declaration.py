@@ -232,6 +232,15 @@ def number_or_auto(text: str) -> int | None:
     return int(text)
 
 
+def count_or_auto(text: str) -> int | Literal["auto"]:
+    """Parse `auto` as itself, and anything else as a whole number.
+
+    Raises:
+        ValueError: When it is neither.
+    """
+    return number_or_auto(text) or 0 if text != AUTO else AUTO
+
+
 def size_in_pixels(text: str) -> int | tuple[int, int]:
     """Parse `N` as the side of a square, and `HxW` as height and width.
 

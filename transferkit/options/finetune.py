@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from transferkit.classifiers import Classifier
 from transferkit.data.augment import Augment
+from transferkit.devices import Cache
 from transferkit.errors import OptionError
 from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.freezing import BatchNorm
@@ -18,6 +19,7 @@ from transferkit.options.declaration import (
     OnResume,
     Option,
     Range,
+    count_or_auto,
     declared_options,
     given_flags,
     option_names,
@@ -25,6 +27,7 @@ from transferkit.options.declaration import (
 )
 from transferkit.options.shared import (
     BACKBONE_HELP,
+    COMPUTE,
     DATA,
     DATA_HELP,
     DEFAULT_BACKBONE,
@@ -259,6 +262,19 @@ class FinetuneOptions(ClassifierOptions):
             chosen_by_budget=True,
         ),
     ] = 10
+    processes: Annotated[
+        int | Literal["auto"] | None,
+        Option(
+            panel=COMPUTE,
+            help="Processes on this machine that train together and divide each batch; auto is one "
+            "per GPU.",
+            within=Range(1),
+            parse=count_or_auto,
+            metavar="N|auto",
+            show_default="1, or what torchrun starts",
+            on_resume=OnResume.CALL,
+        ),
+    ] = None
     budget: Annotated[
         float | None,
         Option(
@@ -309,6 +325,8 @@ class FinetuneOptions(ClassifierOptions):
             raise OptionError(
                 f"--budget starts a new run and trains it, {given[0]} does not; leave one out"
             )
+        if isinstance(self.processes, int):
+            self.require_processes_possible(self.processes)
         if self.find_lr and self.dry_run:
             raise OptionError(
                 "--find-lr trains for a few steps, --dry-run trains nothing; choose one"
@@ -328,6 +346,24 @@ class FinetuneOptions(ClassifierOptions):
         for declared in declared_options(cls):
             if declared.option.chosen_by_budget and declared.name in given:
                 raise OptionError(f"--budget chooses {declared.flag}; leave one of them out")
+
+    def require_processes_possible(self, count: int) -> None:
+        """Check that so many processes can carry out the run together.
+
+        Raises:
+            OptionError: When they cannot.
+        """
+        if count > 1 and self.budget is not None:
+            raise OptionError("--budget plans the run of one process; leave out --processes")
+        if count > 1 and self.cache is Cache.MEMORY:
+            raise OptionError(
+                "--cache memory: several processes share rows on disk only; use disk, auto or off"
+            )
+        if self.batch_size < count:
+            raise OptionError(
+                f"--batch-size: got {self.batch_size} for {count} processes, expected at least one "
+                "image for each"
+            )
 
     def _check_strategy(self) -> None:
         """Refuse options that would have no effect with this strategy."""

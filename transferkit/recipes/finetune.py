@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferkit.models.strategies import Strategy
+from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.processes import Processes, join
 from transferkit.recipes.finetuning.read_dataset import read_dataset
 from transferkit.recipes.finetuning.resuming import resumed_options
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, FinetuneRun, ShouldStop
@@ -33,6 +35,9 @@ def finetune(
 ) -> FinetuneResult:
     """Train a classifier as the options say, and write the run's folder.
 
+    Where a launcher has started several processes, each calls this function, and they train one
+    model together. The first one reports and writes, and alone returns metrics.
+
     Args:
         options: The dataset, the backbone, the strategy and the output folder.
         reporter: Receives the plan, the epochs, progress and notices.
@@ -47,21 +52,34 @@ def finetune(
         UnknownNameError: When there is no such backbone or optimizer.
         OptionError: When an option cannot work with this backbone or machine.
         OutputError: When the run's folder already exists or cannot be written.
+        OtherProcessError: When another of several processes has ended.
         TransferKitError: When the loss is no longer finite, or a frozen tensor changed.
     """
     stopwatch = Stopwatch(began)
+    processes = join(options.processes if options.processes != AUTO else None)
+    options.require_processes_possible(processes.count)
+    if not processes.is_first:
+        reporter = SILENT
     if options.resume:
-        options = resumed_options(options)
-    with nullcontext() if options.dry_run else chosen_run(options) as folder:
+        options = processes.from_first(lambda: resumed_options(options))
+    with _shared_folder(options, processes) as folder:
         with stopwatch.part(START_UP):
             prepare, carry_out = _import_strategy(options)
         with stopwatch.part(CHECKING):
-            dataset = read_dataset(options, reporter)
+            dataset = read_dataset(options, reporter, processes)
 
         def prepared(chosen: FinetuneOptions, reporter: Reporter) -> FinetuneRun[Any]:
             network, settings = prepare(chosen, dataset, reporter)
             return FinetuneRun(
-                chosen, dataset, network, settings, folder, reporter, stopwatch, should_stop
+                chosen,
+                dataset,
+                network,
+                settings,
+                folder,
+                reporter,
+                stopwatch,
+                should_stop,
+                processes=processes,
             )
 
         if options.budget is not None:
@@ -69,6 +87,16 @@ def finetune(
 
             return carry_out(choose_for_budget(options, prepared, reporter))
         return carry_out(prepared(options, reporter))
+
+
+@contextmanager
+def _shared_folder(options: FinetuneOptions, processes: Processes) -> Iterator[Path | None]:
+    """Yield the run's folder, which the first process chooses; None for a dry run."""
+    if options.dry_run:
+        yield None
+        return
+    with chosen_run(options) if processes.is_first else nullcontext() as chosen:
+        yield processes.from_first(lambda: chosen)
 
 
 def _import_strategy(options: FinetuneOptions) -> tuple[_Prepare, _CarryOut]:

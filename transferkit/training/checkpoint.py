@@ -9,7 +9,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,16 +19,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from transferkit.errors import BundleError
+from transferkit.errors import BundleError, OtherProcessError
 from transferkit.files import whole_file, write_json
-from transferkit.interruption import deferred_stop
+from transferkit.interruption import DeferredStop, deferred_stop, stop_error
 from transferkit.models.weights import copy_tensors
+from transferkit.processes import ALONE, Processes
 from transferkit.reporter import EpochRow
 from transferkit.training.setup import TrainingSetup
 from transferkit.training.state import EpochState, TrainingState, changing_tensors
 
 _STATE, _TENSORS = "state.json", ".safetensors"
-_VERSION = 2
+_VERSION = 3
 _MIN_INTERVAL = 20
 """Train at least this many times as long as writing takes before saving after an epoch."""
 
@@ -42,25 +43,38 @@ class Checkpoints:
     Args:
         folder: Folder of the checkpoints.
         every: Seconds between checkpoints within an epoch.
+        processes: The processes that train; the first one writes.
     """
 
-    def __init__(self, folder: Path, every: float) -> None:
-        self._folder, self._every = folder, every
+    def __init__(self, folder: Path, every: float, processes: Processes = ALONE) -> None:
+        self._folder, self._every, self._processes = folder, every, processes
         self._written, self._cost = time.monotonic(), 0.0
-        self._check_stop: Callable[[Callable[[], None]], None] = lambda before: None
+        self._stop = DeferredStop()
 
     @contextmanager
     def deferring_stop(self, setup: TrainingSetup, state: TrainingState) -> Iterator[None]:
         """Defer Ctrl-C and SIGTERM to the end of the current step."""
-        with deferred_stop() as self._check_stop:
-            yield
-            self._check_stop(lambda: self.save(setup, state))
+        with deferred_stop() as self._stop:
+            try:
+                yield
+                self.after_step(setup, state)
+            except OtherProcessError as error:
+                # The signal has come already, so nobody will send another one.
+                if self._stop.number:
+                    raise stop_error(self._stop.number) from error
+                raise
 
     def after_step(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Save a checkpoint if one is due; after a deferred signal, save one and raise."""
-        if time.monotonic() - self._written >= self._every:
+        is_due = time.monotonic() - self._written >= self._every
+        # A signal reaches each process at another moment, and clocks differ: all do the same.
+        number, is_due_anywhere = self._processes.highest([self._stop.number, int(is_due)])
+        if number or is_due_anywhere:
+            if state.epoch:
+                state.epoch.collect(self._processes)
             self.save(setup, state)
-        self._check_stop(lambda: self.save(setup, state))
+        if number:
+            raise stop_error(number)
 
     def after_epoch(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Save a checkpoint unless saving would take too large a share of the time."""
@@ -72,13 +86,14 @@ class Checkpoints:
         started = time.monotonic()
         if state.epoch and not torch.isfinite(state.epoch.loss_sum):
             return  # the loop is about to end the run; keep the last good state
-        save_checkpoint(self._folder, setup, state)
+        if self._processes.is_first:
+            save_checkpoint(self._folder, setup, state)
         self._written = time.monotonic()
         self._cost = self._written - started
 
     def load(self, setup: TrainingSetup) -> TrainingState | None:
         """Restore the run's state; see `load_checkpoint`."""
-        return load_checkpoint(self._folder, setup)
+        return load_checkpoint(self._folder, setup, self._processes)
 
     def remove(self) -> None:
         """Remove the checkpoints of a finished run."""
@@ -113,7 +128,6 @@ def save_checkpoint(folder: Path, setup: TrainingSetup, state: TrainingState) ->
         "scaler": setup.scaler.state_dict(),
         "steps": setup.schedule.done,
         "micro_batch": setup.micro_batches.largest,
-        "random": _pack(_random_state(setup.device), "random", tensors),
     }  # fmt: skip
     name = secrets.token_hex(6) + _TENSORS
     size = sum(tensor.nbytes for tensor in tensors.values())
@@ -130,12 +144,15 @@ def _keep_only(folder: Path, tensors: str) -> None:
             file.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingState | None:
+def load_checkpoint(
+    folder: Path, setup: TrainingSetup, processes: Processes = ALONE
+) -> TrainingState | None:
     """Restore a run's state from its checkpoint.
 
     Args:
         folder: Folder of the checkpoints.
         setup: The training setup as it was at the start of the run; changed in place.
+        processes: The processes that train, in any number; the first one reads the checkpoint.
 
     Returns:
         State of the run; None where no checkpoint was written yet.
@@ -144,17 +161,41 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingState | None:
         BundleError: When the checkpoint is damaged or has another format version.
     """
     path = folder / _STATE
+    found = processes.from_first(lambda: _read(path))
+    if found is None:
+        return None
+    record, tensors = found
+    with _reading_errors(path):
+        state = _restore(record, tensors, setup)
+    if processes.is_first:
+        _keep_only(folder, _tensors_name(record))
+    elif state.epoch:
+        state.epoch.forget_sums()
+    return state
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Read a checkpoint: its record and its tensors; None where there is none."""
     if not path.is_file():
         return None
-    try:
+    with _reading_errors(path):
         record = json.loads(path.read_text("utf-8"))
         if record["version"] != _VERSION:
             raise BundleError(
                 f"{path}: has format version {record['version']}, expected {_VERSION}; resume with "
                 "the transferkit version that wrote it, or start over with --overwrite"
             )
-        name = Path(record["tensors"]).name
-        state = _restore(record, load_file(folder / name), setup)
+        return record, load_file(path.parent / _tensors_name(record))
+
+
+def _tensors_name(record: Mapping[str, Any]) -> str:
+    return Path(record["tensors"]).name
+
+
+@contextmanager
+def _reading_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except BundleError:
         raise
     except Exception as error:
@@ -164,8 +205,6 @@ def load_checkpoint(folder: Path, setup: TrainingSetup) -> TrainingState | None:
             f"{path}: cannot be read ({type(error).__name__}: {reason}); start over with "
             "--overwrite"
         ) from error
-    _keep_only(folder, name)
-    return state
 
 
 _PLAIN = tuple(
@@ -191,15 +230,13 @@ def _restore(
     probabilities, epoch = (
         _unpack(record[name], tensors) for name in ("best_probabilities", "epoch")
     )
-    state = TrainingState(
+    return TrainingState(
         history=[EpochRow(**row) for row in record["fit"]["history"]],
         best_state=_unpack(record["best"], tensors),
         best_probabilities=None if probabilities is None else probabilities.numpy(),
         epoch=None if epoch is None else EpochState(**epoch),
         **{name: record["fit"][name] for name in _PLAIN},
     )
-    _set_random_state(_unpack(record["random"], tensors), setup.device)
-    return state
 
 
 def _match_memory_format(optimizer: Any) -> None:
@@ -208,19 +245,6 @@ def _match_memory_format(optimizer: Any) -> None:
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _set_random_state(states: Mapping[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

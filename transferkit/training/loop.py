@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transferkit.errors import DivergedError
+from transferkit.errors import DivergedError, OtherProcessError
 from transferkit.models.freezing import freeze, frozen_names, train_mode
 from transferkit.models.strategies import Phase
 from transferkit.models.weights import copy_tensors
@@ -206,7 +206,7 @@ class _Run:
         """Save a checkpoint if the block, which changes no state, is interrupted."""
         try:
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OtherProcessError):
             self.saver.save(self.setup, self.result)
             raise
 
@@ -228,27 +228,29 @@ class _Run:
         ):
             progress.advance(so_far.images)
             self._take_steps(data, epoch, so_far, progress)
-            mean = float(so_far.loss_sum) / so_far.images
+            loss_sum, correct = so_far.collect(self.setup.processes)
+            mean = loss_sum / so_far.images
             _require_finite("training", mean, epoch)
-            return mean, float(so_far.correct) / so_far.images
+            return mean, correct / so_far.images
 
     def _take_steps(
         self, data: PhaseData, epoch: int, so_far: EpochState, progress: Progress
     ) -> None:
         shown, started = "", time.perf_counter()
-        for inputs, labels in data.batches(epoch, so_far.steps):
+        for batch in data.batches(epoch, so_far.steps):
+            count = len(batch.all_labels)
             so_far.rates = applied_rates(self.setup.optimizer)
-            loss, logits = training_step(self.setup, data.trained, inputs, labels)
-            so_far.images += len(labels)
-            so_far.loss_sum += loss * len(labels)
-            so_far.correct += (logits.argmax(dim=1) == labels).sum()
+            loss, logits = training_step(self.setup, data.trained, batch)
+            so_far.images += count
+            so_far.loss_sum += loss * count
+            so_far.correct += (logits.argmax(dim=1) == batch.labels).sum()
             if so_far.steps % _SHOW_EVERY == 0:
                 # Reading a number waits for the device: one sync per `_SHOW_EVERY` steps.
-                mean = float(so_far.loss_sum) / so_far.images
+                mean = so_far.collect(self.setup.processes)[0] / so_far.images
                 _require_finite("training", mean, epoch)
                 shown = f"loss {mean:.3f}"
             so_far.steps += 1
-            progress.advance(len(labels), shown)
+            progress.advance(count, shown)
             so_far.training_seconds += time.perf_counter() - started
             self.saver.after_step(self.setup, self.result)
             if self.seconds_left() <= 0 and so_far.images < self.setup.images_per_epoch:

@@ -52,9 +52,16 @@ class Criterion:
             logits, labels, weight=self._weights, label_smoothing=self._label_smoothing
         )
 
-    def weight(self, labels: Tensor) -> float:
-        """Return the total weight of (B,) int64 labels in the mean."""
-        return float(len(labels) if self._weights is None else self._weights[labels].sum())
+    def share(self, labels: Tensor, of: Tensor) -> Tensor | float:
+        """Return which part of the mean over a batch the labels (b,) are, in [0, 1].
+
+        Args:
+            labels: (b,) int64.
+            of: (B,) int64 of the whole batch, `labels` among them.
+        """
+        if self._weights is None:
+            return len(labels) / len(of)
+        return self._weights[labels].sum() / self._weights[of].sum()
 
 
 def class_weights(kind: ClassWeights, labels: NDArray[np.int64]) -> NDArray[np.float32] | None:

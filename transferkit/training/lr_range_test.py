@@ -111,15 +111,15 @@ def _sweep(
     shares = [group["lr"] / head for group in groups]
     rates, losses = [], []
     batches = chain.from_iterable(map(data.epoch, count(1)))
-    for rate, (inputs, labels) in zip(
+    for rate, batch in zip(
         np.geomspace(LOWEST, HIGHEST, STEPS), islice(batches, STEPS), strict=True
     ):
         for group, share in zip(groups, shares, strict=True):
             group["lr"] = float(rate) * share
-        loss, _ = training_step(setup, data.trained, inputs, labels)
+        loss, _ = training_step(setup, data.trained, batch)
         rates.append(float(rate))
-        losses.append(float(loss))
-        report(len(labels), f"lr {rate:.1e} loss {losses[-1]:.3f}")
+        losses.append(float(setup.processes.total(loss)))
+        report(len(batch.all_labels), f"lr {rate:.1e} loss {losses[-1]:.3f}")
         smoothed = _smoothed(losses)
         if not smoothed[-1] <= _DIVERGED * min(smoothed):
             break  # NaN fails the comparison, so it ends the sweep too

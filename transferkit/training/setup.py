@@ -13,12 +13,29 @@ from transferkit.devices import Precision
 from transferkit.memory import MicroBatches
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.strategies import Phase
+from transferkit.processes import ALONE, Processes
 from transferkit.training.loss import Criterion
 from transferkit.training.schedule import Schedule
 
-Batches = Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
-"""`batches(epoch, skip)` yields (inputs, labels) after the first `skip` batches. The inputs enter
-the trained layers, (B, ...) float32; the labels are (B,) int64."""
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A batch, or what one of several processes computes of it.
+
+    Attributes:
+        inputs: (b, ...) float32, which enter the trained layers. A process without an image of its
+            own has that of another, because all must take part in a step.
+        labels: (b,) int64 of its own images.
+        all_labels: (B,) int64 of the whole batch.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    all_labels: Tensor
+
+
+Batches = Callable[[int, int], Iterator[Batch]]
+"""`batches(epoch, skip)` yields an epoch's batches after the first `skip`, on the device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +59,9 @@ class PhaseData:
 
     Attributes:
         trained: The layers after the frozen ones, or the whole module: inputs to logits (B, C).
+            With several processes, a backward pass also exchanges their gradients.
         prepare: Computes the frozen layers' outputs for an epoch, unless they are cached.
-        batches: Yields an epoch's batches, on the device.
+        batches: Yields an epoch's batches.
         validate: Evaluates the module on the validation images.
     """
 
@@ -52,7 +70,7 @@ class PhaseData:
     batches: Batches
     validate: Callable[[], Validation]
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """Prepare an epoch and return its batches."""
         self.prepare(epoch)
         return self.batches(epoch, 0)
@@ -74,7 +92,9 @@ class TrainingSetup:
         batch_norm: Mode of BatchNorm in the trainable stages, `eval` or `train`.
         data_of: Returns a phase's layers and data, once the module is frozen for it.
         images_per_epoch: Number of training images in an epoch.
+        seed: Seed of the random numbers that steps draw.
         micro_batches: Number of images that are computed at once.
+        processes: The processes that train together.
     """
 
     module: nn.Module
@@ -88,4 +108,6 @@ class TrainingSetup:
     batch_norm: BatchNorm
     data_of: Callable[[Phase], PhaseData]
     images_per_epoch: int
+    seed: int = 0
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
+    processes: Processes = ALONE

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from transferkit.processes import Processes
 from transferkit.reporter import EpochRow
 from transferkit.training.setup import TrainingSetup
 
@@ -18,9 +19,12 @@ from transferkit.training.setup import TrainingSetup
 class EpochState:
     """State of an epoch.
 
+    Of several processes, each adds up the losses and correct answers of its own images, until
+    `collect` moves them to the first.
+
     Attributes:
         steps: Batches trained so far.
-        images: Images in those batches.
+        images: Images in those batches, of all processes.
         loss_sum: Sum of the images' losses, a scalar on the device.
         correct: Number of images classified correctly, a scalar on the device.
         frozen_seconds: Wall time of the frozen layers so far.
@@ -40,6 +44,24 @@ class EpochState:
     def begin(cls, device: torch.device) -> "EpochState":
         """Return the state of an epoch before its first step."""
         return cls(0, 0, torch.zeros((), device=device), torch.zeros((), device=device))
+
+    def collect(self, processes: Processes) -> tuple[float, float]:
+        """Move the sums of all processes to the first one, and return them; waits for the device.
+
+        Returns:
+            The sum of the losses and the number of correct answers, of all processes.
+        """
+        totals = processes.total(torch.stack([self.loss_sum, self.correct.to(self.loss_sum)]))
+        if processes.are_several:
+            self.loss_sum, self.correct = (total.clone() for total in totals)
+        if not processes.is_first:
+            self.forget_sums()
+        loss_sum, correct = totals.tolist()
+        return loss_sum, correct
+
+    def forget_sums(self) -> None:
+        """Leave the sums to the first process."""
+        self.loss_sum, self.correct = (torch.zeros_like(n) for n in (self.loss_sum, self.correct))
 
 
 @dataclass

@@ -155,7 +155,7 @@ def test_resume__refuses_other_weights_and_a_damaged_checkpoint(
     (run / "options.json").write_text(json.dumps(options))
 
     state = (run / "checkpoint/state.json").read_text()
-    for damaged in ("{", state.replace('"version": 2', '"version": 7'), "[]"):
+    for damaged in ("{", state.replace('"version": 3', '"version": 7'), "[]"):
         (run / "checkpoint/state.json").write_text(damaged)
         with pytest.raises(BundleError, match=r"state.json: .*start over with --overwrite"):
             transferkit.finetune(image_folder, run, resume=True)

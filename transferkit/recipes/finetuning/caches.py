@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transferkit.devices import Cache, memory_budget
 from transferkit.errors import OptionError
+from transferkit.processes import started_processes
 from transferkit.row_cache import cache_folder
 
 
@@ -28,7 +29,7 @@ def choose_cache(wanted: Cache, size: int, *, limit: int, what: str) -> CacheCho
     """Choose where to cache `size` bytes of rows.
 
     Args:
-        wanted: The value of `--cache`; `auto` prefers disk, then memory.
+        wanted: The value of `--cache`; `auto` prefers disk, then memory where there is one process.
         size: Bytes of all rows.
         limit: Bytes that the cache may take on disk.
         what: What needs the rows, for messages.
@@ -39,6 +40,8 @@ def choose_cache(wanted: Cache, size: int, *, limit: int, what: str) -> CacheCho
     if wanted is Cache.OFF:
         return CacheChoice(Cache.OFF, why_not="--cache off")
     room = {Cache.DISK: min(limit, _free_disk() // 2), Cache.MEMORY: memory_budget()}
+    if started_processes().are_several:
+        del room[Cache.MEMORY]  # what one process computes, another could not read
     if wanted is not Cache.AUTO:
         if size > room[wanted]:
             raise OptionError(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from transferkit.data.pixels import PixelStore
 from transferkit.data.views import PLAIN, Views
@@ -21,7 +22,7 @@ from transferkit.row_cache import cache_folder
 from transferkit.training.loss import Criterion, class_weights
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
-from transferkit.training.setup import PhaseData, TrainingSetup, Validation
+from transferkit.training.setup import Batch, PhaseData, TrainingSetup, Validation
 
 
 def create_setup(run: TrainingRun, scheduler: Scheduler) -> TrainingSetup:
@@ -56,7 +57,9 @@ def create_setup(run: TrainingRun, scheduler: Scheduler) -> TrainingSetup:
         batch_norm=settings.batch_norm,
         data_of=lambda phase: _phase_data(run, phase, per_epoch, stores),
         images_per_epoch=per_epoch,
+        seed=options.seed,
         micro_batches=compute.micro_batches,
+        processes=run.processes,
     )
 
 
@@ -113,7 +116,7 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         preprocessing=network.preprocessing,
         augment=run.options.augment,
         seed=run.options.seed,
-        batch_size=compute.batch_size,
+        batch_size=len(run.processes.share(np.arange(compute.batch_size))),
         workers=compute.workers,
         allow_truncated=compute.allow_truncated,
         plain_store=stores.plain,
@@ -128,11 +131,19 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         limit=run.settings.cache_limit,
         check=lambda failures: require_all_readable(dataset, failures),
         reporter=run.reporter,
+        processes=run.processes,
     )
-    trained = entry.cut.suffix if entry.cut else network.module
-    train_depthwise_in_full_precision(trained, compute.device, compute.precision)
-    reading = _Reading(run, rows, trained, entry.views, per_epoch)
+    layers = entry.cut.suffix if entry.cut else network.module
+    train_depthwise_in_full_precision(layers, compute.device, compute.precision)
+    reading = _Reading(run, rows, layers, entry.views, per_epoch)
+    trained = _exchanging(run, layers) if run.processes.are_several else layers
     return PhaseData(trained, reading.prepare, reading.batches, reading.validate)
+
+
+def _exchanging(run: TrainingRun, layers: nn.Module) -> nn.Module:
+    from transferkit.training.data_parallel import exchanging
+
+    return exchanging(layers, run.compute.device, run.settings.batch_norm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,14 +153,14 @@ class _Reading:
     Attributes:
         run: The run.
         rows: The output of the frozen layers.
-        trained: The layers after them.
+        layers: The layers after them.
         views: Number of views of an image that take turns; 0 draws a new one every epoch.
         per_epoch: Number of training images in an epoch.
     """
 
     run: TrainingRun
     rows: FrozenRows
-    trained: Callable[[Tensor], Tensor]
+    layers: Callable[[Tensor], Tensor]
     views: int
     per_epoch: int
 
@@ -164,27 +175,40 @@ class _Reading:
         if view is not None:
             self.rows.complete(view, train)
 
-    def batches(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the (inputs, labels) of an epoch after its first `skip` batches."""
+    def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+        """Yield this process's part of the batches of an epoch after its first `skip`."""
+        device, processes = self.run.compute.device, self.run.processes
         labels = torch.from_numpy(self.run.dataset.index.labels)
+        batches = self._orders(epoch)[skip:]
+        if not batches:
+            return
+        # A process without an image in the last batch takes part with one that does not count.
+        read = [share if len(share := processes.share(b)) else b[:1] for b in batches]
+        order, view = np.concatenate(read), self._view(epoch)
+        stream = self.rows.fresh(epoch, order) if view is None else self.rows.numbered(view, order)
+        for batch, (_, values) in zip(batches, stream, strict=True):
+            own = labels[processes.share(batch)].to(device)
+            yield Batch(values.float(), own, labels[batch].to(device))
+
+    def _orders(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Return the positions of the images in each batch of an epoch, whatever the processes."""
         seed, train = self.run.options.seed, self.run.dataset.rows("train")
         order = np.random.default_rng((seed, epoch)).permutation(train)[: self.per_epoch]
-        order = order[skip * self.run.compute.batch_size :]
-        view = self._view(epoch)
-        stream = self.rows.fresh(epoch, order) if view is None else self.rows.numbered(view, order)
-        for positions, values in stream:
-            yield values.float(), labels[positions].to(self.run.compute.device)
+        size = self.run.compute.batch_size
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     @torch.no_grad()
     def validate(self) -> Validation:
         """Evaluate the network on the validation images."""
         compute, val = self.run.compute, self.run.dataset.rows("val")
-        found = []
-        for _, values in self.rows.numbered(PLAIN, val):
+        labels = self.run.dataset.index.labels[val]
+        own = np.empty((0, len(self.run.dataset.index.class_names)), dtype=np.float32)
+        found = [own]
+        for _, values in self.rows.numbered(PLAIN, self.run.processes.share(val)):
             with autocast(compute.device, compute.precision):
-                logits = compute.micro_batches.compute(self.trained, values.float())
-                found.append(logits.float().softmax(dim=1).cpu())
-        labels, probabilities = self.run.dataset.index.labels[val], torch.cat(found).numpy()
+                logits = compute.micro_batches.compute(self.layers, values.float())
+                found.append(logits.float().softmax(dim=1).cpu().numpy())
+        probabilities = self.run.processes.gather_rows(np.concatenate(found))
         loss, accuracy = log_loss(labels, probabilities), top_k_accuracy(labels, probabilities)
         return Validation(loss, accuracy, probabilities)
 

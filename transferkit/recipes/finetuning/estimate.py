@@ -35,13 +35,15 @@ def estimate_seconds(run: TrainingRun) -> tuple[tuple[str, float], ...]:
     pace = pace_of(run)
     images = len(run.dataset.rows("train")), len(run.dataset.rows("val"))
     check = sum(images) * pace.decode  # the check decodes every image once
-    own = check + training_seconds(run, pace, run.options.epochs)
+    # All processes measure at the same time, and each computes an equal part.
+    count = run.processes.count
+    own = (check + training_seconds(run, pace, run.options.epochs)) / count
     estimates = [("this run", own)]
     if own > _SOON or run.options.dry_run:
         epochs = range(1, run.options.epochs + 1)
         for name, unfreeze in _OTHERS.items():
             entry = _cached_phase(run.network, Phase.of(run.network, unfreeze, epochs))
-            estimates.append((name, check + _phase_seconds(run, pace, entry)))
+            estimates.append((name, (check + _phase_seconds(run, pace, entry)) / count))
     return tuple(estimates)
 
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from transferkit.bundle import FeatureHead
@@ -30,7 +29,12 @@ from transferkit.recipes.finetuning.calibrate import (
     describe_calibration,
 )
 from transferkit.recipes.finetuning.measure_usual import usual_by_features
-from transferkit.recipes.finetuning.outputs import leave_report, write_inputs, write_model
+from transferkit.recipes.finetuning.outputs import (
+    claimed_by_first,
+    leave_report,
+    write_beginning,
+    write_model,
+)
 from transferkit.recipes.finetuning.plan import (
     describe_dataset,
     describe_frozen,
@@ -38,14 +42,11 @@ from transferkit.recipes.finetuning.plan import (
 )
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.resolve_settings import resolve_features
-from transferkit.recipes.finetuning.resuming import require_same_beginning
 from transferkit.recipes.finetuning.run_in_progress import FeaturesRun, FinetuneResult
 from transferkit.recipes.finetuning.settings import FeatureSettings
 from transferkit.recipes.shared.backbone import create_extractor
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporter import Plan, Reporter, StageRow
-from transferkit.run.folder import claimed
-from transferkit.run.record import write_plan
 from transferkit.run.stopwatch import FROZEN, TRAINING
 from transferkit.training.frozen_proof import digests, require_unchanged
 from transferkit.training.loss import ClassWeights
@@ -81,16 +82,15 @@ def prepare_features(
 def fit_on_features(run: FeaturesRun) -> FinetuneResult:
     """Fit a classifier as the run's settings say; raises what `finetune` raises."""
     plan = create_features_plan(run)
-    if run.folder is None:
+    if run.options.dry_run:
         return FinetuneResult(None, plan, {})
     run.reporter.plan(plan)
-    with claimed(run.folder, run.options):
-        if run.options.resume:
-            require_same_beginning(run.folder, run.network, run.reporter)
-        else:
-            write_inputs(run)
-        write_plan(run.folder, plan)
+    with claimed_by_first(run):
+        if run.processes.is_first:
+            write_beginning(run, plan)
         train, val = _compute_features(run)
+        if not run.processes.is_first:
+            return FinetuneResult(run.folder, plan, {})
         fitted = _fit(run, train)
         extractor = run.settings.extractor
         head = FeatureHead(fitted.estimator, extractor.layers, extractor.pool)
@@ -171,17 +171,22 @@ def _compute_features(run: FeaturesRun) -> tuple[NDArray[np.float32], NDArray[np
         limit=run.settings.cache_limit,
         check=lambda failures: require_all_readable(dataset, failures),
         reporter=run.reporter,
+        processes=run.processes,
     )
     before = digests(module, list(module.state_dict()))
     parts = [dataset.rows("train"), dataset.rows("val")]
     with run.stopwatch.part(FROZEN):
         rows.complete(PLAIN, np.concatenate(parts))
-        train, val = (
-            torch.cat([values.cpu() for _, values in rows.numbered(PLAIN, part)]).numpy()
-            for part in parts
-        )
+        train, val = (_gathered(run, rows, part) for part in parts)
     require_unchanged(before, digests(module, list(module.state_dict())))
     return train, val
+
+
+def _gathered(run: FeaturesRun, rows: FrozenRows, order: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the features of the images at some positions, (N, D)."""
+    own = [np.empty((0, *run.settings.extractor.shape), dtype=np.float32)]
+    own += [values.cpu().numpy() for _, values in rows.numbered(PLAIN, run.processes.share(order))]
+    return run.processes.gather_rows(np.concatenate(own))
 
 
 def _fit(run: FeaturesRun, features: NDArray[np.float32]) -> Fitted:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from transferkit.models.strategies import Strategy
 from transferkit.models.usual_images import UsualImages
 from transferkit.options.declaration import AppliesTo, option_names
 from transferkit.options.recorded import GIVEN, given_options, json_values
+from transferkit.recipes.finetuning.resuming import require_same_beginning
 from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
 from transferkit.recipes.finetuning.settings import RunSettings
 from transferkit.report.plots import draw_range_test
 from transferkit.report.run_contents import ReportSources, write_report
+from transferkit.reporter import Plan
 from transferkit.run.folder import (
     METRICS,
     MODEL,
@@ -32,20 +35,36 @@ from transferkit.run.folder import (
     REPORT_PAGE,
     SKIPPED,
     VAL_PREDICTIONS,
+    claimed,
 )
-from transferkit.run.record import package_versions, read_run
+from transferkit.run.record import package_versions, read_run, write_plan
 from transferkit.run.stopwatch import EVALUATION, REPORT
 from transferkit.tables import write_csv
 from transferkit.tables.probabilities import ProbabilityTable, write_probabilities
 from transferkit.training.lr_range_test import RangeTest
 
 
-def write_inputs(run: FinetuneRun[RunSettings]) -> None:
-    """Write options.json, split.csv and skipped.csv: everything that is known before training.
+def claimed_by_first(run: FinetuneRun[RunSettings]) -> AbstractContextManager[None]:
+    """Claim the run's folder for the block, in the process that writes."""
+    return claimed(run.output, run.options) if run.processes.is_first else nullcontext()
+
+
+def write_beginning(run: FinetuneRun[RunSettings], plan: Plan) -> None:
+    """Write what is known before training, or check that a resumed run began with the same.
 
     Raises:
-        OutputError: When they cannot be written.
+        OutputError: When it cannot be written.
+        WeightsError: When the weights have changed since the resumed run began.
     """
+    if run.options.resume:
+        require_same_beginning(run.output, run.network, run.reporter)
+    else:
+        _write_inputs(run)
+    write_plan(run.output, plan)
+
+
+def _write_inputs(run: FinetuneRun[RunSettings]) -> None:
+    """Write options.json, split.csv and skipped.csv."""
     dataset = run.dataset
     write_json(
         run.output / OPTIONS,

@@ -129,6 +129,7 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
         ("strategy", _strategy(options, settings)),
         ("input", network.preprocessing.describe()),
         ("training", training),
+        *((("processes", _processes(run)),) if run.processes.are_several else ()),
         ("optimizer", f"{options.optimizer}, {_schedule(options, settings)}"),
         *((("budget", run.budget.choice),) if run.budget else ()),
         ("augmentation", _augmentation(options, settings.views)),
@@ -139,6 +140,11 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
     if keeps_statistics(network, settings.last_phase.trainable):
         chosen.append(("batchnorm", _BATCH_NORM[settings.batch_norm]))
     return (*chosen, *describe_dataset(run.dataset))
+
+
+def _processes(run: TrainingRun) -> str:
+    count, size = run.processes.count, run.compute.batch_size
+    return f"{count}, each computes {size / count:g} of the {size} images of a batch"
 
 
 def _augmentation(options: FinetuneOptions, views: int) -> str:

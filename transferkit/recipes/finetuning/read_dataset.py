@@ -1,10 +1,10 @@
 """Read a run's dataset: find the images, check them, and split them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from transferkit.data.bad_images import require_allowed
-from transferkit.data.check import check_images
+from transferkit.data.check import CheckedIndex, check_images
 from transferkit.data.copies import number_copies
 from transferkit.data.dataset import Dataset
 from transferkit.data.groups import groups_by_pattern, groups_from_table, number_together
@@ -14,30 +14,49 @@ from transferkit.data.split_file import recorded_splits
 from transferkit.devices import Cache, default_workers
 from transferkit.errors import DataError, name_some
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.processes import ALONE, Processes
 from transferkit.reporter import Reporter
 
 
-def read_dataset(options: FinetuneOptions, reporter: Reporter) -> Dataset:
+def read_dataset(
+    options: FinetuneOptions, reporter: Reporter, processes: Processes = ALONE
+) -> Dataset:
     """Scan a dataset's folders, decode each image once, and split it.
 
     Args:
         options: The dataset, and how it is split.
         reporter: Receives the progress, and a notice of copies on both sides of a given split.
+        processes: The processes among which decoding is divided; the first does the rest.
 
     Raises:
         DataError: When the dataset cannot be used.
     """
-    found = scan(options.data, options.layout)
-    if options.val:
-        found = found.with_validation(scan(options.val))
-    group_of = _find_groups(options, found)
+    found, group_of = processes.from_first(lambda: _scan(options))
     checked = check_images(
         found,
         workers=options.workers or default_workers(),
         reporter=reporter,
         remember=options.cache not in (Cache.MEMORY, Cache.OFF),
         allow_truncated=options.allow_truncated,
+        processes=processes,
     )
+    dataset = processes.from_first(lambda: _divide(options, checked, group_of))
+    _report_leaks(dataset, reporter)
+    return dataset
+
+
+def _scan(options: FinetuneOptions) -> tuple[ImageIndex, dict[str, str]]:
+    """Return the images, and path -> group of each; no groups if the options name none."""
+    found = scan(options.data, options.layout)
+    if options.val:
+        found = found.with_validation(scan(options.val))
+    return found, _find_groups(options, found)
+
+
+def _divide(
+    options: FinetuneOptions, checked: CheckedIndex, group_of: Mapping[str, str]
+) -> Dataset:
+    """Find copies among the checked images, and divide them into training and validation."""
     index = checked.index
     require_allowed(index.root, index.left_out, options.on_bad_image)
     copies = number_copies(checked.sha256, checked.signatures)
@@ -51,9 +70,7 @@ def read_dataset(options: FinetuneOptions, reporter: Reporter) -> Dataset:
         known=_recorded_splits(options, index, checked.sha256),
         together=number_together(copies, groups) if groups else None,
     )
-    dataset = Dataset(index, checked.sha256, copies, splits, groups)
-    _report_leaks(dataset, reporter)
-    return dataset
+    return Dataset(index, checked.sha256, copies, splits, groups)
 
 
 def _find_groups(options: FinetuneOptions, index: ImageIndex) -> dict[str, str]:

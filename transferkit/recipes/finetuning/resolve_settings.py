@@ -21,6 +21,7 @@ from transferkit.models.network_cut import cut_network
 from transferkit.models.strategies import HeadStart, Phase, plan_phases
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.processes import started_processes
 from transferkit.recipes.finetuning.caches import (
     CacheChoice,
     choose_cache,
@@ -276,14 +277,20 @@ def _pixels_size(dataset: Dataset, network: Network) -> int:
 
 
 def _require_batches_suffice(settings: TrainingSettings, network: Network, last: Phase) -> None:
-    """Check that a batch has enough images for BatchNorm in train mode.
+    """Check that BatchNorm in train mode has a batch to train on: all of it, with enough images.
 
     Raises:
-        OptionError: When it has too few.
+        OptionError: When it has too few, or processes could not share its statistics.
     """
     trains_statistics = settings.batch_norm is BatchNorm.TRAIN and keeps_statistics(
         network, last.trainable
     )
+    processes = started_processes()
+    if processes.are_several and trains_statistics and settings.compute.device.type == "cpu":
+        raise OptionError(
+            "--bn train: torch does not share BatchNorm's statistics between processes on a CPU, "
+            "and each would train on its own; use --bn eval, or one process"
+        )
     if settings.compute.batch_size == 1 and trains_statistics:
         raise OptionError(
             "--batch-size: got 1, and BatchNorm needs two images to train on; use more, or --bn "

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from transferkit.processes import ALONE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from transferkit.data.dataset import Dataset
     from transferkit.models.network import Network
     from transferkit.options.finetune import FinetuneOptions
+    from transferkit.processes import Processes
     from transferkit.recipes.finetuning.settings import (
         FeatureSettings,
         RunSettings,
@@ -63,6 +66,7 @@ class FinetuneRun(Generic[S]):
         stopwatch: Started when the run began.
         should_stop: Asked after every epoch but the last.
         budget: The time that the run may take; None for as long as it takes.
+        processes: The processes that train it together; the first one writes.
     """
 
     options: FinetuneOptions
@@ -74,6 +78,7 @@ class FinetuneRun(Generic[S]):
     stopwatch: Stopwatch
     should_stop: ShouldStop
     budget: TimeBudget | None = None
+    processes: Processes = ALONE
 
     @property
     def compute(self) -> ComputeSettings:
@@ -104,7 +109,8 @@ class FinetuneResult:
     Attributes:
         run: The run's folder; None for a dry run.
         plan: The plan made before training.
-        metrics: The content of metrics.json; empty for a run that was paused or trained nothing.
+        metrics: The content of metrics.json; empty for a run that was paused or trained nothing,
+            and in all of several processes but the first.
         history: One row per epoch.
         val_paths: Paths of the N validation images, relative to the dataset's folder.
         val_probabilities: (N, C) float32, the model's probabilities for them.

@@ -37,18 +37,18 @@ def start_head(run: TrainingRun) -> None:
     network.module.eval()
     rows = dataset.rows("train")
     rows = rows[evenly_spaced(len(rows), MOST)]
-    files = [dataset.index.files[row] for row in rows.tolist()]
+    own = run.processes.share(rows)
+    files = [dataset.index.files[row] for row in own.tolist()]
     with (
         run.stopwatch.part(FROZEN),
         run.reporter.progress("fitting the head", len(files)) as progress,
     ):
         parts = features(FeatureExtractor(network, (PRELOGITS,)), files, run.compute)
         table = collect(parts, len(files), network.feature_dim, progress.advance)
-        failed = [(int(rows[row]), reason) for row, reason in table.reasons.items()]
+        failed = [(int(own[row]), reason) for row, reason in table.reasons.items()]
         require_all_readable(dataset, failed)
-        weights, biases = fit_linear_head(
-            table.values, dataset.index.labels[rows], network.num_classes
-        )
+        values = run.processes.gather_rows(table.values)
+        weights, biases = fit_linear_head(values, dataset.index.labels[rows], network.num_classes)
     (layer,) = network.last_layers
     assert layer.bias is not None
     with torch.no_grad():

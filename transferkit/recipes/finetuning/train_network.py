@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from transferkit.calibration import Calibration
 from transferkit.data.dataset import Dataset
-from transferkit.errors import DivergedError, TransferKitError
+from transferkit.errors import DivergedError, OtherProcessError, TransferKitError
 from transferkit.metrics import majority_baseline, summarize
 from transferkit.models.network import Network
 from transferkit.models.weights import copy_tensors
@@ -23,22 +23,22 @@ from transferkit.recipes.finetuning.create_setup import create_setup
 from transferkit.recipes.finetuning.estimate import estimate_seconds
 from transferkit.recipes.finetuning.measure_usual import usual_by_network
 from transferkit.recipes.finetuning.outputs import (
+    claimed_by_first,
     leave_report,
-    write_inputs,
+    write_beginning,
     write_model,
     write_range_test,
 )
 from transferkit.recipes.finetuning.plan import create_plan
 from transferkit.recipes.finetuning.resolve_settings import resolve_training
-from transferkit.recipes.finetuning.resuming import require_same_beginning
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, TrainingRun
 from transferkit.recipes.finetuning.settings import TrainingSettings
 from transferkit.recipes.finetuning.start_head import start_head
 from transferkit.recipes.shared.backbone import create_backbone
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporter import Reporter
-from transferkit.run.folder import CHECKPOINT, claimed
-from transferkit.run.record import write_history, write_plan
+from transferkit.run.folder import CHECKPOINT
+from transferkit.run.record import write_history
 from transferkit.run.stopwatch import EVALUATION, FROZEN, TRAINING
 from transferkit.training.checkpoint import Checkpoints
 from transferkit.training.loop import fit
@@ -75,7 +75,7 @@ def train_network(run: TrainingRun) -> FinetuneResult:
     """Train as the run's settings say; raises what `finetune` raises."""
     seconds = estimate_seconds(run)
     plan = create_plan(run, seconds)
-    if run.folder is None:
+    if run.options.dry_run:
         return FinetuneResult(None, plan, {})
     run.reporter.plan(plan)
     start_head(run)
@@ -86,13 +86,10 @@ def train_network(run: TrainingRun) -> FinetuneResult:
         plan = create_plan(run, seconds)
         run.reporter.notice(f"--lr auto: {rate:g}, {test.reason}")
     # Only now, because bad data or weights must not destroy the run that is being replaced.
-    with claimed(run.output, run.options):
-        if run.options.resume:
-            require_same_beginning(run.output, run.network, run.reporter)
-        else:
-            write_inputs(run)
-        write_plan(run.output, plan)
-        if test:
+    with claimed_by_first(run):
+        if run.processes.is_first:
+            write_beginning(run, plan)
+        if test and run.processes.is_first:
             write_range_test(run.output, test)
         if run.options.find_lr:
             return FinetuneResult(run.folder, plan, {}, range_test=test)
@@ -143,11 +140,17 @@ def _suggested_rate(test: RangeTest) -> float:
 
 
 def _train_and_save(run: TrainingRun) -> tuple[TrainingState, _Saved | None]:
-    """Train from the beginning or from the checkpoint, and save the model; None if paused."""
-    checkpoints = Checkpoints(run.output / CHECKPOINT, 60 * run.options.checkpoint_minutes)
+    """Train from the beginning or from the checkpoint, and save the model.
+
+    Returns:
+        The state, and what was saved; None if the run is paused, and in all processes but the
+        first.
+    """
+    every = 60 * run.options.checkpoint_minutes
+    checkpoints = Checkpoints(run.output / CHECKPOINT, every, run.processes)
     with seeded(run.options.seed, run.compute.device):
         state = _train(run, checkpoints)
-    if state.is_paused:
+    if state.is_paused or not run.processes.is_first:
         return state, None
     run.stopwatch.add(FROZEN, state.frozen_seconds)
     run.stopwatch.add(TRAINING, state.training_seconds)
@@ -176,17 +179,23 @@ def _train(run: TrainingRun, checkpoints: Checkpoints) -> TrainingState:
             should_stop=run.should_stop,
             seconds_left=run.training_seconds_left,
         )
-    except KeyboardInterrupt:
-        data, folder = shlex.quote(str(options.data)), shlex.quote(str(run.output))
-        reporter.resumable(f"transferkit finetune {data} -o {folder} --resume")
+    except (KeyboardInterrupt, OtherProcessError):
+        reporter.resumable(_resuming_command(run))
         raise
     except DivergedError as error:
         raise _saved_before(error, run, state) from error
     finally:
         # A run that fails or is stopped has a history too, which may explain why.
-        if state.history:
+        if state.history and run.processes.is_first:
             write_history(run.output, state.history)
     return state
+
+
+def _resuming_command(run: TrainingRun) -> str:
+    options = run.options
+    data, folder = shlex.quote(str(options.data)), shlex.quote(str(run.output))
+    several = f" --processes {options.processes}" if options.processes else ""
+    return f"transferkit finetune {data} -o {folder} --resume{several}"
 
 
 def _save(run: TrainingRun, state: TrainingState, **more: str) -> _Saved:
@@ -223,7 +232,7 @@ def _where_it_resumes(state: TrainingState) -> str:
 
 def _saved_before(error: DivergedError, run: TrainingRun, state: TrainingState) -> TransferKitError:
     """Save the best epoch before the loss diverged, if there was one; return the error to raise."""
-    if state.best < 0:
+    if state.best < 0 or not run.processes.is_first:
         return error
     copy_tensors(state.best_state, run.network.module)
     _save(run, state, stopped=str(error))

@@ -3,7 +3,13 @@
 import torch
 
 from transferkit.compute import ComputeSettings
-from transferkit.devices import Precision, default_workers, resolve_device, resolve_precision
+from transferkit.devices import (
+    Precision,
+    default_workers,
+    divide_threads,
+    resolve_device,
+    resolve_precision,
+)
 from transferkit.engines import Engine
 from transferkit.engines.runtimes import is_installed, require_installed
 from transferkit.errors import OptionError
@@ -43,6 +49,7 @@ def resolve_compute(
             engine.
         EngineError: When the engine is not installed.
     """
+    divide_threads()
     device = resolve_device(options.device)
     engine = _resolve_engine(engine, device, network, images)
     precision = options.precision
