@@ -65,6 +65,30 @@ def test_exchanges__give_every_process_the_same(tmp_path):
             }
 
 
+FIRST_FAILS = """
+import os
+from transferkit.errors import OptionError, OtherProcessError
+from transferkit.processes import join
+
+together = join(2)
+
+def refuse():
+    raise OptionError("--strategy: no")
+
+try:
+    together.from_first(refuse)
+except (OptionError, OtherProcessError) as error:
+    kind = OptionError if number == 0 else OtherProcessError
+    assert type(error) is kind and "--strategy: no" in str(error), repr(error)
+assert together.gather(number) == [0, 1]
+assert together.lowest(5 + number) == 5
+"""
+
+
+def test_from_first__raises_in_all_what_fails_in_the_first(tmp_path):
+    assert run_together((2, FIRST_FAILS), folder=tmp_path) == [[0, 0]]
+
+
 def test_exchanges__notice_a_process_that_has_ended(tmp_path):
     assert run_together((2, ONE_ENDS), folder=tmp_path) == [[9, 7]]
 
@@ -88,5 +112,5 @@ def test_started_processes__are_those_of_the_environment(monkeypatch):
 
 
 def test_join__refuses_another_number_of_processes():
-    with pytest.raises(OptionError, match=r"--processes 4: this is one of 1; .*torchrun"):
+    with pytest.raises(OptionError, match=r"--processes 4: this is one of 1 on this.* torchrun"):
         join(4)

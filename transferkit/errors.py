@@ -11,7 +11,7 @@ TransferKitError        shown as one line; any other exception is a bug and keep
   OutputError           an output that already exists or cannot be written
   EngineError           an engine that is missing, or cannot run a network or a file
   DivergedError         the loss is no longer finite
-  OtherProcessError     another of the processes that train together has ended
+  OtherProcessError     another of the processes that train together has failed
 ```
 
 Every message says what is wrong, where, what was found, what was expected, and what to do next.
@@ -79,12 +79,12 @@ class DivergedError(TransferKitError):
 
 
 class OtherProcessError(TransferKitError):
-    """Another of the processes that train together has ended."""
+    """Another of the processes that train together has failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(
-            "another process of this run has ended; its own error says why, and --resume goes on "
-            "from the last checkpoint"
+            f"another process of this run has failed or cannot be reached ({reason}); mend that, "
+            "and go on from the last checkpoint with --resume"
         )
 
 

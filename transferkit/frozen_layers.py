@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,24 +102,34 @@ class FrozenRows:
     _known: dict[int, Rows] = field(default_factory=dict)
 
     def numbered(
-        self, view: int, order: NDArray[np.int64]
+        self, view: int, order: NDArray[np.int64], batch_size: int | None = None
     ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """Yield batches of (positions, rows) of a numbered view, computing missing rows first."""
+        """Yield batches of (positions, rows) of a numbered view, computing missing rows first.
+
+        Args:
+            view: The number of the view.
+            order: Positions of the images.
+            batch_size: Images per batch; None for that of the views.
+        """
+        size = batch_size or self.views.batch_size
         if self.cache is Cache.OFF:
-            yield from self._computed(self.views.numbered(view, order))
+            yield from self._computed(self._views(size).numbered(view, order))
             return
         self.complete(view, order)
         known = self._known[view]
-        for start in range(0, len(order), self.views.batch_size):
-            rows = order[start : start + self.views.batch_size]
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
             values = torch.from_numpy(known.gather(self.views.names[row] for row in rows))
             yield rows, _channels_last(values.view(self.layers.dtype).to(self.layers.device))
 
     def fresh(
-        self, epoch: int, order: NDArray[np.int64]
+        self, epoch: int, order: NDArray[np.int64], batch_size: int
     ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """Yield batches of (positions, rows) of a view drawn for one epoch only; never cached."""
-        return self._computed(self.views.fresh(epoch, order))
+        return self._computed(self._views(batch_size).fresh(epoch, order))
+
+    def _views(self, batch_size: int) -> Views:
+        return replace(self.views, batch_size=batch_size)
 
     def _computed(self, batches: Iterable[Batch]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for batch in batches:
@@ -138,10 +148,12 @@ class FrozenRows:
         if view not in self._known:
             self._known[view] = self._opened(view)
             if self.processes.are_several:
-                self._compute_missing(view, self.processes.share(order))
-                self.processes.wait()
-                self._known[view] = self._opened(view)
-        # What another process could not write, or wrote on another machine, is computed here too.
+                # The second time, machines that share no cache compute what the others have.
+                for share in (self.processes.share(order), self.processes.share_here(order)):
+                    self._compute_missing(view, share)
+                    self.processes.wait()
+                    self._known[view] = self._opened(view)
+        # Alone, all of it; else what another process could not write.
         self._compute_missing(view, order)
 
     def _opened(self, view: int) -> Rows:

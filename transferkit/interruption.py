@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 TIME_TO_STOP = 300
-"""Seconds that one of several processes has, from SIGTERM, to end its step and save its state."""
+"""Seconds that several processes have to end their step and save their state, once their launcher
+has received a signal or has ended."""
 
 _LOOK_EVERY = 0.5
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from transferkit.errors import OptionError, OtherProcessError
+from transferkit.errors import OptionError, OtherProcessError, TransferKitError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class _Divisible(Protocol):
 _D = TypeVar("_D", bound=_Divisible)
 
 _LONGEST_WAIT = timedelta(days=1)
-"""How long processes wait for each other. One that ends is noticed at once, whatever this says."""
+"""How long processes wait for each other. One that ends is noticed before, by its connections."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Processes:
     """This process among those that work together.
 
     Every method that exchanges something must be called by all of them, in the same order. It
-    raises `OtherProcessError` when one of them has ended.
+    raises `OtherProcessError` when one of them has failed.
 
     Attributes:
         number: Number of this process, from 0.
@@ -67,17 +68,32 @@ class Processes:
         own: _D = items[self.number :: self.count]
         return own
 
+    def share_here(self, items: _D) -> _D:
+        """Return the items that are this process's among those of its machine."""
+        own: _D = items[self.number_here :: self.count_here]
+        return own
+
     def from_first(self, compute: Callable[[], _T]) -> _T:
         """Return what `compute` returns in the first process, which alone calls it."""
         if not self.are_several:
             return compute()
         import torch.distributed as dist
 
-        # An error ends the first process, which the others notice.
-        values = [compute() if self.is_first else None]
+        content: list[Any] = [None, ""]
+        failure: TransferKitError | None = None
+        if self.is_first:
+            try:
+                content[0] = compute()
+            except TransferKitError as error:
+                failure, content[1] = error, str(error)
         with noticing_others():
-            dist.broadcast_object_list(values, src=0)
-        return values[0]  # type: ignore[return-value]
+            dist.broadcast_object_list(content, src=0)
+        if failure:
+            raise failure
+        if reason := content[1]:
+            raise OtherProcessError(reason)
+        found: _T = content[0]
+        return found
 
     def gather(self, value: _T) -> list[_T]:
         """Return the values of all processes, in their order."""
@@ -133,9 +149,19 @@ class Processes:
             dist.all_reduce(found, op=dist.ReduceOp.MAX)
         return found.tolist()
 
+    def lowest(self, number: int) -> int:
+        """Return the lowest of a number over all processes."""
+        return -self.highest([-number])[0]
+
     def wait(self) -> None:
         """Wait until all processes have arrived here."""
         self.highest([0])
+
+    def finish(self) -> None:
+        """Wait until all processes have finished their work."""
+        self.wait()
+        if self.are_several:
+            _leave_at_exit()
 
 
 ALONE = Processes()
@@ -154,17 +180,17 @@ def join(wanted: int | None) -> Processes:
     """Join the processes that a launcher has started together, until this process ends.
 
     Args:
-        wanted: How many there should be; None for any number.
+        wanted: How many there should be on this machine; None for any number.
 
     Raises:
         OptionError: When there is another number of them.
-        OtherProcessError: When one of them has ended.
+        OtherProcessError: When one of them cannot be reached.
     """
     found = started_processes()
-    if wanted not in (None, found.count):
+    if wanted not in (None, found.count_here):
         raise OptionError(
-            f"--processes {wanted}: this is one of {found.count}; start it from the command line, "
-            f"or with torchrun --nproc-per-node {wanted}"
+            f"--processes {wanted}: this is one of {found.count_here} on this machine; start it "
+            f"from the command line, or with torchrun --nproc-per-node {wanted}"
         )
     if not found.are_several:
         return ALONE
@@ -175,8 +201,17 @@ def join(wanted: int | None) -> Processes:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         with noticing_others():
             dist.init_process_group(backend, timeout=_LONGEST_WAIT)
-        atexit.register(dist.destroy_process_group)
+        if backend == "gloo":
+            _leave_at_exit()
     return found
+
+
+@cache
+def _leave_at_exit() -> None:
+    """Leave the others when this process ends; with GPUs that waits for them."""
+    import torch.distributed as dist
+
+    atexit.register(dist.destroy_process_group)
 
 
 @contextmanager
@@ -186,12 +221,12 @@ def noticing_others() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if is_of_other_process(error):
-            raise OtherProcessError from error
+            raise OtherProcessError(" ".join(str(error).split())[:200]) from error
         raise
 
 
 def is_of_other_process(error: RuntimeError) -> bool:
-    """Return whether torch raised an error because another process has ended."""
+    """Return whether torch raised an error because it cannot reach another process."""
     import torch.distributed as dist
 
     return isinstance(error, dist.DistError) or "gloo" in str(error)

@@ -98,16 +98,11 @@ def test_processes__end_with_the_exit_code_and_the_output_of_one(data, tmp_path)
 
 
 def test_torchrun__starts_processes_that_train_one_model(data, tmp_path):
-    words = ("-m", "transferkit", "finetune", data, *TRAIN, "--on-bad-image", "fail", "-o", "run")
-    process = start(*TORCHRUN, *words, "--epochs", "2", folder=tmp_path)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (1, "")
-    assert err.count("error: ") == 1
-    assert "red/0.png" in err
-
     (data / "red/0.png").unlink()
-    process = start(*TORCHRUN, *words, "--epochs", "2", folder=tmp_path)
+    words = ("-m", "transferkit", "finetune", data, *TRAIN, "--epochs", "2", "-o", "run")
+    process = start(*TORCHRUN, *words, folder=tmp_path)
     out, err = process.communicate()
+
     assert process.returncode == 0, err
     assert out.count("val accuracy") == 1
     assert (tmp_path / "run/model/model.safetensors").is_file()
@@ -143,18 +138,14 @@ def test_killed_launcher__ends_its_processes_and_leaves_a_checkpoint(training, t
     assert json.loads(state.read_text())["steps"] >= 3
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "text"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
-)
-def test_signals__to_the_launcher_end_all_with_one_line(training, tmp_path, number, code, text):
-    training.send_signal(number)
+def test_ctrl_c__ends_all_with_one_line(training):
+    training.send_signal(signal.SIGINT)
     _, err = training.communicate()
 
-    assert training.returncode == code
-    assert err.splitlines()[-1] == text
+    assert training.returncode == 130
+    assert err.splitlines()[-1] == "interrupted"
     assert err.count("resume with: ") == 1
-    assert err.count(text) == 1
+    assert err.count("interrupted") == 1
 
 
 def test_processes_to_start__are_one_without_a_gpu(monkeypatch):

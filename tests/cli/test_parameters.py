@@ -96,3 +96,13 @@ def test_takes__points_to_help_for_a_value_it_cannot_parse(run, calls):
 
     assert (ran.exit_code, calls) == (2, [])
     assert "--help' for help" in ran.output
+
+
+def test_command__refuses_to_run_once_in_each_of_several_processes(run, calls, monkeypatch):
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    result = run("here")
+
+    assert result.exit_code == 2
+    assert "start it without torchrun" in result.stderr
+    assert not calls

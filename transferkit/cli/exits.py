@@ -10,14 +10,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
 
 from transferkit.cli.console import inert
 from transferkit.errors import OtherProcessError, OutputError, TransferKitError
-from transferkit.interruption import TIME_TO_STOP, Terminated
+from transferkit.interruption import Terminated
 from transferkit.processes import started_processes
 from transferkit.reporter import LeftOut
 
@@ -31,8 +31,11 @@ INTERRUPTED, TERMINATED = 130, 143
 LAUNCHED = "TRANSFERKIT_LAUNCHED"
 """Set for the processes that our own launcher starts, which leave telling errors to it."""
 
-OURS = "transferkit"
-"""Key that marks an error file as written by `exit_codes`."""
+EXIT_CODE = "exit_code"
+"""Key in an error file that only `exit_codes` writes."""
+
+_UNTIL_ENDED = 20
+"""Seconds in which a launcher has noticed a process that failed, and ended the others."""
 
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Names the file in which torch's launcher looks for the error of a process."""
@@ -47,11 +50,10 @@ def exit_codes() -> Iterator[None]:
     """
     try:
         yield
-    except OtherProcessError as error:
-        _wait_to_be_ended()
-        raise typer.Exit(error.exit_code) from error
     except TransferKitError as error:
-        _tell_error(str(error))
+        if isinstance(error, OtherProcessError):
+            _wait_to_be_ended()
+        _tell_error(str(error), error.exit_code)
         raise typer.Exit(error.exit_code) from error
     except Terminated as stop:
         _tell_stop("terminated")
@@ -62,7 +64,8 @@ def exit_codes() -> Iterator[None]:
     except BrokenPipeError as closed:
         # The reader of our output has closed it, as `head` does.
         _drop_output()
-        raise typer.Exit from closed
+        # Of several processes, the others would wait for this one.
+        raise typer.Exit(int(started_processes().are_several)) from closed
 
 
 def print_error(text: str) -> None:
@@ -70,12 +73,14 @@ def print_error(text: str) -> None:
     print(f"error: {inert(text)}", file=sys.stderr)
 
 
-def _tell_error(text: str) -> None:
-    is_one_of_several = started_processes().are_several
-    if is_one_of_several and (file := os.environ.get(_ERROR_FILE)):
-        content = {"message": text, "timestamp": int(time.time()), OURS: True}
-        Path(file).write_text(json.dumps(content), "utf-8")
-    if _speaks():
+def _tell_error(text: str, exit_code: int) -> None:
+    is_told = False
+    if started_processes().are_several and (file := os.environ.get(_ERROR_FILE)):
+        content = {"message": text, "timestamp": int(time.time()), EXIT_CODE: exit_code}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps(content), "utf-8")
+            is_told = True
+    if _speaks() or not (is_told or started_processes().is_first):
         print_error(text)
 
 
@@ -92,11 +97,12 @@ def _speaks() -> bool:
 def _wait_to_be_ended() -> None:
     """Wait for the launcher to end this process, because another one has failed.
 
-    The launcher takes the first process that ends for the one that failed.
+    The launcher takes the first process that ends for the one that failed. If none ends, because
+    they cannot reach each other, this process goes on to tell that.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    time.sleep(TIME_TO_STOP)
+    time.sleep(_UNTIL_ENDED)
 
 
 def write_result(text: str) -> None:
@@ -124,7 +130,9 @@ def exit_for_unreadable(left_out: Sequence[LeftOut]) -> None:
     """End a finished command with the exit code for unreadable images, if there are any.
 
     Raises:
-        typer.Exit: With code 3, when images could not be read.
+        typer.Exit: With code 3, when images could not be read. Not under torchrun, which would take
+            it for a failure.
     """
-    if any(item.unreadable for item in left_out):
+    is_ours = not started_processes().are_several or LAUNCHED in os.environ
+    if is_ours and any(item.unreadable for item in left_out):
         raise typer.Exit(SOME_LEFT_OUT)

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import typer
 
-from transferkit.cli.exits import LAUNCHED, OURS, SOME_LEFT_OUT, print_error
+from transferkit.cli.exits import EXIT_CODE, LAUNCHED, SOME_LEFT_OUT, print_error
 from transferkit.devices import Device
 from transferkit.interruption import TIME_TO_STOP
 from transferkit.options.declaration import AUTO
@@ -78,9 +78,9 @@ def launch(count: int) -> None:
 def _tell(failures: "Mapping[int, ProcessFailure]", count: int) -> int:
     """Print why processes failed, in one line, and return the exit code."""
     rank, first = min(failures.items(), key=lambda item: (not _told(item[1]), item[1].timestamp))
-    if text := _told(first):
-        print_error(text)
-        return first.exitcode
+    if told := _told(first):
+        print_error(told["message"])
+        return int(told[EXIT_CODE])
     if first.exitcode == SOME_LEFT_OUT:
         return SOME_LEFT_OUT  # it has finished, as the others have
     if first.exitcode < 0:
@@ -94,7 +94,7 @@ def _tell(failures: "Mapping[int, ProcessFailure]", count: int) -> int:
     return 1
 
 
-def _told(failure: "ProcessFailure") -> str:
+def _told(failure: "ProcessFailure") -> Mapping[str, Any]:
     """Return what a process wrote about its error; empty if it wrote nothing."""
     data: Any = failure.error_file_data
-    return data["message"] if isinstance(data, dict) and data.get(OURS) else ""
+    return data if isinstance(data, dict) and EXIT_CODE in data else {}

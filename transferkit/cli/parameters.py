@@ -9,12 +9,15 @@ import typer
 
 from transferkit.cli.exits import exit_codes
 from transferkit.cli.invocation import Invocation
+from transferkit.errors import OptionError
 from transferkit.options.declaration import (
     DeclaredOption,
     Options,
     create_options,
     declared_options,
+    option_names,
 )
+from transferkit.processes import started_processes
 from transferkit.reporter import SILENT
 
 _O = TypeVar("_O", bound=Options)
@@ -40,6 +43,7 @@ def takes(
                 invocation = replace(invocation, reporter=SILENT)
             given = {name: value for name, value in values.items() if _is_given(context, name)}
             with exit_codes():
+                _require_one_process(options)
                 run(create_options(options, **given), invocation)
 
         declared = [_parameter(entry) for entry in _in_help_order(options)]
@@ -51,6 +55,19 @@ def takes(
         return command
 
     return decorate
+
+
+def _require_one_process(options: type[Options]) -> None:
+    """Check that a command that one process carries out was not started several times.
+
+    Raises:
+        OptionError: When it was.
+    """
+    if started_processes().are_several and "processes" not in option_names(options):
+        raise OptionError(
+            "this command runs in one process, and torchrun has started several (WORLD_SIZE is "
+            f"{started_processes().count}); start it without torchrun"
+        )
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -325,7 +325,7 @@ class FinetuneOptions(ClassifierOptions):
             raise OptionError(
                 f"--budget starts a new run and trains it, {given[0]} does not; leave one out"
             )
-        if isinstance(self.processes, int):
+        if isinstance(self.processes, int) and not self.resume:
             self.require_processes_possible(self.processes)
         if self.find_lr and self.dry_run:
             raise OptionError(

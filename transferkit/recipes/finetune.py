@@ -57,11 +57,11 @@ def finetune(
     """
     stopwatch = Stopwatch(began)
     processes = join(options.processes if options.processes != AUTO else None)
-    options.require_processes_possible(processes.count)
     if not processes.is_first:
         reporter = SILENT
     if options.resume:
         options = processes.from_first(lambda: resumed_options(options))
+    options.require_processes_possible(processes.count)
     with _shared_folder(options, processes) as folder:
         with stopwatch.part(START_UP):
             prepare, carry_out = _import_strategy(options)
@@ -86,7 +86,9 @@ def finetune(
             from transferkit.recipes.finetuning.choose_for_budget import choose_for_budget
 
             return carry_out(choose_for_budget(options, prepared, reporter))
-        return carry_out(prepared(options, reporter))
+        result = carry_out(prepared(options, reporter))
+    processes.finish()  # only now is everything written
+    return result
 
 
 @contextmanager

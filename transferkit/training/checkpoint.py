@@ -167,10 +167,12 @@ def load_checkpoint(
     record, tensors = found
     with _reading_errors(path):
         state = _restore(record, tensors, setup)
+    if state.epoch:
+        state.epoch.move_sums(setup.device)
+        if not processes.is_first:
+            state.epoch.forget_sums()
     if processes.is_first:
         _keep_only(folder, _tensors_name(record))
-    elif state.epoch:
-        state.epoch.forget_sums()
     return state
 
 

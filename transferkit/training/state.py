@@ -59,6 +59,10 @@ class EpochState:
         loss_sum, correct = totals.tolist()
         return loss_sum, correct
 
+    def move_sums(self, device: torch.device) -> None:
+        """Move the sums to a device."""
+        self.loss_sum, self.correct = self.loss_sum.to(device), self.correct.to(device)
+
     def forget_sums(self) -> None:
         """Leave the sums to the first process."""
         self.loss_sum, self.correct = (torch.zeros_like(n) for n in (self.loss_sum, self.correct))

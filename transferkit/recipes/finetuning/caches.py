@@ -39,8 +39,11 @@ def choose_cache(wanted: Cache, size: int, *, limit: int, what: str) -> CacheCho
     """
     if wanted is Cache.OFF:
         return CacheChoice(Cache.OFF, why_not="--cache off")
-    room = {Cache.DISK: min(limit, _free_disk() // 2), Cache.MEMORY: memory_budget()}
-    if started_processes().are_several:
+    processes = started_processes()
+    # All processes must choose the same, whatever the disks of their machines.
+    disk = processes.lowest(min(limit, _free_disk() // 2))
+    room = {Cache.DISK: disk, Cache.MEMORY: memory_budget()}
+    if processes.are_several:
         del room[Cache.MEMORY]  # what one process computes, another could not read
     if wanted is not Cache.AUTO:
         if size > room[wanted]:

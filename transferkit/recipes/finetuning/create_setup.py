@@ -15,7 +15,9 @@ from transferkit.devices import Cache, autocast, create_scaler, memory_budget
 from transferkit.frozen_layers import FrozenRows, empty_prefix, frozen_prefix
 from transferkit.metrics import log_loss, top_k_accuracy
 from transferkit.models.depthwise import train_depthwise_in_full_precision
+from transferkit.models.freezing import BatchNorm
 from transferkit.models.strategies import Phase
+from transferkit.processes import noticing_others
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.row_cache import cache_folder
@@ -34,7 +36,7 @@ def create_setup(run: TrainingRun, scheduler: Scheduler) -> TrainingSetup:
     """
     options, settings, compute = run.options, run.settings, run.compute
     labels = run.dataset.index.labels[run.dataset.rows("train")]
-    per_epoch = _images_per_epoch(len(labels), compute.batch_size)
+    per_epoch = _images_per_epoch(run)
     optimizer = create_optimizer(
         run.network.module,
         settings.last_phase.trainable,
@@ -63,10 +65,17 @@ def create_setup(run: TrainingRun, scheduler: Scheduler) -> TrainingSetup:
     )
 
 
-def _images_per_epoch(count: int, batch_size: int) -> int:
-    # BatchNorm cannot train on one image. If the last batch would have one, each epoch leaves out
-    # one image, a different one every time.
-    return count - 1 if count % batch_size == 1 and count > 1 else count
+def _images_per_epoch(run: TrainingRun) -> int:
+    """Return how many training images an epoch reads, different ones every time.
+
+    BatchNorm cannot train on one image, nor with processes that have none. An epoch leaves out the
+    images of a last batch that has too few.
+    """
+    count, size = len(run.dataset.rows("train")), run.compute.batch_size
+    last, fewest = count % size, 2
+    if run.settings.batch_norm is BatchNorm.TRAIN:
+        fewest = max(fewest, run.processes.count)
+    return count - last if last < min(fewest, count) else count
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ def _create_stores(run: TrainingRun) -> _PixelStores:
         case _:
             try:
                 cache_folder().mkdir(parents=True, exist_ok=True)
-                return _divided(run.settings.cache_limit, cache_folder())
+                limit = run.settings.cache_limit // run.processes.count_here
+                return _divided(limit, cache_folder())
             except OSError as error:
                 reason = f"cannot write {cache_folder()}: {error.strerror or error}"
                 run.reporter.notice(f"{reason}; images are decoded in every epoch")
@@ -116,7 +126,7 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         preprocessing=network.preprocessing,
         augment=run.options.augment,
         seed=run.options.seed,
-        batch_size=len(run.processes.share(np.arange(compute.batch_size))),
+        batch_size=compute.batch_size,
         workers=compute.workers,
         allow_truncated=compute.allow_truncated,
         plain_store=stores.plain,
@@ -143,7 +153,8 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
 def _exchanging(run: TrainingRun, layers: nn.Module) -> nn.Module:
     from transferkit.training.data_parallel import exchanging
 
-    return exchanging(layers, run.compute.device, run.settings.batch_norm)
+    with noticing_others():
+        return exchanging(layers, run.compute.device, run.settings.batch_norm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,8 +195,12 @@ class _Reading:
             return
         # A process without an image in the last batch takes part with one that does not count.
         read = [share if len(share := processes.share(b)) else b[:1] for b in batches]
-        order, view = np.concatenate(read), self._view(epoch)
-        stream = self.rows.fresh(epoch, order) if view is None else self.rows.numbered(view, order)
+        order, size, view = np.concatenate(read), len(read[0]), self._view(epoch)
+        stream = (
+            self.rows.fresh(epoch, order, size)
+            if view is None
+            else self.rows.numbered(view, order, size)
+        )
         for batch, (_, values) in zip(batches, stream, strict=True):
             own = labels[processes.share(batch)].to(device)
             yield Batch(values.float(), own, labels[batch].to(device))

@@ -232,12 +232,16 @@ def _where_it_resumes(state: TrainingState) -> str:
 
 def _saved_before(error: DivergedError, run: TrainingRun, state: TrainingState) -> TransferKitError:
     """Save the best epoch before the loss diverged, if there was one; return the error to raise."""
-    if state.best < 0 or not run.processes.is_first:
+    if state.best < 0:
         return error
-    copy_tensors(state.best_state, run.network.module)
-    _save(run, state, stopped=str(error))
-    best = state.history[state.best].epoch
-    return DivergedError(f"{error}; the model of epoch {best}, the best before, is in {run.output}")
+
+    def save() -> str:
+        copy_tensors(state.best_state, run.network.module)
+        _save(run, state, stopped=str(error))
+        best = state.history[state.best].epoch
+        return f"{error}; the model of epoch {best}, the best before, is in {run.output}"
+
+    return DivergedError(run.processes.from_first(save))
 
 
 def _metrics(run: TrainingRun, state: TrainingState, calibration: Calibration) -> dict[str, Any]:
