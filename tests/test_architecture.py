@@ -34,7 +34,15 @@ LAYERS = [
     },
     {
         *("training", "inference", "compute", "forward_pass", "network_outputs", "frozen_layers"),
-        *("bundle", "attribution", "export_formats", "exported_model", "report", "run"),
+        *(
+            "ray_cluster",
+            "bundle",
+            "attribution",
+            "export_formats",
+            "exported_model",
+            "report",
+            "run",
+        ),
     },
     {"options"},
     {"recipes"},
@@ -152,7 +160,9 @@ def test_recipes__are_one_file_per_command_and_folders_of_steps():
     folders = {path.name for path in (PACKAGE / "recipes").iterdir() if path.is_dir()}
 
     assert files == {name.replace("-", "_") for name in COMMANDS}
-    assert folders - {"__pycache__"} == {"finetuning", "comparing", "exporting", "shared"}
+    assert folders - {"__pycache__"} == {
+        *("finetuning", "predicting", "comparing", "exporting", "shared"),
+    }
 
 
 def test_modules__have_names_of_their_own():

@@ -68,6 +68,8 @@ COVERED_BY = {
     "recipes/finetuning/pace.py": "recipes/finetuning/test_estimate.py",
     "recipes/finetuning/settings.py": "recipes/finetuning/test_resolve_settings.py",
     "recipes/finetuning/create_setup.py": "recipes/finetuning/test_train_network.py",
+    "ray_cluster.py": "recipes/predicting/test_predict_on_ray.py",
+    "recipes/predicting/answer.py": "recipes/test_confidence_of_runs.py",
     "recipes/shared/backbone.py": "recipes/test_extract_features.py",
     "recipes/shared/compute_settings.py": "recipes/test_finetune.py",
     "recipes/shared/inputs.py": "recipes/test_predict.py",
@@ -82,6 +84,7 @@ COVERED_BY = {
 """Module -> the test file that covers it, for modules without a file of their own."""
 
 ACROSS_MODULES = {
+    "recipes/finetuning/test_placement.py": "where tensors are, on a machine with a GPU",
     "recipes/finetuning/test_train_together.py": "what several processes train together",
     "recipes/test_confidence_of_runs.py": "what a run knows of its confidence, in every record",
     "test_architecture.py": "the rules of the package",

@@ -155,6 +155,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 _KEEP_ABOVE = 2**31 - 1
 _MMAP_ABOVE = (2**30, 2**25)  # the second is the largest value that older versions accept
 
+CORES_VARIABLE = "TRANSFERKIT_CORES"
+"""Environment variable for the largest number of cores to use."""
+
 _ASSUMED_MEMORY = 2**33
 """Bytes assumed where the system does not tell how much memory it has."""
 
@@ -231,22 +234,24 @@ def _memory_limits(root: Path, membership: Path) -> Iterator[int]:
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use, 1 or more.
 
-    Of several processes on a machine, each has an equal part.
+    Of several processes on a machine, each has an equal part. `TRANSFERKIT_CORES` may say fewer.
     """
     here = (
         len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1  # macOS and Windows
     )
-    return max(1, here // started_processes().count_here)
+    share = max(1, here // started_processes().count_here)
+    limit = os.environ.get(CORES_VARIABLE, "")
+    return min(share, int(limit)) if limit.isdecimal() and int(limit) else share
 
 
 def divide_threads() -> None:
-    """Let torch compute with this process's part of the cores, if several share the machine.
+    """Let torch compute with this process's part of the cores, if it does not have all of them.
 
     The number that the user has set in OMP_NUM_THREADS stays.
     """
-    if started_processes().count_here == 1:
+    if started_processes().count_here == 1 and CORES_VARIABLE not in os.environ:
         return
     import torch
 

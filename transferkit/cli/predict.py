@@ -31,10 +31,14 @@ def predict(options: PredictOptions, invocation: Invocation) -> None:
     Examples:
         transferkit predict photo.jpg
         transferkit predict new_photos -m runs/photos --format csv
+        transferkit predict archive -m runs/photos --on ray -o records
 
     Writes one record per input, in the order of the inputs. The record of an image that cannot be
     read holds the reason, and the exit code is then 3.
     """
+    if options.on:
+        _predict_on_ray(options, invocation)
+        return
     kind = _output_format(options)
     if options.output:
         require_new(options.output, overwrite=options.overwrite)
@@ -51,6 +55,17 @@ def predict(options: PredictOptions, invocation: Invocation) -> None:
         for text in format_predictions(predictions, kind, options.top_k):
             write_result(text)
     if predictions.failed:
+        raise typer.Exit(SOME_LEFT_OUT)
+
+
+def _predict_on_ray(options: PredictOptions, invocation: Invocation) -> None:
+    from transferkit.recipes.predicting.predict_on_ray import predict_on_ray
+
+    found = predict_on_ray(options, invocation.reporter, listed=sys.stdin)
+    print(
+        f"{options.output}: {found.total} predictions in {found.parts} files, {found.failed} errors"
+    )
+    if found.failed:
         raise typer.Exit(SOME_LEFT_OUT)
 
 

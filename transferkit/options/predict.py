@@ -6,8 +6,9 @@ from typing import Annotated
 
 from transferkit.engines import Engine
 from transferkit.errors import OptionError
-from transferkit.options.declaration import Option, Range
+from transferkit.options.declaration import OnResume, Option, Range, given_flags, number_or_auto
 from transferkit.options.shared import (
+    CLUSTER,
     EXPORTED_HELP,
     MODEL,
     OUTPUT,
@@ -67,6 +68,7 @@ class PredictOptions(InputOptions):
         Option(
             panel=OUTPUT,
             help="Format of the output.",
+            on_resume=OnResume.CALL,
             show_default="by the file's suffix; else table in a terminal, jsonl in a pipe",
         ),
     ] = None
@@ -76,14 +78,52 @@ class PredictOptions(InputOptions):
             panel=OUTPUT,
             flags=("-o", "--output"),
             help="File to write.",
+            on_resume=OnResume.CALL,
             metavar="FILE",
             show_default="standard output",
         ),
     ] = None
     overwrite: Overwrite = False
+    on: Annotated[
+        str | None,
+        Option(
+            panel=CLUSTER,
+            help="Predict many images on a Ray cluster: ray starts one on this machine, "
+            "ray://HOST:PORT is one that runs. --output is a folder of Parquet files then.",
+            metavar="ray|ray://HOST:PORT",
+            on_resume=OnResume.CALL,
+            show_default="in this process",
+        ),
+    ] = None
+    actors: Annotated[
+        int | None,
+        Option(
+            panel=CLUSTER,
+            help="With --on: processes that hold the model and divide the images; auto is one per "
+            "GPU, else one per four cores.",
+            within=Range(1),
+            parse=number_or_auto,
+            metavar="N|auto",
+            on_resume=OnResume.CALL,
+            show_default="auto",
+        ),
+    ] = None
+    images_per_part: Annotated[
+        int, Option(panel=CLUSTER, help="With --on: images per Parquet file.", within=Range(1))
+    ] = 1000
+    resume: Annotated[
+        bool,
+        Option(
+            panel=CLUSTER,
+            flags=("--resume",),
+            on_resume=OnResume.CALL,
+            help="With --on: compute only what is missing in --output.",
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_cluster()
         if self.accuracy is not None and self.min_confidence:
             raise OptionError(
                 "--accuracy chooses the lowest confidence itself; leave out --min-confidence"
@@ -98,3 +138,17 @@ class PredictOptions(InputOptions):
                     f"{flag} needs a model whose confidence was measured; name your run with "
                     "--model"
                 )
+
+    def _check_cluster(self) -> None:
+        if self.on is None:
+            if given := given_flags(self, ("actors", "images_per_part", "resume")):
+                raise OptionError(f"{given[0]} is for --on; leave it out, or add --on ray")
+            return
+        if self.on != "ray" and not self.on.startswith("ray://"):
+            raise OptionError(f"--on: got {self.on}, expected ray or ray://HOST:PORT")
+        if self.output is None:
+            raise OptionError("--on writes a folder of Parquet files; name it with --output")
+        if self.format not in (None, PredictionFormat.PARQUET):
+            raise OptionError(f"--on writes Parquet files, got --format {self.format}")
+        if self.resume and self.overwrite:
+            raise OptionError("--overwrite starts over, --resume goes on; leave one of them out")

@@ -45,14 +45,20 @@ EXPORTED_HELP = (
     "A run, its model/ folder, an exported .onnx file, or a local-dir: or hf-hub: model."
 )
 
-OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, DRAWINGS = (
+OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, CLUSTER, DRAWINGS = (
     "Output", "Model", "Strategy", "Features and classifier", "Explanation", "Data", "Training",
-    "Compute", "Drawings",
+    "Compute", "Cluster", "Drawings",
 )  # fmt: skip
 
 
 Overwrite = Annotated[
-    bool, Option(panel=OUTPUT, flags=("--overwrite",), help="Replace existing files.")
+    bool,
+    Option(
+        panel=OUTPUT,
+        flags=("--overwrite",),
+        help="Replace existing files.",
+        on_resume=OnResume.CALL,
+    ),
 ]
 
 
@@ -155,6 +161,7 @@ class InputOptions(ComputeOptions):
             argument=True,
             convert=_as_inputs,
             help="Image files, folders, glob patterns, or - for a list of paths on standard input.",
+            on_resume=OnResume.CALL,
         ),
     ]
     model: Annotated[

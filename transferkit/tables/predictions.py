@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ class PredictionFormat(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
 
+
+FAILED = b"transferkit.failed"
+"""Key in the metadata of a Parquet file for the number of rows that hold an error."""
 
 _COLUMNS = (
     *("path", "status", "label", "confidence", "error"),
@@ -119,7 +122,7 @@ def write_predictions(
     """
     with whole_file(path) as temporary:
         if kind is PredictionFormat.PARQUET:
-            _write_parquet_predictions(list(predictions), temporary)
+            temporary.write_bytes(parquet_of(list(predictions)))
             return
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.writelines(format_predictions(predictions, kind, top_k))
@@ -141,7 +144,8 @@ def _csv_values(prediction: Prediction, top_k: int) -> list[object]:
     return [*first, labels, *pairs, *padding]
 
 
-def _write_parquet_predictions(predictions: Sequence[Prediction], path: Path) -> None:
+def parquet_of(predictions: Sequence[Prediction]) -> bytes:
+    """Return predictions as the content of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -161,7 +165,10 @@ def _write_parquet_predictions(predictions: Sequence[Prediction], path: Path) ->
         ]
     )
     records = [_in_utf8(prediction).to_record() for prediction in predictions]
-    pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
+    schema = schema.with_metadata({FAILED: str(sum(p.error is not None for p in predictions))})
+    content = BytesIO()
+    pq.write_table(pa.Table.from_pylist(records, schema=schema), content)
+    return content.getvalue()
 
 
 def _in_utf8(prediction: Prediction) -> Prediction:

@@ -1,0 +1,109 @@
+"""Passes over many images on a Ray cluster, by Ray Data. The only module that imports Ray."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+from transferkit.devices import CORES_VARIABLE, available_cores
+from transferkit.errors import EngineError
+
+LOCAL = "ray"
+"""The address of a cluster of this machine, which is started for the call."""
+
+_CORES_PER_ACTOR = 4
+"""A pass on one core more is hardly faster from there on, but every actor holds the model."""
+
+Compute = Callable[[list[str]], bytes]
+"""What an actor does: paths to a result."""
+
+
+def compute_on_ray(
+    tasks: Iterable[tuple[int, list[str]]],
+    create: Callable[[], Compute],
+    *,
+    address: str,
+    actors: int | None,
+) -> Iterator[tuple[int, bytes]]:
+    """Compute tasks on a cluster, each once, and yield (number, result) as they are done.
+
+    A task whose worker dies is computed again by another one.
+
+    Args:
+        tasks: Number and paths of each.
+        create: Called once in each actor, to load what it computes with.
+        address: `LOCAL`, or `ray://HOST:PORT` of a cluster that runs.
+        actors: Number of actors; None for one per four cores, or one per GPU.
+
+    Raises:
+        EngineError: When Ray is not installed, the cluster cannot be reached, or a task fails.
+    """
+    with _connected(address) as ray:
+        rows = [{"number": n, "paths": list(map(os.fsencode, paths))} for n, paths in tasks]
+        resources = ray.cluster_resources()
+        cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+        count = actors or gpus or max(1, cores // _CORES_PER_ACTOR)
+        share = max(1, cores // count)
+
+        class Actor:
+            def __init__(self) -> None:
+                self.compute = create()
+
+            def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+                done = [self.compute(list(map(os.fsdecode, paths))) for paths in batch["paths"]]
+                return {"number": batch["number"], "result": done}
+
+        computed = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map_batches(
+            Actor,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=count),
+            num_cpus=share,
+            num_gpus=1 if gpus else None,
+            runtime_env={"env_vars": {CORES_VARIABLE: str(share)}},
+        )
+        for row in computed.iter_rows():
+            yield int(row["number"]), bytes(row["result"])
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Yield Ray, connected to a cluster, and leave it at the end of the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise EngineError(
+            f"--on ray: Ray is not installed ({error}); install it with: "
+            "pip install 'transferkit[ray]'"
+        ) from error
+    where = {"num_cpus": available_cores()} if address == LOCAL else {"address": address}
+    try:
+        ray.init(
+            **where,
+            include_dashboard=False if address == LOCAL else None,
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EngineError(f"--on {address}: cannot be reached ({_reason(error)})") from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    # Ray tells of workers that have died on standard output, which is for results.
+    with redirect_stdout(sys.stderr):
+        try:
+            yield ray
+        except ray.exceptions.RayError as error:
+            raise EngineError(f"--on {address}: {_reason(error)}") from error
+        finally:
+            ray.shutdown()
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says at its end, where Ray quotes the original one."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else type(error).__name__
