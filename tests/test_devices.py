@@ -10,6 +10,7 @@ import torch
 from transferkit import devices
 from transferkit.devices import (
     Precision,
+    available_cores,
     default_workers,
     has_fast_bf16,
     keep_freed_memory,
@@ -179,3 +180,15 @@ def test_may_have_gpu__is_no_where_torch_finds_none():
     found = torch.cuda.is_available() or torch.backends.mps.is_available()
 
     assert devices.may_have_gpu() or not found
+
+
+def test_available_cores__are_divided_among_processes_and_limited_by_the_environment(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert available_cores() == 8
+    monkeypatch.setenv("TRANSFERKIT_CORES", "3")
+    assert available_cores() == 3
+    for name, value in {"RANK": 0, "WORLD_SIZE": 4, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 4}.items():
+        monkeypatch.setenv(name, str(value))
+    assert available_cores() == 2
+    monkeypatch.setenv("TRANSFERKIT_CORES", "many")
+    assert available_cores() == 2

@@ -45,7 +45,35 @@ def compute_on_ray(
         resources = ray.cluster_resources()
         cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
         count = actors or gpus or max(1, cores // _CORES_PER_ACTOR)
-        share = max(1, cores // count)
+        # On the cluster itself, because Ray Data does not run in a client of it.
+        pipeline = ray.remote(num_cpus=0)(_Pipeline).remote(
+            rows, create, actors=count, cores=max(1, cores // count), gpus=min(gpus, 1)
+        )
+        while (found := ray.get(pipeline.next.remote())) is not None:
+            yield found
+
+
+class _Pipeline:
+    """A pass of Ray Data over tasks, whose results are asked for one by one.
+
+    Args:
+        rows: Number and paths of each task.
+        create: Called once in each actor.
+        actors: Number of actors.
+        cores: Cores of each.
+        gpus: GPUs of each.
+    """
+
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        create: Callable[[], Compute],
+        *,
+        actors: int,
+        cores: int,
+        gpus: int,
+    ) -> None:
+        import ray.data
 
         class Actor:
             def __init__(self) -> None:
@@ -55,16 +83,22 @@ def compute_on_ray(
                 done = [self.compute(list(map(os.fsdecode, paths))) for paths in batch["paths"]]
                 return {"number": batch["number"], "result": done}
 
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
         computed = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map_batches(
             Actor,
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=count),
-            num_cpus=share,
-            num_gpus=1 if gpus else None,
-            runtime_env={"env_vars": {CORES_VARIABLE: str(share)}},
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            num_cpus=cores,
+            num_gpus=gpus or None,
+            runtime_env={"env_vars": {CORES_VARIABLE: str(cores)}},
         )
-        for row in computed.iter_rows():
-            yield int(row["number"]), bytes(row["result"])
+        self._found = iter(computed.iter_rows()) if rows else iter(())
+
+    def next(self) -> tuple[int, bytes] | None:
+        """Return the number and the result of a task that is done; None after the last."""
+        row = next(self._found, None)
+        return None if row is None else (int(row["number"]), bytes(row["result"]))
 
 
 @contextmanager
@@ -91,8 +125,6 @@ def _connected(address: str) -> Iterator[Any]:
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EngineError(f"--on {address}: cannot be reached ({_reason(error)})") from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
     # Ray tells of workers that have died on standard output, which is for results.
     with redirect_stdout(sys.stderr):
         try:

@@ -13,7 +13,7 @@ import pytest
 from image_files import make_classes
 
 import transferkit
-from transferkit.errors import OptionError, OutputError
+from transferkit.errors import EngineError, OptionError, OutputError
 from transferkit.options.predict import PredictOptions
 from transferkit.recipes.predicting.predict_on_ray import predict_on_ray
 
@@ -130,3 +130,9 @@ def test_options__that_contradict_each_other_are_refused(more, message, tmp_path
     given = {"inputs": ("x",), "output": tmp_path / "records", **more}
     with pytest.raises(OptionError, match=message):
         PredictOptions(**given)
+
+
+def test_predict_on_ray__says_how_to_install_ray(heap, run_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"Ray is not installed .*'transferkit\[ray\]'"):
+        predict_on_ray(options(heap, run_folder, tmp_path / "records"))
