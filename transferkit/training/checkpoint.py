@@ -57,7 +57,7 @@ class Checkpoints:
         with deferred_stop() as self._stop:
             try:
                 yield
-                self.after_step(setup, state)
+                self._save_or_stop(setup, state, is_due=False)
             except OtherProcessError as error:
                 # The signal has come already, so nobody will send another one.
                 if self._stop.number:
@@ -67,6 +67,9 @@ class Checkpoints:
     def after_step(self, setup: TrainingSetup, state: TrainingState) -> None:
         """Save a checkpoint if one is due; after a deferred signal, save one and raise."""
         is_due = time.monotonic() - self._written >= self._every
+        self._save_or_stop(setup, state, is_due=is_due)
+
+    def _save_or_stop(self, setup: TrainingSetup, state: TrainingState, *, is_due: bool) -> None:
         # A signal reaches each process at another moment, and clocks differ: all do the same.
         number, is_due_anywhere = self._processes.highest([self._stop.number, int(is_due)])
         if number or is_due_anywhere:

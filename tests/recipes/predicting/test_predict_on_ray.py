@@ -28,11 +28,17 @@ def heap(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(heap, run_folder):
-    return [p.to_record() for p in transferkit.predict(str(heap), model=str(run_folder), top_k=2)]
+    found = transferkit.predict([str(heap)] * TIMES, model=str(run_folder), top_k=2)
+    return [prediction.to_record() for prediction in found]
+
+
+TIMES = 10
+"""How often the heap is predicted, so that a worker can be killed before all is done."""
 
 
 def start(heap, run_folder, output, *more):
-    words = ("predict", heap, "-m", run_folder, "--on", "ray", "--actors", 2, "-o", output)
+    heaps = [heap] * TIMES
+    words = ("predict", *heaps, "-m", run_folder, "--on", "ray", "--actors", 2, "-o", output)
     return subprocess.Popen(
         [
             sys.executable,
@@ -47,7 +53,7 @@ def start(heap, run_folder, output, *more):
 
 
 def assert_equal(output, expected):
-    """Check the records of a folder; a batch of one image is rounded differently."""
+    """Check the records of a folder; small batches are rounded differently."""
     found = pq.read_table(output).to_pylist()
     for one, other in zip(found, expected, strict=True):
         for name in ("path", "status", "label", "error"):
@@ -75,23 +81,24 @@ def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_kil
     heap, run_folder, expected, tmp_path
 ):
     output = tmp_path / "records"
-    process = start(heap, run_folder, output, "--images-per-part", 1)
+    process = start(heap, run_folder, output, "--images-per-part", 2)
     while not list((output / "parts").glob("*.parquet")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
     out, err = process.communicate()
 
-    assert (process.returncode, out) == (3, f"{output}: 24 predictions in 24 files, 1 errors\n"), (
-        err
-    )
+    assert (process.returncode, out) == (
+        3,
+        f"{output}: 240 predictions in 120 files, 10 errors\n",
+    ), err
     assert_equal(output, expected)
 
     files = sorted((output / "parts").iterdir())
     files[3].unlink()
     files[20].unlink()
     written = {file: file.stat().st_mtime_ns for file in files if file.exists()}
-    process = start(heap, run_folder, output, "--images-per-part", 1, "--resume")
+    process = start(heap, run_folder, output, "--images-per-part", 2, "--resume")
     process.communicate()
     assert process.returncode == 3
     assert_equal(output, expected)
