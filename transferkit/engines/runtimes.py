@@ -150,7 +150,8 @@ class _OpenVino:
             for number, (start, block) in enumerate(_blocks(pixels)):
                 request = self._requests[number % len(self._requests)]
                 if len(running) == len(self._requests):
-                    self._collect(*running.pop(0)[:2], values)
+                    self._collect(*running[0][:2], values)
+                    running.pop(0)
                 request.set_input_tensor(self._tensor(block, shared_memory=True))
                 running.append((request, start, block))  # a request does not keep its block alive
                 request.start_async()

@@ -32,7 +32,7 @@ def expected(heap, run_folder):
     return [prediction.to_record() for prediction in found]
 
 
-TIMES = 10
+TIMES = 200
 """How often the heap is predicted, so that a worker can be killed before all is done."""
 
 
@@ -81,7 +81,7 @@ def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_kil
     heap, run_folder, expected, tmp_path
 ):
     output = tmp_path / "records"
-    process = start(heap, run_folder, output, "--images-per-part", 2)
+    process = start(heap, run_folder, output, "--images-per-part", 20)
     while not list((output / "parts").glob("*.parquet")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -90,7 +90,7 @@ def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_kil
 
     assert (process.returncode, out) == (
         3,
-        f"{output}: 240 predictions in 120 files, 10 errors\n",
+        f"{output}: 4800 predictions in 240 files, 200 errors\n",
     ), err
     assert_equal(output, expected)
 
@@ -98,7 +98,7 @@ def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_kil
     files[3].unlink()
     files[20].unlink()
     written = {file: file.stat().st_mtime_ns for file in files if file.exists()}
-    process = start(heap, run_folder, output, "--images-per-part", 2, "--resume")
+    process = start(heap, run_folder, output, "--images-per-part", 20, "--resume")
     process.communicate()
     assert process.returncode == 3
     assert_equal(output, expected)
