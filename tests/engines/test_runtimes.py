@@ -15,7 +15,7 @@ def test_openvino__waits_for_its_requests_when_interrupted(monkeypatch):
     content = convert(FromPixels(network.module, network.preprocessing), (32, 32))
     runtime = open_runtime(Engine.OPENVINO, content, Precision.FP32)
     pixels = np.zeros((5 * BLOCK, 32, 32, 3), dtype=np.uint8)
-    waited = []
+    waited, interrupted = [], []
 
     class Watched:
         def __init__(self, request):
@@ -29,8 +29,8 @@ def test_openvino__waits_for_its_requests_when_interrupted(monkeypatch):
             waited.append(False)
 
         def wait(self):
-            if waited == [False] * len(runtime._requests):
-                waited[0] = True
+            if waited == [False] * len(runtime._requests) and not interrupted:
+                interrupted.append(True)
                 raise KeyboardInterrupt
             self.request.wait()
             waited[waited.index(False)] = True
