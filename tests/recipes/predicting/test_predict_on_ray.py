@@ -32,7 +32,7 @@ def expected(heap, run_folder):
     return [prediction.to_record() for prediction in found]
 
 
-TIMES = 200
+TIMES = 20
 """How often the heap is predicted, so that a worker can be killed before all is done."""
 
 
@@ -62,18 +62,24 @@ def assert_equal(output, expected):
 
 
 def workers_of(driver: int) -> list[int]:
-    """Return the processes of a cluster's actors."""
+    """Return the processes of the actors that a driver's cluster has started."""
     parents, actors = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int(
-                (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            )
+            stat = (folder / "stat").read_text().rpartition(")")[2]
+            parents[int(folder.name)] = int(stat.split()[1])
             if b"MapWorker" in (folder / "cmdline").read_bytes():
                 actors.append(int(folder.name))
         except OSError:
             continue  # it has ended meanwhile
-    return [actor for actor in actors if parents.get(parents.get(actor)) == driver]
+    return [actor for actor in actors if driver in ancestors(actor, parents)]
+
+
+def ancestors(process: int, parents: dict[int, int]) -> set[int]:
+    found = set()
+    while process := parents.get(process, 0):
+        found.add(process)
+    return found
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
@@ -81,16 +87,16 @@ def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_kil
     heap, run_folder, expected, tmp_path
 ):
     output = tmp_path / "records"
-    process = start(heap, run_folder, output, "--images-per-part", 20)
-    while not list((output / "parts").glob("*.parquet")):
+    process = start(heap, run_folder, output, "--images-per-part", 4)
+    while not (workers := workers_of(process.pid)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    os.kill(workers[0], signal.SIGKILL)
     out, err = process.communicate()
 
     assert (process.returncode, out) == (
         3,
-        f"{output}: 4800 predictions in 240 files, 200 errors\n",
+        f"{output}: 480 predictions in 120 files, 20 errors\n",
     ), err
     assert_equal(output, expected)
 
@@ -98,7 +104,7 @@ def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_kil
     files[3].unlink()
     files[20].unlink()
     written = {file: file.stat().st_mtime_ns for file in files if file.exists()}
-    process = start(heap, run_folder, output, "--images-per-part", 20, "--resume")
+    process = start(heap, run_folder, output, "--images-per-part", 4, "--resume")
     process.communicate()
     assert process.returncode == 3
     assert_equal(output, expected)
