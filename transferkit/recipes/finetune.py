@@ -56,12 +56,9 @@ def finetune(
         TransferKitError: When the loss is no longer finite, or a frozen tensor changed.
     """
     stopwatch = Stopwatch(began)
-    processes = join(options.processes if options.processes != AUTO else None)
+    options, processes = _joined(options)
     if not processes.is_first:
         reporter = SILENT
-    if options.resume:
-        options = processes.from_first(lambda: resumed_options(options))
-    options.require_processes_possible(processes.count)
     with _shared_folder(options, processes) as folder:
         with stopwatch.part(START_UP):
             prepare, carry_out = _import_strategy(options)
@@ -89,6 +86,15 @@ def finetune(
         result = carry_out(prepared(options, reporter))
     processes.finish()  # only now is everything written
     return result
+
+
+def _joined(options: FinetuneOptions) -> tuple[FinetuneOptions, Processes]:
+    """Join the other processes of the run, and return its options, read back if it is resumed."""
+    processes = join(options.processes if options.processes != AUTO else None)
+    if options.resume:
+        options = processes.from_first(lambda: resumed_options(options))
+    options.require_processes_possible(processes.count)
+    return options, processes
 
 
 @contextmanager
