@@ -51,7 +51,7 @@ def measure(folder: Path) -> dict[str, tuple[float, float]]:
     from transferkit.data.check import check_images
     from transferkit.data.copies import number_copies
     from transferkit.data.dataset import Dataset
-    from transferkit.data.index import scan
+    from transferkit.data.scan import scan
     from transferkit.data.split import assign_splits
     from transferkit.data.split_file import write_split
     from transferkit.devices import default_workers

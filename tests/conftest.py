@@ -20,6 +20,9 @@ if sys.dont_write_bytecode:
 import pytest
 from command_line import Ran, call_main
 from image_files import make_classes
+from s3_server import new_bucket, running_gate
+
+from transferkit import places
 
 WRITE_REPORT = "transferkit.recipes.finetuning.outputs.write_report"
 ESTIMATED = "transferkit.recipes.finetuning.train_network.estimate_seconds"
@@ -144,3 +147,19 @@ def browser():
         opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def s3_gate():
+    """A server of S3 for the session: the client keeps the address that it was first given."""
+    with running_gate() as gate:
+        yield gate
+
+
+@pytest.fixture
+def s3(s3_gate, monkeypatch):
+    """An empty bucket; the client gives up an answer after a second, and waits no time between."""
+    monkeypatch.setattr("transferkit.places._WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setitem(places._S3, "read_timeout", 1)
+    yield new_bucket(s3_gate)
+    s3_gate.faults, s3_gate.always = [], ""

@@ -27,7 +27,17 @@ HEAVY = (
 )
 
 LAYERS = [
-    {"errors", "reporter", "durations", "files", "devices", "interruption", "memory", "processes"},
+    {
+        "errors",
+        "reporter",
+        "durations",
+        "files",
+        "devices",
+        "interruption",
+        "memory",
+        "places",
+        "processes",
+    },
     {
         *("row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics"),
         *("calibration", "confidence", "sampling", "tables"),

@@ -15,7 +15,8 @@ from PIL import Image
 
 from transferkit.cli.console import escape, inert
 from transferkit.data.images import ImageError, decode_image
-from transferkit.data.index import ImageIndex, scan
+from transferkit.data.index import ImageIndex
+from transferkit.data.scan import scan
 from transferkit.data.split import assign_splits
 from transferkit.files import json_text
 from transferkit.tables import write_csv

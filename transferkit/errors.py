@@ -9,6 +9,7 @@ TransferKitError        shown as one line; any other exception is a bug and keep
   WeightsError          pretrained weights that are missing, damaged or for another architecture
   BundleError           a model folder that is missing, damaged or incompatible
   OutputError           an output that already exists or cannot be written
+  StoreError            a store of files, such as S3, that cannot be reached or does not deliver
   EngineError           an engine that is missing, or cannot run a network or a file
   DivergedError         the loss is no longer finite
   OtherProcessError     another of the processes that train together has failed
@@ -68,6 +69,10 @@ class BundleError(TransferKitError):
 
 class OutputError(TransferKitError):
     """An output file or folder already exists or cannot be written."""
+
+
+class StoreError(TransferKitError):
+    """A store of files, such as S3, cannot be reached, or does not deliver."""
 
 
 class EngineError(TransferKitError):

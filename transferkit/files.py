@@ -14,16 +14,20 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
 
 from transferkit.errors import OutputError
+from transferkit.places import Place, Url
 
 
 @contextmanager
-def whole_file(path: Path, *, size: int = 0) -> Iterator[Path]:
+def whole_file(path: Place, *, size: int = 0) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` if the block ends without an error.
+
+    A file in a store is written on this machine first, and then stored whole.
 
     Args:
         path: Final path. An existing file is replaced.
@@ -32,7 +36,13 @@ def whole_file(path: Path, *, size: int = 0) -> Iterator[Path]:
     Raises:
         OutputError: When the file cannot be written, for example because the device is full. The
             final path is then unchanged.
+        StoreError: When the store fails.
     """
+    if isinstance(path, Url):
+        with _explained(path, size), TemporaryDirectory() as folder:
+            yield (written := Path(folder, path.name))
+            path.put(written)
+        return
     with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_name(path)
@@ -100,26 +110,29 @@ def numbered(first: Path) -> Iterator[Path]:
         yield first.with_name(f"{first.name}-{count}")
 
 
-def require_new(path: Path, *, overwrite: bool) -> None:
+def require_new(path: Place, *, overwrite: bool) -> None:
     """Check that no file is replaced unless that is wanted.
 
     Raises:
         OutputError: When `path` exists, and `overwrite` is false or it is a folder.
+        StoreError: When it is in a store that fails.
     """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected the name of a file")
-    if not overwrite and os.path.lexists(path):
+    if not overwrite and (path.exists() if isinstance(path, Url) else os.path.lexists(path)):
         raise OutputError(
             f"{path}: already exists; name another with --output, or replace it with --overwrite"
         )
 
 
-def require_place(path: Path) -> None:
-    """Check before long work that a file can be created at `path`.
+def require_place(path: Place) -> None:
+    """Check before long work that a file can be created at `path`, unless that is in a store.
 
     Raises:
         OutputError: When its folder cannot be created or written to.
     """
+    if isinstance(path, Url):
+        return  # a store tells only when something is written
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_name(path)
@@ -127,7 +140,7 @@ def require_place(path: Path) -> None:
         temporary.unlink()
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Place, value: Any) -> None:
     """Write `value` as indented JSON, atomically.
 
     Raises:
@@ -174,7 +187,7 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def _explained(path: Path, size: int = 0) -> Iterator[None]:
+def _explained(path: Place, size: int = 0) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:

@@ -7,7 +7,7 @@ from image_files import make_classes, save_image
 
 import transferkit
 from transferkit.data import check
-from transferkit.data.index import scan
+from transferkit.data.scan import scan
 from transferkit.errors import DataError
 from transferkit.reporter import SILENT, SilentReporter
 from transferkit.row_cache import cache_folder

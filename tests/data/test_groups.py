@@ -16,7 +16,7 @@ from transferkit.data.groups import (
     hold_out_groups,
     number_together,
 )
-from transferkit.data.index import scan
+from transferkit.data.scan import scan
 from transferkit.errors import DataError
 
 

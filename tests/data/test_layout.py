@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transferkit.data.class_names import describe_unknown, lookalikes, normalized
-from transferkit.data.index import scan
 from transferkit.data.layout import Layout, part_named, parts_among
+from transferkit.data.scan import scan
 from transferkit.errors import DataError
 from transferkit.reporter import LeftOut
 

@@ -12,10 +12,10 @@ def test_recorded_images__are_upright_and_none_if_changed(tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (60, 20), "red").save(tmp_path / "turned.jpg", exif=exif)
     digest = hashlib.sha256((tmp_path / "turned.jpg").read_bytes()).hexdigest()
-    images = RecordedImages(tmp_path, {"turned.jpg": digest}, allow_truncated=False)
-    shown = images.read("turned.jpg")
+    images = RecordedImages({"turned.jpg": digest}, allow_truncated=False)
+    shown = images.read("turned.jpg", tmp_path / "turned.jpg")
 
     assert shown is not None
     assert shown.size == (20, 60)
-    changed = RecordedImages(tmp_path, {"turned.jpg": "other"}, allow_truncated=False)
-    assert changed.read("turned.jpg") is None
+    changed = RecordedImages({"turned.jpg": "other"}, allow_truncated=False)
+    assert changed.read("turned.jpg", tmp_path / "turned.jpg") is None

@@ -23,8 +23,10 @@ def extract_features(options: ExtractFeaturesOptions, invocation: Invocation) ->
         from transferkit.recipes.extract_features import to_finetune_options
         from transferkit.recipes.finetune import finetune
 
-        result = finetune(to_finetune_options(options), invocation.reporter, began=invocation.began)
-        show_result(options.output, result.metrics)
+        of_run = to_finetune_options(options)
+        result = finetune(of_run, invocation.reporter, began=invocation.began)
+        assert of_run.output
+        show_result(of_run.output, result.metrics)
         exit_for_unreadable(result.plan.left_out)
         return
     from transferkit.recipes.extract_features import extract_features as recipe

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transferkit.errors import DataError, name_some
+from transferkit.places import Place
 from transferkit.reporter import LeftOut
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class OnBadImage(StrEnum):
     FAIL = "fail"
 
 
-def require_allowed(root: Path, left_out: Iterable[LeftOut], on_bad_image: OnBadImage) -> None:
+def require_allowed(root: Place, left_out: Iterable[LeftOut], on_bad_image: OnBadImage) -> None:
     """Check that no unreadable image was left out if that is not allowed.
 
     Raises:

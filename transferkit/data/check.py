@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from time import time_ns
 
 import numpy as np
@@ -17,10 +16,18 @@ import PIL
 from numpy.typing import NDArray
 
 from transferkit.data.copies import NEEDED, SIGNATURE_BYTES, signature
-from transferkit.data.images import VERSION, ImageError, decode_image, read_bytes
+from transferkit.data.images import (
+    VERSION,
+    ImageError,
+    ImageFile,
+    StoredImage,
+    decode_image,
+    read_bytes,
+)
 from transferkit.data.index import ImageIndex
 from transferkit.data.threads import map_in_order
 from transferkit.errors import DataError, OutputError, name_some
+from transferkit.places import Url
 from transferkit.processes import ALONE, Processes
 from transferkit.reporter import LeftOut, Reporter
 from transferkit.row_cache import CacheEntry, Rows
@@ -89,8 +96,8 @@ def check_images(
     """
     known = _known(index, allow_truncated) if remember else Rows()
 
-    def look(path: Path) -> _Found:
-        return _look(path, known, allow_truncated)
+    def look(file: ImageFile) -> _Found:
+        return _look(file, known, allow_truncated)
 
     own, found = processes.share(index.files), list[_Found]()
     looking = map_in_order(look, own, workers=workers, ahead=_AHEAD * workers)
@@ -120,14 +127,14 @@ def _checked(index: ImageIndex, found: Sequence[_Found]) -> CheckedIndex:
     return CheckedIndex(index.without(tuple(unreadable)), digests, signatures)
 
 
-def _look(path: Path, known: Rows, allow_truncated: bool) -> _Found:
-    state = _state(path)
+def _look(file: ImageFile, known: Rows, allow_truncated: bool) -> _Found:
+    state = _state(file)
     if state is not None and state in known:
         row = known.gather([state])[0]
         digest = row[:_DIGEST_BYTES].tobytes().hex()
         return _Found("", digest, row[_DIGEST_BYTES:], state, is_new=False)
     try:
-        data = read_bytes(path)
+        data = read_bytes(file)
         digest = sha256(data).hexdigest()
         if digest in known:
             return _Found("", digest, known.gather([digest])[0][_DIGEST_BYTES:], state)
@@ -137,22 +144,25 @@ def _look(path: Path, known: Rows, allow_truncated: bool) -> _Found:
     return _Found("", digest, signature(image), state)
 
 
-def _state(path: Path) -> str | None:
+def _state(file: ImageFile) -> str | None:
     """Return a digest that changes with the file, without reading it; None if that is unsafe."""
+    if isinstance(file, StoredImage):
+        known = (str(file), file.start, file.size, file.state)
+        return sha256(repr(known).encode()).hexdigest() if file.state else None
     try:
-        found = os.stat(path)
+        found = os.stat(file)
     except (OSError, ValueError):
         return None  # reading the file will give the reason
     times = found.st_mtime_ns, found.st_ctime_ns
     if max(times) > time_ns() - _SETTLED_NS:
         return None
-    state = (os.fsencode(os.path.abspath(path)), found.st_size, found.st_ino, *times)
+    state = (os.fsencode(os.path.abspath(file)), found.st_size, found.st_ino, *times)
     return sha256(repr(state).encode()).hexdigest()
 
 
 def _known(index: ImageIndex, allow_truncated: bool) -> CacheEntry:
     """Return the cached results for this folder, named by state and by content of the files."""
-    root = os.path.abspath(index.root)
+    root = index.root if isinstance(index.root, Url) else os.path.abspath(index.root)
     identity = {
         "what": f"images of {root}, checked",
         "root": root,

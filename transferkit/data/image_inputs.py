@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transferkit.data.images import CHANNELS, ImageSource
+from transferkit.data.images import CHANNELS, ImageSource, StoredImage
 from transferkit.errors import ImageTypeError
 
 _EXPECTED = (
@@ -49,7 +49,8 @@ def as_images(given: Any, *, alone: bool = True) -> list[ImageSource]:
 
 def image_name(image: ImageSource, position: int) -> str:
     """Return a name for an image: its path, or its position."""
-    return str(image) if isinstance(image, str | Path) else f"image-{position}"
+    is_file = isinstance(image, str | Path | StoredImage)
+    return str(image) if is_file else f"image-{position}"
 
 
 def _is_one(given: Any) -> bool:

@@ -5,6 +5,7 @@ decoders run other programs (EPS, PDF) are refused.
 """
 
 import stat
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from transferkit.data.colour import encoding_of, to_rgb
+from transferkit.places import Place, Url, is_url
 
 VERSION = 3
 """Increased whenever some image gives other pixels, which invalidates cached results."""
@@ -42,9 +44,35 @@ class ImageError(Exception):
     """An image cannot be read; the message is the reason. It is recorded and ends no command."""
 
 
-ImageSource = str | Path | Image.Image | bytes | NDArray[Any]
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image file that is in a store, or in an archive.
+
+    Attributes:
+        place: The file, or the archive.
+        state: Text that changes when the content does; empty if that is not known.
+        name: Its name in the archive; empty for a file.
+        start: Where in the archive it begins, in bytes.
+        size: Bytes of it; None for a file.
+    """
+
+    place: Place
+    state: str = ""
+    name: str = ""
+    start: int = 0
+    size: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.name}" if self.name else str(self.place)
+
+
+ImageFile = Path | StoredImage
+"""An image as a file: of this machine, in a store, or in an archive."""
+
+ImageSource = str | ImageFile | Image.Image | bytes | NDArray[Any]
 """An image as a file, as the content of a file, as an opened PIL image, or as an array (H, W, C) or
-(H, W), uint8 or floats in 0..1, with one, three or four channels; the fourth is opacity."""
+(H, W), uint8 or floats in 0..1, with one, three or four channels; the fourth is opacity. Text is a
+path, or an address in a store."""
 
 CHANNELS = (1, 3, 4)
 """Numbers of channels of an array."""
@@ -64,7 +92,7 @@ def read_image(
         return _from_array(source)
     if isinstance(source, bytes):
         return decode_image(source, needed, allow_truncated=allow_truncated)
-    return decode_image(read_bytes(Path(source)), needed, allow_truncated=allow_truncated)
+    return decode_image(read_bytes(source), needed, allow_truncated=allow_truncated)
 
 
 def _from_array(pixels: NDArray[Any]) -> Image.Image:
@@ -87,24 +115,43 @@ def _from_array(pixels: NDArray[Any]) -> Image.Image:
     )
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(file: str | ImageFile) -> bytes:
     """Read a file's content.
 
     Raises:
         ImageError: When there is no such file or it cannot be read.
+        StoreError: When it is in a store that fails.
     """
     try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
-            raise ImageError("a folder without images")
-        if not stat.S_ISREG(kind):
-            # Reading from a pipe or a device could block for ever.
-            raise ImageError("not a regular file")
-        return path.read_bytes()
+        if isinstance(file, StoredImage):
+            return _read_stored(file)
+        if isinstance(file, str) and is_url(file):
+            return Url(file).read_bytes()
+        return _read_regular(Path(file))
     except OSError as error:
         raise ImageError((error.strerror or str(error)).lower()) from error
     except ValueError as error:
         raise ImageError("not a possible file name, it contains a null byte") from error
+
+
+def _read_stored(image: StoredImage) -> bytes:
+    if image.size is None:
+        return image.place.read_bytes()
+    if isinstance(image.place, Url):
+        return image.place.read_bytes(image.start, image.start + image.size)
+    with image.place.open("rb") as archive:
+        archive.seek(image.start)
+        return archive.read(image.size)
+
+
+def _read_regular(path: Path) -> bytes:
+    kind = path.stat().st_mode
+    if stat.S_ISDIR(kind):
+        raise ImageError("a folder without images")
+    if not stat.S_ISREG(kind):
+        # Reading from a pipe or a device could block for ever.
+        raise ImageError("not a regular file")
+    return path.read_bytes()
 
 
 def decode_image(

@@ -16,12 +16,11 @@ The rules, in this order:
 Where two readings are possible, the command asks for `--layout`.
 """
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
+from pathlib import PurePath
 
 from transferkit.data.class_names import normalized
 from transferkit.data.folders import (
@@ -32,6 +31,7 @@ from transferkit.data.folders import (
     real_paths_around,
     subfolders,
 )
+from transferkit.data.trees import Tree
 from transferkit.data.walk import ALREADY_READ, SUFFIXES
 from transferkit.errors import DataError, name_some
 from transferkit.reporter import LeftOut
@@ -78,7 +78,7 @@ class ClassFolder:
         split: Part of the split that its images belong to; empty if folders do not say.
     """
 
-    folder: Path
+    folder: PurePath
     name: str
     split: str = ""
 
@@ -89,17 +89,21 @@ class FoundLayout:
 
     Attributes:
         root: The dataset's folder.
+        tree: Where the folder is.
+        shown: The folder as messages name it.
         classes: The class folders.
         described: What was understood, in phrases; empty for one folder per class.
         left_out: What lies beside the class folders.
     """
 
-    root: Path
+    root: PurePath
+    tree: Tree
+    shown: str
     classes: list[ClassFolder] = field(default_factory=list)
     described: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
-    def add_classes(self, folders: Iterable[Path], split: str = "") -> None:
+    def add_classes(self, folders: Iterable[PurePath], split: str = "") -> None:
         """Add class folders of one part."""
         self.classes += [ClassFolder(f, normalized(f.name), split) for f in folders]
 
@@ -119,7 +123,7 @@ def part_named(name: str, shared: Set[str] = frozenset()) -> str:
     return PARTS.get(word, "")
 
 
-def parts_among(folders: Sequence[Path]) -> dict[Path, str]:
+def parts_among(folders: Sequence[PurePath]) -> dict[PurePath, str]:
     """Return the folders whose names mean a part of a split, with that part; train comes first."""
     names = [set(_words(folder.name)) for folder in folders]
     shared = set.intersection(*names) - PARTS.keys() if len(names) > 1 else set()
@@ -133,20 +137,30 @@ def _words(name: str) -> list[str]:
     return re.split(r"[\W_]+", name.casefold())
 
 
-def find_layout(root: Path, layout: Layout = Layout.AUTO) -> FoundLayout:
+def find_layout(root: PurePath, tree: Tree, layout: Layout, shown: str) -> FoundLayout:
     """Find the class folders of a dataset.
+
+    Args:
+        root: The dataset's folder.
+        tree: Where the folder is.
+        layout: What the folders are.
+        shown: The folder as messages name it.
 
     Raises:
         DataError: When a folder cannot be read, names a part twice, or can be read in two ways.
     """
-    found = FoundLayout(root)
+    found = FoundLayout(root, tree, shown)
     top, folders = _unwrapped(root, found, stops_at_parts=True)
     if top != root:
         found.described.append(f"everything in {_shown(root, top)}")
     named = parts_among(folders)
     others = [f for f in folders if f not in named]
     # A part that cannot be read ends here, because nothing else would say so.
-    parts = {f: part for f, part in named.items() if entries_of(f) and holds_folders(f)}
+    parts = {
+        f: part
+        for f, part in named.items()
+        if entries_of(found.tree, f) and holds_folders(found.tree, f)
+    }
     flat = [f for f in named if f not in parts]
     if layout is Layout.CLASSES:
         found.add_classes(folders)
@@ -162,27 +176,30 @@ def find_layout(root: Path, layout: Layout = Layout.AUTO) -> FoundLayout:
 
 
 def _unwrapped(
-    folder: Path, found: FoundLayout, *, stops_at_parts: bool = False
-) -> tuple[Path, list[Path]]:
+    folder: PurePath, found: FoundLayout, *, stops_at_parts: bool = False
+) -> tuple[PurePath, list[PurePath]]:
     """Go down while there is one folder of folders; return the last, and the folders in it."""
     entered = set()
     while True:
-        entered.add(os.path.realpath(folder))
+        entered.add(found.tree.real_path(folder))
         folders = _folders_with_images(folder, found)
         only = folders[0] if len(folders) == 1 else None
         if (
             only is None
             or (stops_at_parts and part_named(only.name))
-            or has_loose_images(folder)
-            or not holds_folders(only)
-            or os.path.realpath(only) in entered
+            or has_loose_images(found.tree, folder)
+            or not holds_folders(found.tree, only)
+            or found.tree.real_path(only) in entered
         ):
             return folder, folders
         folder = only
 
 
 def _read_split(
-    found: FoundLayout, parts: Mapping[Path, str], flat: Sequence[Path], others: Sequence[Path]
+    found: FoundLayout,
+    parts: Mapping[PurePath, str],
+    flat: Sequence[PurePath],
+    others: Sequence[PurePath],
 ) -> None:
     """Add the classes of each part.
 
@@ -199,13 +216,13 @@ def _read_split(
         what = "names a part twice" if parts else "has no part of a split"
         names = ", ".join(path.name for path in (parts or others)) or "nothing"
         raise DataError(
-            f"{found.root}: {what} ({names}); expected one folder each for train, val and test"
+            f"{found.shown}: {what} ({names}); expected one folder each for train, val and test"
         )
     beside = [f for f in others if not _is_unlabelled(f)]
     unlabelled = [*flat, *(f for f in others if f not in beside)]
     if "train" in parts.values() and beside:
         raise DataError(
-            f"{found.root}: has {name_some([f.name for f in beside])} with images beside "
+            f"{found.shown}: has {name_some([f.name for f in beside])} with images beside "
             f"{name_some([part.name for part in parts])}; expected only parts of a split there; "
             "move the others away, or make each folder a class with --layout classes"
         )
@@ -219,12 +236,14 @@ def _read_split(
         found.add_classes(folders, split)
 
 
-def _read_classes(found: FoundLayout, folders: Sequence[Path], flat: Sequence[Path]) -> None:
+def _read_classes(
+    found: FoundLayout, folders: Sequence[PurePath], flat: Sequence[PurePath]
+) -> None:
     """Add each folder as a class, and say what else it could have been."""
     found.add_classes(folders)
     if len(flat) == len(folders) > 1:
         raise DataError(
-            f"{found.root}: its folders are named as parts of a split "
+            f"{found.shown}: its folders are named as parts of a split "
             f"({name_some([f.name for f in flat])}), but hold images and no class folders; make "
             "one subfolder per class in each, or make each folder a class with --layout classes"
         )
@@ -233,10 +252,10 @@ def _read_classes(found: FoundLayout, folders: Sequence[Path], flat: Sequence[Pa
         found.described.append(
             f"one folder per class; images lie in {names} itself, so it is no part of a split"
         )
-    same = _common_subfolders(folders)
+    same = _common_subfolders(found, folders)
     if same and all(part_named(name) for name in same):
         raise DataError(
-            f"{found.root}: every class is divided into {name_some(same)}; expected the parts "
+            f"{found.shown}: every class is divided into {name_some(same)}; expected the parts "
             f"outside, as in {same[0]}/{folders[0].name}; move them, or take all images of a "
             "class together with --layout classes"
         )
@@ -248,7 +267,9 @@ def _read_classes(found: FoundLayout, folders: Sequence[Path], flat: Sequence[Pa
         )
 
 
-def _require_one_reading(found: FoundLayout, parts: Iterable[Path], others: Sequence[Path]) -> None:
+def _require_one_reading(
+    found: FoundLayout, parts: Iterable[PurePath], others: Sequence[PurePath]
+) -> None:
     """Check that parts beside other folders hold some of the same classes.
 
     Raises:
@@ -256,59 +277,59 @@ def _require_one_reading(found: FoundLayout, parts: Iterable[Path], others: Sequ
     """
     labelled = {normalized(f.name) for f in others if not _is_unlabelled(f)}
     for part in parts:
-        inside = [normalized(f.name) for f in image_folders(part)]
+        inside = [normalized(f.name) for f in image_folders(found.tree, part)]
         if labelled and not labelled & set(inside):
             names = sorted(normalized(f.name) for f in (*parts, *others))
             raise DataError(
-                f"{found.root}: can be read in two ways: as the classes {name_some(names)}; or "
+                f"{found.shown}: can be read in two ways: as the classes {name_some(names)}; or "
                 f"with {part.name}/ as a part of a split, whose classes are {name_some(inside)}. "
                 "Say which with --layout classes or --layout split"
             )
 
 
-def _common_subfolders(folders: Sequence[Path]) -> list[str]:
+def _common_subfolders(found: FoundLayout, folders: Sequence[PurePath]) -> list[str]:
     """Return the names of the subfolders that all these folders hold, if they hold only those."""
     common: set[str] = set()
     for folder in folders:
-        if has_loose_images(folder):
+        if has_loose_images(found.tree, folder):
             return []
-        inside = {normalized(f.name) for f in image_folders(folder)}
+        inside = {normalized(f.name) for f in image_folders(found.tree, folder)}
         if len(inside) < 2 or (common and inside != common):
             return []
         common = inside
     return sorted(common) if len(folders) > 1 else []
 
 
-def _is_unlabelled(folder: Path) -> bool:
+def _is_unlabelled(folder: PurePath) -> bool:
     return any(word in _UNLABELLED for word in _words(folder.name))
 
 
-def _folders_with_images(folder: Path, found: FoundLayout) -> list[Path]:
+def _folders_with_images(folder: PurePath, found: FoundLayout) -> list[PurePath]:
     """Return the subfolders with images; everything else in the folder is left out."""
-    inside, kept = subfolders(folder), image_folders(folder)
-    around = real_paths_around(folder)
+    inside, kept = subfolders(found.tree, folder), image_folders(found.tree, folder)
+    around = real_paths_around(found.tree, folder)
     found.left_out += [
         LeftOut(_relative(found, e), _why_no_class(e))
-        for e in entries_of(folder)
+        for e in entries_of(found.tree, folder)
         if e not in inside
     ]
     for other in inside:
         if other not in kept:
-            is_around = os.path.realpath(other) in around
+            is_around = found.tree.real_path(other) in around
             reason = ALREADY_READ if is_around else NO_IMAGES
             found.left_out.append(LeftOut(_relative(found, other), reason))
     return kept
 
 
-def _why_no_class(entry: Path) -> str:
+def _why_no_class(entry: PurePath) -> str:
     if entry.name.startswith("."):
         return "hidden"
     return "not in a class folder" if entry.suffix.lower() in SUFFIXES else "not an image"
 
 
-def _relative(found: FoundLayout, path: Path) -> str:
+def _relative(found: FoundLayout, path: PurePath) -> str:
     return path.relative_to(found.root).as_posix()
 
 
-def _shown(root: Path, folder: Path) -> str:
+def _shown(root: PurePath, folder: PurePath) -> str:
     return f"{folder.relative_to(root).as_posix()}/"

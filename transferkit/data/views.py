@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.data.augment import Augment
+from transferkit.data.images import ImageFile
 from transferkit.data.loader import Batch, Seeds, iterate_batches
 from transferkit.data.pixels import PixelStore
 from transferkit.data.preprocessing import Preprocessing
@@ -35,7 +35,7 @@ class Views:
         varied_store: Keeps the prepared pixels that random views are made from.
     """
 
-    files: Sequence[Path]
+    files: Sequence[ImageFile]
     names: Sequence[str]
     preprocessing: Preprocessing
     augment: Augment

@@ -1,9 +1,10 @@
 """Find the images below a folder, following links without entering any folder twice."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
+
+from transferkit.data.trees import LOCAL, Tree
 
 SUFFIXES = frozenset(
     [
@@ -48,42 +49,35 @@ class Found:
         unreadable: Whether it is a folder that cannot be read.
     """
 
-    path: Path
+    path: PurePath
     reason: str = ""
     unreadable: bool = False
 
 
-def walk_images(folder: Path, entered: set[str]) -> Iterator[Found]:
+def walk_images(folder: PurePath, entered: set[str], tree: Tree = LOCAL) -> Iterator[Found]:
     """Yield every image below `folder`, and everything else there with the reason to skip it.
 
     Args:
         folder: Folder to start from.
         entered: Real paths of folders to skip; every folder that is entered is added.
+        tree: Where the folder is.
     """
-    entered.add(os.path.realpath(folder))
+    entered.add(tree.real_path(folder))
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        entries = sorted(tree.entries(folder), key=lambda entry: entry.name)
     except OSError as error:
         yield Found(folder, (error.strerror or str(error)).lower(), unreadable=True)
         return
     for entry in entries:
-        path = Path(folder, entry.name)
+        path = folder / entry.name
         if entry.name.startswith("."):
             yield Found(path, "hidden")
-        elif is_folder(entry):
-            if os.path.realpath(path) in entered:
+        elif entry.is_folder:
+            if tree.real_path(path) in entered:
                 yield Found(path, ALREADY_READ)
             else:
-                yield from walk_images(path, entered)
+                yield from walk_images(path, entered, tree)
         elif path.suffix.lower() not in SUFFIXES:
             yield Found(path, "not an image")
         else:
             yield Found(path)
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder, or a link to one."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # for example a link to itself; reading it will give the reason

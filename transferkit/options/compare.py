@@ -25,6 +25,7 @@ from transferkit.options.shared import (
     WEIGHTS_HELP,
     HeldOutOptions,
 )
+from transferkit.places import Place
 
 _BY_GRADIENT = tuple(str(s) for s in Strategy if s is not Strategy.FEATURES)
 _KNOWN = (*_BY_GRADIENT, *map(str, Classifier))
@@ -82,7 +83,7 @@ class Candidate:
 class CompareOptions(HeldOutOptions):
     """Options of `transferkit compare`."""
 
-    data: Annotated[Path, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+    data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
     output: Annotated[
         Path | None,
         Option(

@@ -38,6 +38,7 @@ from transferkit.options.shared import (
     WEIGHTS_HELP,
     ClassifierOptions,
 )
+from transferkit.places import Place
 from transferkit.training.schedule import Scheduler
 
 
@@ -45,7 +46,7 @@ from transferkit.training.schedule import Scheduler
 class FinetuneOptions(ClassifierOptions):
     """Options of `transferkit finetune`."""
 
-    data: Annotated[Path, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+    data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
     output: Annotated[
         Path | None,
         Option(

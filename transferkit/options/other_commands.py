@@ -44,10 +44,11 @@ from transferkit.options.shared import (
     Workers,
     require_one_network,
 )
+from transferkit.places import Place, Url
 from transferkit.tables.feature_table import FeatureFormat
 
 MovedData = Annotated[
-    Path | None,
+    Place | None,
     Option(
         panel=DATA,
         help="Folder of the run's dataset, if it has moved.",
@@ -61,9 +62,9 @@ MovedData = Annotated[
 class ExtractFeaturesOptions(ClassifierOptions):
     """Options of `transferkit extract-features`."""
 
-    data: Annotated[Path, Option(argument=True, help=DATA_HELP)]
+    data: Annotated[Place, Option(argument=True, help=DATA_HELP)]
     output: Annotated[
-        Path,
+        Place,
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),
@@ -101,6 +102,11 @@ class ExtractFeaturesOptions(ClassifierOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_network(self.model, self.backbone, self.weights)
+        if self.classifier and isinstance(self.output, Url):
+            raise OptionError(
+                f"--output: got {self.output}, but with --classifier it is the folder of a run, "
+                "expected a path of this machine"
+            )
         if self.classifier and self.resume:
             raise OptionError("--resume continues a file of features; leave out --classifier")
         if self.classifier is None and (
@@ -177,12 +183,12 @@ class ExplainOptions(InputOptions):
 class EvaluateOptions(FolderOptions):
     """Options of `transferkit evaluate`."""
 
-    data: Annotated[Path, Option(argument=True, help=DATA_HELP)]
+    data: Annotated[Place, Option(argument=True, help=DATA_HELP)]
     model: Annotated[
         str, Option(panel=MODEL, flags=("-m", "--model"), help=EXPORTED_HELP, metavar="RUN")
     ]
     output: Annotated[
-        Path | None,
+        Place | None,
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),

@@ -1,7 +1,6 @@
 """The options of `transferkit predict`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from transferkit.engines import Engine
@@ -17,6 +16,7 @@ from transferkit.options.shared import (
     Overwrite,
     Tta,
 )
+from transferkit.places import Place
 from transferkit.tables.predictions import PredictionFormat
 
 
@@ -73,7 +73,7 @@ class PredictOptions(InputOptions):
         ),
     ] = None
     output: Annotated[
-        Path | None,
+        Place | None,
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),

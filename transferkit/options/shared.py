@@ -24,6 +24,7 @@ from transferkit.options.declaration import (
     number_or_auto,
     size_in_pixels,
 )
+from transferkit.places import Place
 from transferkit.training.loss import ClassWeights
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
@@ -31,7 +32,7 @@ DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 DATA_HELP = (
     "Folder of images, one subfolder per class; or train/, val/ and test/ folders of such "
-    "subfolders."
+    "subfolders; or tar archives. A path, or an address such as s3://bucket/photos."
 )
 BACKBONE_HELP = (
     "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME, "
@@ -322,7 +323,7 @@ class HeldOutOptions(ImageOptions):
         ),
     ] = 0.2
     val: Annotated[
-        Path | None,
+        Place | None,
         Option(
             panel=DATA,
             help="Validation folder, one subfolder per class, instead of --val-fraction.",

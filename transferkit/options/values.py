@@ -9,6 +9,8 @@ from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from transferkit.places import Url, is_url
+
 _SHOWN = Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 60
 
@@ -17,7 +19,8 @@ _NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "text",
-    Path: "a path",
+    Path: "a path of this machine",
+    Url: "an address such as s3://bucket/folder",
     NoneType: "None",
 }
 
@@ -64,7 +67,7 @@ def _as_kind(kind: Any, value: Any) -> Any:
         return _require(value, isinstance(value, str) and value in get_args(kind))
     if kind in (int, float):
         return _as_number(kind, value)
-    if kind in (str, Path):
+    if kind in (str, Path, Url):
         return _as_text(kind, value)
     if get_origin(kind) is re.Pattern:
         return _require(value, isinstance(value, re.Pattern) and isinstance(value.pattern, str))
@@ -82,7 +85,9 @@ def _as_number(kind: type[int] | type[float], value: Any) -> int | float:
 
 def _as_text(kind: type[str] | type[Path], value: Any) -> str | Path:
     text = os.fspath(value)
-    return kind(_require(text, isinstance(text, str) and bool(text) and "\0" not in text))
+    _require(text, isinstance(text, str) and bool(text) and "\0" not in text)
+    # A path would make a folder called "s3:" of an address.
+    return kind(_require(text, kind is not Path or not is_url(text)))
 
 
 def _as_tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transferkit.data.dataset import Dataset
+from transferkit.data.scan import name_of
 from transferkit.metrics import majority_baseline
 from transferkit.options.compare import CompareOptions
 from transferkit.recipes.comparing.advice import advise
@@ -38,7 +39,7 @@ def compare(options: CompareOptions, reporter: Reporter = SILENT) -> Comparison:
     began = time.monotonic()
     if options.resume:
         options = resumed_options(options)
-    stem = f"{options.data.resolve().name}-compare"
+    stem = f"{name_of(options.data)}-compare"
     with chosen_folder(options, stem, COMPARISON) as folder:
         return _compare_in(folder, options, reporter, began)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 
 from transferkit.data.bad_images import readable_part
 from transferkit.data.class_names import describe_unknown, normalized
-from transferkit.data.index import ImageIndex, scan
+from transferkit.data.images import ImageError, read_bytes
+from transferkit.data.index import ImageIndex
+from transferkit.data.scan import scan
 from transferkit.data.split_file import trained_digests
-from transferkit.errors import DataError, name_some
-from transferkit.files import file_digest, require_new, require_place, write_json
+from transferkit.errors import DataError, StoreError, name_some
+from transferkit.files import require_new, require_place, write_json
 from transferkit.inference import collect
 from transferkit.metrics import summarize
 from transferkit.options.other_commands import EvaluateOptions
@@ -84,8 +87,9 @@ def _report_training_images(index: ImageIndex, trained: frozenset[str], reporter
         shared, unreadable = 0, []
         for path, file in zip(index.paths, index.files, strict=True):
             try:
-                shared += file_digest(file) in trained
-            except OSError:  # the metrics are computed already and must not be lost
+                shared += sha256(read_bytes(file)).hexdigest() in trained
+            except (ImageError, StoreError):
+                # The metrics are computed already and must not be lost.
                 unreadable.append(path)
             progress.advance(1)
     if unreadable:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.bundle import ModelBundle
+from transferkit.data.images import ImageFile
 from transferkit.data.loader import iterate_batches
 from transferkit.data.transforms import eval_transform
 from transferkit.devices import Precision, default_workers
@@ -200,7 +201,7 @@ def _quantize(
     return Quantized(len(exact), gain, before.size, seconds[0] / seconds[1])
 
 
-def _pixels(comparison: Comparison, files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+def _pixels(comparison: Comparison, files: Sequence[ImageFile]) -> Iterator[NDArray[np.uint8]]:
     transform = eval_transform(comparison.bundle.network.preprocessing)
     for batch in iterate_batches(files, transform, batch_size=_BATCH, workers=comparison.workers):
         if len(batch.rows):

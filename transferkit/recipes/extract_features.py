@@ -7,7 +7,9 @@ from typing import Any
 
 from transferkit.bundle import ModelBundle, model_name
 from transferkit.data.bad_images import readable_part
-from transferkit.data.index import ImageIndex, scan
+from transferkit.data.images import ImageFile, StoredImage
+from transferkit.data.index import ImageIndex
+from transferkit.data.scan import scan
 from transferkit.errors import DataError, OptionError, OutputError
 from transferkit.files import require_new, require_place
 from transferkit.models.digests import tensors_digest
@@ -17,6 +19,7 @@ from transferkit.network_outputs import features
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.other_commands import ExtractFeaturesOptions
 from transferkit.options.shared import DEFAULT_BACKBONE, ClassifierOptions
+from transferkit.places import Place, Url
 from transferkit.recipes.shared.backbone import create_extractor, extractor_of
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.recipes.shared.inputs import tell_layout
@@ -26,7 +29,7 @@ from transferkit.tables.feature_table import FeatureFormat, FeatureTable, write_
 from transferkit.tables.spool import Spool
 
 PARTIAL = ".partial"
-"""Suffix of the folder, next to the output file, of an unfinished extraction."""
+"""Suffix of the folder of an unfinished extraction, which has the name of the output file."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Extraction:
         left_out: Files of the dataset that are not in the table, with their reasons.
     """
 
-    output: Path
+    output: Place
     shape: tuple[int, ...]
     backbone: str
     layer: str
@@ -91,6 +94,7 @@ def to_finetune_options(options: ExtractFeaturesOptions) -> FinetuneOptions:
     Raises:
         BundleError: When the options name a model that cannot be loaded.
     """
+    assert isinstance(options.output, Path)  # the options have checked it
     shared = {entry.name: getattr(options, entry.name) for entry in fields(ClassifierOptions)}
     backbone = options.backbone or DEFAULT_BACKBONE
     if options.model:
@@ -146,7 +150,9 @@ def _require_new_output(options: ExtractFeaturesOptions) -> None:
 
 
 def _partial(options: ExtractFeaturesOptions) -> Path:
-    return options.output.with_name(options.output.name + PARTIAL)
+    """Return the folder of unfinished rows; for a file in a store, it is in the working folder."""
+    name = options.output.name + PARTIAL
+    return Path(name) if isinstance(options.output, Url) else options.output.with_name(name)
 
 
 def _compute_features(
@@ -180,8 +186,8 @@ def _compute_features(
 def _identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
     """Return everything that the rows depend on."""
     files = hashlib.sha256()
-    for name, path in zip(index.paths, index.files, strict=True):
-        files.update(f"{name}\t{_size_and_time(path)}\n".encode("utf-8", "surrogateescape"))
+    for name, file in zip(index.paths, index.files, strict=True):
+        files.update(f"{name}\t{_size_and_time(file)}\n".encode("utf-8", "surrogateescape"))
     network = extractor.network
     return {
         "files": files.hexdigest(),
@@ -195,10 +201,12 @@ def _identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
     }
 
 
-def _size_and_time(path: Path) -> str:
-    """Return a file's size and modification time, which change when the file does."""
+def _size_and_time(file: ImageFile) -> str:
+    """Return a file's size and modification time, or the like, which change when the file does."""
+    if isinstance(file, StoredImage):
+        return file.state
     try:
-        status = path.stat()
+        status = file.stat()
     except OSError:
         return "cannot be looked at"  # reading it gives the reason
     return f"{status.st_size}\t{status.st_mtime_ns}"

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transferkit.data.scan import name_of
 from transferkit.models.strategies import Strategy
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
@@ -134,4 +135,4 @@ def chosen_run(options: FinetuneOptions) -> AbstractContextManager[Path]:
     """
     backbone = options.backbone.rsplit("/", 1)[-1].replace(":", "-")
     how = options.strategy if options.budget is None else f"{options.budget:g}min"
-    return chosen_folder(options, f"{options.data.resolve().name}-{backbone}-{how}")
+    return chosen_folder(options, f"{name_of(options.data)}-{backbone}-{how}")

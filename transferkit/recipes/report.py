@@ -6,6 +6,7 @@ from pathlib import Path
 from transferkit.bundle import ModelBundle
 from transferkit.files import require_new, require_place
 from transferkit.options.other_commands import ReportOptions
+from transferkit.places import place
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.report.run_contents import ReportSources, write_report
 from transferkit.reporter import SILENT, Reporter
@@ -41,6 +42,6 @@ def report(options: ReportOptions, reporter: Reporter = SILENT) -> WrittenPage:
     require_place(output)
     bundle = ModelBundle.load(options.run)
     compute = resolve_compute(options, bundle.network, reporter)
-    root = options.data or Path(record.options["data"])
-    notes = write_report(ReportSources(record, bundle, compute, root), output, reporter)
+    data = options.data or place(record.options["data"])
+    notes = write_report(ReportSources(record, bundle, compute, data), output, reporter)
     return WrittenPage(output, notes)

@@ -3,16 +3,16 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
 from transferkit.bundle import ModelBundle
-from transferkit.data.images import ImageError, decode_image, read_bytes
+from transferkit.data.images import ImageError, ImageFile, decode_image, read_bytes
 from transferkit.data.normalization import normalize
 from transferkit.data.transforms import eval_transform
+from transferkit.errors import StoreError
 from transferkit.report.thumbnails import thumbnail
 
 _DECODED_SIDE = 352
@@ -24,23 +24,26 @@ class RecordedImages:
     """The images of a dataset as they were when a run began.
 
     Attributes:
-        root: The dataset's folder now.
         sha256: Path -> digest of the image when the run began.
         allow_truncated: Whether to read JPEGs whose end is missing.
     """
 
-    root: Path
     sha256: Mapping[str, str]
     allow_truncated: bool
 
-    def read(self, path: str) -> Image.Image | None:
-        """Return an image, upright; None if it has moved, changed or cannot be read."""
+    def read(self, path: str, file: ImageFile) -> Image.Image | None:
+        """Return an image, upright; None if it has moved, changed or cannot be read.
+
+        Args:
+            path: Its path in the dataset.
+            file: Where it is now.
+        """
         try:
-            data = read_bytes(self.root / path)
+            data = read_bytes(file)
             if hashlib.sha256(data).hexdigest() != self.sha256.get(path):
                 return None
             return decode_image(data, _DECODED_SIDE, allow_truncated=self.allow_truncated)
-        except ImageError:
+        except (ImageError, StoreError):
             return None
 
 

@@ -9,10 +9,12 @@ from PIL import Image
 
 from transferkit.bundle import ModelBundle
 from transferkit.compute import ComputeSettings
+from transferkit.data.scan import locate
 from transferkit.errors import OptionError, name_some
 from transferkit.inference import collect
 from transferkit.metrics import likely_label_errors
 from transferkit.network_outputs import features
+from transferkit.places import Place
 from transferkit.report.evidence import RecordedImages, draw_evidence
 from transferkit.report.feature_map import FeatureMap, project
 from transferkit.report.page import write_page
@@ -48,13 +50,13 @@ class ReportSources:
         record: The run's record.
         bundle: Its model; put into eval mode.
         compute: Settings of the pass that computes features.
-        root: The dataset's folder now.
+        data: The dataset now.
     """
 
     record: RunRecord
     bundle: ModelBundle
     compute: ComputeSettings
-    root: Path
+    data: Place
 
 
 def write_report(sources: ReportSources, output: Path, reporter: Reporter) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ def gather(sources: ReportSources, reporter: Reporter) -> RunReport:
         sources: The run, its model and its dataset.
         reporter: Receives the progress.
     """
-    record, bundle, root = sources.record, sources.bundle, sources.root
+    record, bundle = sources.record, sources.bundle
     bundle.network.module.eval()
     allow = sources.compute.allow_truncated or bool(record.options.get("allow_truncated"))
     compute = replace(sources.compute, batch_size=_MAP_BATCH, allow_truncated=allow)
@@ -91,14 +93,17 @@ def gather(sources: ReportSources, reporter: Reporter) -> RunReport:
     wrong = _mistakes(table)
     suspected = likely_label_errors(table.labels, table.probabilities)
     mistakes, suspects = wrong[:_MISTAKES], suspected[:_SUSPECTS]
-    recorded = RecordedImages(root, record.sha256, allow)
+    recorded = RecordedImages(record.sha256, allow)
     unusual = _most_unusual(bundle, table)
     rows = sorted({row for row, _ in (*mistakes, *suspects, *unusual)})
-    images = {row: recorded.read(table.paths[row]) for row in rows}
+    files = locate(sources.data, [table.paths[row] for row in rows])
+    images = {
+        row: recorded.read(table.paths[row], file) for row, file in zip(rows, files, strict=True)
+    }
     evidence, why_no_evidence = _evidence(bundle, images, mistakes)
     feature_map, why_no_map = _feature_map(replace(sources, compute=compute), reporter)
     notes = {
-        "images": _missing_images(images, table, root),
+        "images": _missing_images(images, table, sources.data),
         "evidence": why_no_evidence,
         "map": why_no_map,
     }
@@ -173,13 +178,13 @@ def _evidence(
         return [None] * len(mistakes), _NO_EVIDENCE.format(error)
 
 
-def _missing_images(images: _Images, table: ProbabilityTable, root: Path) -> str:
+def _missing_images(images: _Images, table: ProbabilityTable, data: Place) -> str:
     """Return a note that names the missing images; empty if all could be read."""
     missing = [table.paths[row] for row, image in images.items() if image is None]
     if not missing:
         return ""
     return (
-        f"{len(missing)} of {len(images)} images in {root} are missing or have changed since the "
+        f"{len(missing)} of {len(images)} images in {data} are missing or have changed since the "
         f"run began: {name_some(missing, 3)}. If they have moved, draw the page again with "
         "transferkit report RUN --data FOLDER."
     )
@@ -189,7 +194,7 @@ def _feature_map(sources: ReportSources, reporter: Reporter) -> tuple[FeatureMap
     """Return a map of some validation images by their features, and why there is none if so."""
     paths, extractor = sources.record.predictions.paths, sources.bundle.extractor
     rows = evenly_spaced(len(paths), _MAP_IMAGES)
-    files = [sources.root / paths[row] for row in rows.tolist()]
+    files = locate(sources.data, [paths[row] for row in rows.tolist()])
     (width,) = extractor.shape
     with reporter.progress("drawing the report", len(files)) as progress:
         parts = features(extractor, files, sources.compute)

@@ -8,9 +8,10 @@ from typing import Any, TextIO
 
 from transferkit.errors import OptionError
 from transferkit.files import whole_file
+from transferkit.places import Place
 
 
-def format_of(path: Path, formats: type[StrEnum], option: str) -> Any:
+def format_of(path: Place, formats: type[StrEnum], option: str) -> Any:
     """Return the format that a file's suffix names.
 
     Raises:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from transferkit.files import utf8_text, whole_file
+from transferkit.places import Place
 from transferkit.tables import csv_writer
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class FeatureTable:
             yield rows, self.features[rows]
 
 
-def write_features(table: FeatureTable, path: Path, kind: FeatureFormat) -> None:
+def write_features(table: FeatureTable, path: Place, kind: FeatureFormat) -> None:
     """Write features to a file, atomically.
 
     Raises:

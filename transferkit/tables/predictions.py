@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import BytesIO, StringIO
-from pathlib import Path
 from typing import Any
 
 from transferkit.errors import OptionError
 from transferkit.files import json_text, utf8_text, whole_file
+from transferkit.places import Place
 from transferkit.tables import csv_writer
 
 
@@ -113,7 +113,7 @@ def format_predictions(
 
 
 def write_predictions(
-    predictions: Iterable[Prediction], path: Path, kind: PredictionFormat, top_k: int
+    predictions: Iterable[Prediction], path: Place, kind: PredictionFormat, top_k: int
 ) -> None:
     """Write predictions to a file, atomically.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from transferkit.data.scan import name_of
 from transferkit.files import write_json
 from transferkit.intervals import LEVEL, METHOD, Estimate
 from transferkit.options.compare import CompareOptions
@@ -30,7 +31,7 @@ def write_comparison(
     """
     write_csv(comparison.folder / TABLE, COLUMNS, map(table_row, comparison.rows))
     write_json(comparison.folder / FIGURES, _figures(comparison, options, runs))
-    write_comparison_page(comparison, options.data.resolve().name, options.seeds)
+    write_comparison_page(comparison, name_of(options.data), options.seeds)
 
 
 def table_row(row: ComparisonRow) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from transferkit.bundle import ModelBundle
 from transferkit.compute import ComputeSettings
+from transferkit.data.images import ImageFile
 from transferkit.devices import Precision
 from transferkit.errors import EngineError
 from transferkit.export_formats import Classify
@@ -71,7 +71,7 @@ class Comparison:
     """
 
     bundle: ModelBundle
-    files: Sequence[Path]
+    files: Sequence[ImageFile]
     workers: int
     reporter: Reporter
 

@@ -8,7 +8,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from transferkit.data.images import ImageFile
+from transferkit.data.scan import locate
 from transferkit.data.split_file import recorded_paths
+from transferkit.places import Place, place
 from transferkit.run.folder import MODEL, OPTIONS, SPLIT
 from transferkit.run.record import read_options
 
@@ -29,19 +32,19 @@ class RunImages:
         why_not: Why there are no validation images; empty if there are some.
     """
 
-    val: Sequence[Path]
+    val: Sequence[ImageFile]
     labels: NDArray[np.int64]
-    train: Sequence[Path]
+    train: Sequence[ImageFile]
     why_not: str = ""
 
 
-def run_images(model: Path, class_names: Sequence[str], data: Path | None) -> RunImages:
+def run_images(model: Path, class_names: Sequence[str], data: Place | None) -> RunImages:
     """Return images of the run that a model is part of.
 
     Args:
         model: A run, or its model/ folder.
         class_names: Names of the model's classes.
-        data: The dataset's folder, if it has moved.
+        data: The dataset, if it has moved.
 
     Raises:
         BundleError: When the run is damaged.
@@ -50,24 +53,32 @@ def run_images(model: Path, class_names: Sequence[str], data: Path | None) -> Ru
     run = model.parent if model.name == MODEL else model
     if not (run / SPLIT).is_file() or not (run / OPTIONS).is_file():
         return _none(f"{model} is not part of a run")
-    root = data or Path(str(read_options(run).get("data")))
+    data = data or place(str(read_options(run).get("data")))
     position = {name: i for i, name in enumerate(class_names)}
     paths, names = recorded_paths(run / SPLIT, "val")
-    labelled = [
-        (root / path, position[name])
+    known = [
+        (path, position[name])
         for path, name in _spread(list(zip(paths, names, strict=True)), _MOST_COMPARED)
-        if name in position and (root / path).is_file()
+        if name in position
+    ]
+    files = locate(data, [path for path, _ in known])
+    labelled = [
+        (file, label) for file, (_, label) in zip(files, known, strict=True) if _is_there(file)
     ]
     if not labelled:
         return _none(
-            f"the run's validation images are not in {root}; name their folder with --data"
+            f"the run's validation images are not in {data}; name their folder with --data"
         )
     train, _ = recorded_paths(run / SPLIT, "train")
     return RunImages(
         [file for file, _ in labelled],
         np.array([label for _, label in labelled], dtype=np.int64),
-        [root / path for path in _spread(train, _MOST_CALIBRATED) if (root / path).is_file()],
+        [file for file in locate(data, _spread(train, _MOST_CALIBRATED)) if _is_there(file)],
     )
+
+
+def _is_there(file: ImageFile) -> bool:
+    return file.is_file() if isinstance(file, Path) else file.place.is_file()
 
 
 def _none(why: str) -> RunImages:

@@ -8,7 +8,8 @@ from transferkit.data.check import CheckedIndex, check_images
 from transferkit.data.copies import number_copies
 from transferkit.data.dataset import Dataset
 from transferkit.data.groups import groups_by_pattern, groups_from_table, number_together
-from transferkit.data.index import ImageIndex, scan
+from transferkit.data.index import ImageIndex
+from transferkit.data.scan import scan
 from transferkit.data.split import Split, assign_splits
 from transferkit.data.split_file import recorded_splits
 from transferkit.devices import Cache, default_workers

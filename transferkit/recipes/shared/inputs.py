@@ -4,12 +4,14 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from transferkit.data.archives import archives_below, named_archives, read_archive
 from transferkit.data.images import ImageSource
 from transferkit.data.index import ImageIndex
-from transferkit.data.walk import walk_images
+from transferkit.data.trees import LOCAL, ROOT, ListedTree
+from transferkit.data.walk import SUFFIXES, walk_images
 from transferkit.errors import DataError
+from transferkit.places import Place, Url, is_url, place
 from transferkit.reporter import Reporter
 
 STANDARD_INPUT = "-"
@@ -31,23 +33,13 @@ def expand_inputs(inputs: Sequence[str | ImageSource], listed: Iterable[str]) ->
     paths: list[ImageSource] = []
     count = 0
     for given in inputs:
-        more: list[Any]
+        more: list[ImageSource]
         if not isinstance(given, str):
             more = [given]
         elif given == STANDARD_INPUT:
             more = [line for line in (entry.rstrip("\r\n") for entry in listed) if line]
-        elif os.path.isdir(given):
-            more = _images_in(given)
-        elif not os.path.lexists(given) and glob.has_magic(given):
-            # A quoted pattern arrives unexpanded, as does any from a shell without patterns.
-            matches = sorted(glob.glob(given, recursive=True))
-            more = [
-                path
-                for match in matches
-                for path in (_images_in(match) if os.path.isdir(match) else [match])
-            ]
         else:
-            more = [given]
+            more = _named_by(given)
         count += len(more)
         paths += more or [given]
     if not count:
@@ -58,13 +50,47 @@ def expand_inputs(inputs: Sequence[str | ImageSource], listed: Iterable[str]) ->
     return paths
 
 
-def _images_in(folder: str) -> list[str]:
+def _named_by(given: str) -> list[ImageSource]:
+    """Return the images that text names: a file, a folder, an archive, or a pattern of these."""
+    if archives := named_archives(place(given)):
+        return _images_of(archives)
+    if is_url(given):
+        return _stored_images(Url(given))
+    if os.path.isdir(given):
+        return _images_in(Path(given))
+    if not os.path.lexists(given) and glob.has_magic(given):
+        # A quoted pattern arrives unexpanded, as does any from a shell without patterns.
+        matches = sorted(glob.glob(given, recursive=True))
+        return [image for one in matches for image in _named_by(one)]
+    return [given]
+
+
+def _images_in(folder: Path) -> list[ImageSource]:
+    if archives := archives_below(LOCAL, folder):
+        return _images_of([Path(one) for one in archives])
     # A subfolder that cannot be read stays an input and becomes a record with an error.
     return [
         str(found.path)
-        for found in walk_images(Path(folder), set())
+        for found in walk_images(folder, set())
         if not found.reason or found.unreadable
     ]
+
+
+def _stored_images(url: Url) -> list[ImageSource]:
+    """Return the images that an address names; one with an image's suffix is a file."""
+    if glob.has_magic(url):
+        return [image for one in url.matches() for image in _stored_images(one)]
+    if url.suffix.lower() in SUFFIXES:
+        return [url]
+    tree = ListedTree(url.files())
+    if archives := archives_below(tree, ROOT):
+        return _images_of([url / one.as_posix() for one in archives])
+    found = walk_images(ROOT, set(), tree)
+    return [url / one.path.as_posix() for one in found if not one.reason]
+
+
+def _images_of(archives: Sequence[Place]) -> list[ImageSource]:
+    return [image for one in archives for image in read_archive(one).images.values()]
 
 
 def tell_layout(index: ImageIndex, reporter: Reporter) -> None:

@@ -1,0 +1,259 @@
+"""Where files are: paths of this machine, and addresses in stores that fsspec knows, such as S3.
+
+fsspec and the package of a store are imported when the first address is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
+
+from transferkit.errors import StoreError
+
+_T = TypeVar("_T")
+
+_MARK = "://"
+_WAITS = (0.5, 2.0, 8.0)
+"""Seconds, on average, until a store that fails is asked again; then it is given up."""
+
+_S3 = {"connect_timeout": 10, "read_timeout": 20, "retries": {"max_attempts": 0}}
+"""Settings of the client for S3, whose layers would try 25 times in all before they give up."""
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+"""Protocol -> the extra of transferkit that installs its package."""
+
+_STATES = (
+    *("ETag", "etag", "md5Hash", "blob_id", "generation"),
+    *("mtime", "LastModified", "last_modified", "updated", "created"),
+)
+"""What stores call the part of a file's description that changes with its content, best first."""
+
+_BLOCK = 4 * 2**20
+"""Bytes that are asked for at once when a stored file is read piece by piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in a store.
+
+    Attributes:
+        size: Bytes.
+        state: Text that changes when the content does; empty if the store tells none.
+    """
+
+    size: int
+    state: str
+
+
+class Url(str):
+    """The address of a file or folder in a store, with those methods of paths that are needed.
+
+    Methods that ask the store raise `StoreError` when it cannot be reached or does not deliver, and
+    OSError when there is no such file or it may not be used.
+
+    >>> Url("s3://photos/cats/") / "1.jpg"
+    's3://photos/cats/1.jpg'
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Url:
+        """Make an address of text.
+
+        Raises:
+            ValueError: When the text is not an address.
+        """
+        protocol, mark, path = text.rpartition(_MARK)
+        if not protocol:
+            raise ValueError(f"expected an address such as s3://bucket/folder, got {text!r}")
+        return super().__new__(cls, protocol + mark + path.rstrip("/"))
+
+    def __truediv__(self, name: str) -> Url:
+        return Url(f"{self}/{name}")
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return self._path.name
+
+    @property
+    def suffix(self) -> str:
+        """The last suffix of its name, with the dot."""
+        return self._path.suffix
+
+    @property
+    def parent(self) -> Url:
+        """The folder around it."""
+        return self._at(str(self._path.parent))
+
+    def exists(self) -> bool:
+        """Return whether there is a file or folder."""
+        return bool(self._ask("looked for", lambda store, path: store.exists(path)))
+
+    def is_dir(self) -> bool:
+        """Return whether it is a folder."""
+        return bool(self._ask("looked for", lambda store, path: store.isdir(path)))
+
+    def is_file(self) -> bool:
+        """Return whether it is a file."""
+        return bool(self._ask("looked for", lambda store, path: store.isfile(path)))
+
+    def state(self) -> str:
+        """Return text that changes when the file's content does; empty if the store tells none."""
+        return _state(self._ask("looked for", lambda store, path: store.info(path)))
+
+    def files(self) -> dict[str, StoredFile]:
+        """Return all files below it by their paths relative to it; none if it is not a folder."""
+        root, found = self._ask("listed", lambda store, path: (path, store.find(path, detail=True)))
+        start = f"{root}/" if root else ""
+        return {
+            path.removeprefix(start): StoredFile(int(entry.get("size") or 0), _state(entry))
+            for path, entry in found.items()
+            if path.startswith(start) and not path.endswith("/")
+        }
+
+    def matches(self) -> list[Url]:
+        """Return the files and folders that it names as a pattern, sorted."""
+        found = self._ask("listed", lambda store, path: store.glob(path))
+        return [self._at(path) for path in sorted(found)]
+
+    def read_bytes(self, start: int | None = None, stop: int | None = None) -> bytes:
+        """Return the content, or the bytes from `start` to `stop`."""
+
+        def read(store: Any, path: str) -> bytes:
+            content = bytes(store.cat_file(path, start=start, end=stop))
+            if start is not None and stop is not None and len(content) < stop - start:
+                raise EOFError(f"got {len(content)} of {stop - start} bytes")
+            return content
+
+        return self._ask("read", read)
+
+    def read_text(self, encoding: str) -> str:
+        """Return the content as text."""
+        return self.read_bytes().decode(encoding)
+
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader:
+        """Return the file, opened for reading bytes at any place."""
+        size = self._ask("read", lambda store, path: store.info(path)["size"])
+        return io.BufferedReader(_Reader(self, int(size)), _BLOCK)
+
+    def put(self, file: Path) -> None:
+        """Store a file of this machine here, whole or not at all."""
+        self._ask("written", lambda store, path: store.put_file(str(file), path))
+
+    def remove(self) -> None:
+        """Remove the file, or the folder with everything below it."""
+        self._ask("removed", lambda store, path: store.rm(path, recursive=True))
+
+    @property
+    def _path(self) -> PurePosixPath:
+        return PurePosixPath(self.rpartition(_MARK)[2])
+
+    def _at(self, path: str) -> Url:
+        """Return the address of another path in the same store."""
+        return Url(f"{self.rpartition(_MARK)[0]}{_MARK}{path.lstrip('/')}")
+
+    def _ask(self, what: str, ask: Callable[[Any, str], _T]) -> _T:
+        """Ask the store, and ask again after a while if it fails.
+
+        Args:
+            what: What the address cannot be if it fails every time, such as "read".
+            ask: Called with the store and the path in it.
+        """
+        store, path = _store_of(self)
+        for wait in (*_WAITS, None):
+            try:
+                return ask(store, path)
+            except FileNotFoundError as error:
+                raise FileNotFoundError(errno.ENOENT, "no such file or folder", self) from error
+            except PermissionError as error:
+                raise PermissionError(errno.EACCES, "permission denied", self) from error
+            except Exception as error:
+                # Every store has errors of its own, which have nothing in common but this class.
+                if wait is None:
+                    reason = " ".join(str(error).split()) or type(error).__name__
+                    raise StoreError(
+                        f"{self}: cannot be {what} ({reason}; tried {len(_WAITS) + 1} times); "
+                        "check the address, the network and your credentials, and run again"
+                    ) from error
+                time.sleep(wait * random.uniform(0.5, 1.5))
+        raise AssertionError("the last attempt returns or raises")
+
+
+Place = Url | Path
+"""A file or folder of this machine, or in a store."""
+
+
+def is_url(text: str) -> bool:
+    """Return whether text is an address in a store, not a path of this machine."""
+    return bool(text.rpartition(_MARK)[0])
+
+
+def place(text: str) -> Place:
+    """Return the place that text names."""
+    return Url(text) if is_url(text) else Path(text)
+
+
+class _Reader(io.RawIOBase):
+    """A stored file, of which every read asks for the bytes of one range."""
+
+    def __init__(self, url: Url, size: int) -> None:
+        self._url, self._size, self._position = url, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._position + len(buffer), self._size)
+        if stop <= self._position:
+            return 0
+        content = self._url.read_bytes(self._position, stop)
+        buffer[: len(content)] = content
+        self._position = stop
+        return len(content)
+
+
+def _store_of(url: Url) -> tuple[Any, str]:
+    """Return fsspec's file system for an address, and the path in it.
+
+    Raises:
+        StoreError: When its package is not installed, or no store has this protocol.
+    """
+    from fsspec.config import conf
+    from fsspec.core import url_to_fs
+
+    protocol = url.rpartition(_MARK)[0].rpartition("::")[2]
+    own: dict[str, Any] = {}
+    if _EXTRAS.get(protocol) == "s3" and "config_kwargs" not in conf.get(protocol, {}):
+        own = {protocol: {"config_kwargs": _S3}}
+    try:
+        store, path = url_to_fs(str(url), **own)
+    except ImportError as error:
+        package = f"'transferkit[{_EXTRAS[protocol]}]'" if protocol in _EXTRAS else "its package"
+        raise StoreError(f"{url}: {error}; install it with: pip install {package}") from error
+    except ValueError as error:
+        raise StoreError(
+            f"{url}: {error}; expected a path, or an address that fsspec knows, such as "
+            "s3://bucket/folder"
+        ) from error
+    if own:
+        store.retries = 1
+    return store, path
+
+
+def _state(entry: Mapping[str, Any]) -> str:
+    return next((f"{key} {entry[key]}" for key in _STATES if entry.get(key)), "")
