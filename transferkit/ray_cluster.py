@@ -105,7 +105,6 @@ class _Pipeline:
 def _connected(address: str) -> Iterator[Any]:
     """Yield Ray, connected to a cluster, and leave it at the end of the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data
