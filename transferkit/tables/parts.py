@@ -7,7 +7,6 @@ from typing import Any
 
 from transferkit.errors import OutputError
 from transferkit.files import whole_file, write_json
-from transferkit.tables.predictions import FAILED
 
 MANIFEST, PARTS = "_manifest.json", "parts"
 """Names of the folder's contents. Readers of Parquet folders skip names that begin with `_`."""
@@ -33,8 +32,9 @@ class PartsFolder:
         Raises:
             OutputError: When it was begun with something else, or cannot be written.
         """
+        wanted = json.loads(json.dumps(manifest))
         if not resume:
-            write_json(self._manifest, dict(manifest))
+            write_json(self._manifest, wanted)
             return
         try:
             begun = json.loads(self._manifest.read_text("utf-8"))
@@ -42,7 +42,7 @@ class PartsFolder:
             raise OutputError(
                 f"{self._manifest}: cannot be read ({error}); leave out --resume to start"
             ) from error
-        if other := [name for name, value in manifest.items() if begun.get(name) != value]:
+        if other := [name for name, value in wanted.items() if begun.get(name) != value]:
             raise OutputError(
                 f"{self._manifest}: was begun with other {', '.join(other)}; give the same, or "
                 "start over with --overwrite"
@@ -61,12 +61,12 @@ class PartsFolder:
         with whole_file(self._path(number), size=len(content)) as temporary:
             temporary.write_bytes(content)
 
-    def failed(self, count: int) -> int:
-        """Return the number of rows in all parts that hold an error."""
+    def metadata(self, key: bytes, count: int) -> list[bytes]:
+        """Return what each of the parts 0 to `count` - 1 holds under a key of its metadata."""
         import pyarrow.parquet as pq
 
-        kept = (pq.read_metadata(self._path(number)).metadata for number in range(count))
-        return sum(int(metadata[FAILED]) for metadata in kept)
+        paths = map(self._path, range(count))
+        return [pq.read_metadata(path).metadata[key] for path in paths]
 
     def _path(self, number: int) -> Path:
         return self._parts / f"part-{number:08}.parquet"
