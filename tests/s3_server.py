@@ -114,6 +114,7 @@ def running_gate() -> Iterator[_Gate]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield gate
     gate.shutdown()
+    gate.server_close()
     server.stop()
 
 

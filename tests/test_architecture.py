@@ -171,7 +171,7 @@ def test_recipes__are_one_file_per_command_and_folders_of_steps():
 
     assert files == {name.replace("-", "_") for name in COMMANDS}
     assert folders - {"__pycache__"} == {
-        *("finetuning", "predicting", "comparing", "exporting", "shared"),
+        *("finetuning", "predicting", "extracting", "comparing", "exporting", "shared"),
     }
 
 

@@ -61,6 +61,7 @@ COVERED_BY = {
     "recipes/comparing/comparison_folder.py": "recipes/test_compare.py",
     "recipes/comparing/rows.py": "recipes/test_compare.py",
     "recipes/comparing/candidate_runs.py": "recipes/test_compare.py",
+    "recipes/extracting/extraction.py": "recipes/test_extract_features.py",
     "recipes/finetuning/calibrate.py": "recipes/test_confidence_of_runs.py",
     "recipes/finetuning/measure_usual.py": "recipes/test_confidence_of_runs.py",
     "recipes/finetuning/outputs.py": "recipes/test_finetune.py",

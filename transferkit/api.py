@@ -24,8 +24,9 @@ from transferkit.recipes.evaluate import evaluate as _evaluate
 from transferkit.recipes.explain import Explanation
 from transferkit.recipes.explain import explain as _explain
 from transferkit.recipes.export import export as _export
-from transferkit.recipes.extract_features import Extraction, to_finetune_options
 from transferkit.recipes.extract_features import extract_features as _extract_features
+from transferkit.recipes.extract_features import to_finetune_options
+from transferkit.recipes.extracting.extraction import Extraction
 from transferkit.recipes.finetune import finetune as _finetune
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult
 from transferkit.recipes.inspect import inspect as _inspect

@@ -1,6 +1,6 @@
 """What a network computes of images: class probabilities or features, in order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,5 +52,16 @@ def features(
     extractor: FeatureExtractor, images: Sequence[ImageSource], compute: ComputeSettings
 ) -> Iterator[Outputs]:
     """Yield features (float32), batch by batch in order."""
+    return features_in_parts(extractor, compute)(images)
+
+
+def features_in_parts(
+    extractor: FeatureExtractor, compute: ComputeSettings
+) -> Callable[[Sequence[ImageSource]], Iterator[Outputs]]:
+    """Return the function of images that yields their features, for images that come in parts.
+
+    The network is prepared once, before the first part.
+    """
     forward = create_pass(features_of(extractor), compute)
-    return run_batches(forward.values, extractor.network.preprocessing, images, compute.reading)
+    preprocessing = extractor.network.preprocessing
+    return lambda images: run_batches(forward.values, preprocessing, images, compute.reading)

@@ -1,5 +1,6 @@
 """Passes over many images on a Ray cluster, by Ray Data. The only module that imports Ray."""
 
+import json
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from transferkit.devices import CORES_VARIABLE, available_cores
-from transferkit.errors import EngineError
+from transferkit.errors import EngineError, TransferKitError
 
 LOCAL = "ray"
 """The address of a cluster of this machine, which is started for the call."""
@@ -16,12 +17,12 @@ LOCAL = "ray"
 _CORES_PER_ACTOR = 4
 """A pass on one core more is hardly faster from there on, but every actor holds the model."""
 
-Compute = Callable[[list[str]], bytes]
-"""What an actor does: paths to a result."""
+Compute = Callable[[list[Any]], bytes]
+"""What an actor does: the images of a task, as JSON values, to a result."""
 
 
 def compute_on_ray(
-    tasks: Iterable[tuple[int, list[str]]],
+    tasks: Iterable[tuple[int, list[Any]]],
     create: Callable[[], Compute],
     *,
     address: str,
@@ -32,7 +33,7 @@ def compute_on_ray(
     A task whose worker dies is computed again by another one.
 
     Args:
-        tasks: Number and paths of each.
+        tasks: Number and images of each, as JSON values; without any, no cluster is started.
         create: Called once in each actor, to load what it computes with.
         address: `LOCAL`, or `ray://HOST:PORT` of a cluster that runs.
         actors: Number of actors; None for one per four cores, or one per GPU.
@@ -40,8 +41,11 @@ def compute_on_ray(
     Raises:
         EngineError: When Ray is not installed, the cluster cannot be reached, or a task fails.
     """
+    # As JSON, because columns of text cannot hold every name of a file.
+    rows = [{"number": number, "images": json.dumps(images)} for number, images in tasks]
+    if not rows:
+        return
     with _connected(address) as ray:
-        rows = [{"number": n, "paths": list(map(os.fsencode, paths))} for n, paths in tasks]
         resources = ray.cluster_resources()
         cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
         count = actors or gpus or max(1, cores // _CORES_PER_ACTOR)
@@ -50,14 +54,17 @@ def compute_on_ray(
             rows, create, actors=count, cores=max(1, cores // count), gpus=min(gpus, 1)
         )
         while (found := ray.get(pipeline.next.remote())) is not None:
-            yield found
+            number, result, error = found
+            if error:
+                raise EngineError(f"--on {address}: {error}")
+            yield number, result
 
 
 class _Pipeline:
     """A pass of Ray Data over tasks, whose results are asked for one by one.
 
     Args:
-        rows: Number and paths of each task.
+        rows: Number and images of each task, one or more.
         create: Called once in each actor.
         actors: Number of actors.
         cores: Cores of each.
@@ -80,12 +87,16 @@ class _Pipeline:
                 self.compute = create()
 
             def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-                done = [self.compute(list(map(os.fsdecode, paths))) for paths in batch["paths"]]
-                return {"number": batch["number"], "result": done}
+                result, error = b"", ""
+                try:
+                    result = self.compute(json.loads(batch["images"][0]))
+                except TransferKitError as reason:
+                    error = str(reason)  # as a value, because Ray wraps errors in pages of its own
+                return {"number": batch["number"], "result": [result], "error": [error]}
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        computed = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map_batches(
+        computed = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Actor,
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=actors),
@@ -93,19 +104,20 @@ class _Pipeline:
             num_gpus=gpus or None,
             runtime_env={"env_vars": {CORES_VARIABLE: str(cores)}},
         )
-        self._found = iter(computed.iter_rows()) if rows else iter(())
+        self._found = iter(computed.iter_rows())
 
-    def next(self) -> tuple[int, bytes] | None:
-        """Return the number and the result of a task that is done; None after the last."""
+    def next(self) -> tuple[int, bytes, str] | None:
+        """Return the number, the result and the error of a task that is done; None at the end."""
         row = next(self._found, None)
-        return None if row is None else (int(row["number"]), bytes(row["result"]))
+        if row is None:
+            return None
+        return int(row["number"]), bytes(row["result"]), str(row["error"])
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     """Yield Ray, connected to a cluster, and leave it at the end of the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data

@@ -5,9 +5,9 @@ import pytest
 
 from transferkit.errors import OutputError
 from transferkit.tables.parts import PartsFolder
-from transferkit.tables.predictions import Prediction, parquet_of
+from transferkit.tables.predictions import FAILED, Prediction, parquet_of
 
-MANIFEST = {"version": 1, "images": 5}
+MANIFEST = {"version": 1, "images": 5, "layers": ("pooled",)}
 
 
 def part(*errors):
@@ -25,7 +25,7 @@ def test_parts__are_one_table_whatever_their_order(tmp_path):
     folder.write(0, part(None, "broken", "gone"))
 
     assert folder.missing(2) == []
-    assert folder.failed(2) == 3
+    assert folder.metadata(FAILED, 2) == [b"2", b"1"]
     errors = pq.read_table(tmp_path).column("error").to_pylist()
     assert errors == [None, "broken", "gone", "broken", None]
 

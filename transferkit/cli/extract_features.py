@@ -14,6 +14,7 @@ def extract_features(options: ExtractFeaturesOptions, invocation: Invocation) ->
     Examples:
         transferkit extract-features photos -o features.npz
         transferkit extract-features photos --classifier svm -o runs/photos
+        transferkit extract-features archive --on ray -o features
 
     Rows are in plain sorted order of the paths. An .npz file holds features, labels, label_names,
     paths, columns, backbone, layer, pool and preprocessing. With --classifier, the command fits

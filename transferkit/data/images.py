@@ -5,6 +5,7 @@ decoders run other programs (EPS, PDF) are refused.
 """
 
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from transferkit.data.colour import encoding_of, to_rgb
-from transferkit.places import Place, Url, is_url
+from transferkit.places import Place, Url, is_url, place
 
 VERSION = 3
 """Increased whenever some image gives other pixels, which invalidates cached results."""
@@ -64,6 +65,16 @@ class StoredImage:
 
     def __str__(self) -> str:
         return f"{self.place}/{self.name}" if self.name else str(self.place)
+
+    def to_json(self) -> list[str | int | None]:
+        """Return the image as JSON values, which `from_json` reads."""
+        return [str(self.place), self.state, self.name, self.start, self.size]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> "StoredImage":
+        """Return the image that was written as JSON values."""
+        where, *others = values
+        return cls(place(where), *others)
 
 
 ImageFile = Path | StoredImage

@@ -13,8 +13,10 @@ from transferkit.devices import Precision
 from transferkit.engines import ExportFormat, Quantize
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
+from transferkit.options.cluster import ClusterOptions
 from transferkit.options.declaration import (
     AppliesTo,
+    OnResume,
     Option,
     Options,
     Range,
@@ -59,25 +61,21 @@ MovedData = Annotated[
 
 
 @dataclass(frozen=True)
-class ExtractFeaturesOptions(ClassifierOptions):
+class ExtractFeaturesOptions(ClusterOptions, ClassifierOptions):
     """Options of `transferkit extract-features`."""
 
-    data: Annotated[Place, Option(argument=True, help=DATA_HELP)]
+    data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
     output: Annotated[
         Place,
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),
-            metavar="FILE|RUN",
+            metavar="FILE|FOLDER",
             help=f"File to write, with one of the suffixes {', '.join(FeatureFormat)}; with "
-            "--classifier, the folder of a run.",
+            "--classifier, the folder of a run; with --on, a folder of Parquet files.",
+            on_resume=OnResume.CALL,
         ),
     ]
-    overwrite: Overwrite = False
-    resume: Annotated[
-        bool,
-        Option(panel=OUTPUT, flags=("--resume",), help="Resume an interrupted extraction."),
-    ] = False
     backbone: Annotated[
         str | None,
         Option(
@@ -102,6 +100,8 @@ class ExtractFeaturesOptions(ClassifierOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_network(self.model, self.backbone, self.weights)
+        if self.classifier and self.on:
+            raise OptionError("--on writes features alone; leave out --on or --classifier")
         if self.classifier and isinstance(self.output, Url):
             raise OptionError(
                 f"--output: got {self.output}, but with --classifier it is the folder of a run, "

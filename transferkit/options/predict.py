@@ -5,15 +5,14 @@ from typing import Annotated
 
 from transferkit.engines import Engine
 from transferkit.errors import OptionError
-from transferkit.options.declaration import OnResume, Option, Range, given_flags, number_or_auto
+from transferkit.options.cluster import ClusterOptions
+from transferkit.options.declaration import OnResume, Option, Range
 from transferkit.options.shared import (
-    CLUSTER,
     EXPORTED_HELP,
     MODEL,
     OUTPUT,
     EngineOption,
     InputOptions,
-    Overwrite,
     Tta,
 )
 from transferkit.places import Place
@@ -21,7 +20,7 @@ from transferkit.tables.predictions import PredictionFormat
 
 
 @dataclass(frozen=True)
-class PredictOptions(InputOptions):
+class PredictOptions(ClusterOptions, InputOptions):
     """Options of `transferkit predict`."""
 
     model: Annotated[
@@ -77,53 +76,16 @@ class PredictOptions(InputOptions):
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),
-            help="File to write.",
+            help="File to write; with --on, a folder of Parquet files.",
             on_resume=OnResume.CALL,
             metavar="FILE",
             show_default="standard output",
         ),
     ] = None
-    overwrite: Overwrite = False
-    on: Annotated[
-        str | None,
-        Option(
-            panel=CLUSTER,
-            help="Predict many images on a Ray cluster: ray starts one on this machine, "
-            "ray://HOST:PORT is one that runs. --output is a folder of Parquet files then.",
-            metavar="ray|ray://HOST:PORT",
-            on_resume=OnResume.CALL,
-            show_default="in this process",
-        ),
-    ] = None
-    actors: Annotated[
-        int | None,
-        Option(
-            panel=CLUSTER,
-            help="With --on: processes that hold the model and divide the images; auto is one per "
-            "GPU, else one per four cores.",
-            within=Range(1),
-            parse=number_or_auto,
-            metavar="N|auto",
-            on_resume=OnResume.CALL,
-            show_default="auto",
-        ),
-    ] = None
-    images_per_part: Annotated[
-        int, Option(panel=CLUSTER, help="With --on: images per Parquet file.", within=Range(1))
-    ] = 1000
-    resume: Annotated[
-        bool,
-        Option(
-            panel=CLUSTER,
-            flags=("--resume",),
-            on_resume=OnResume.CALL,
-            help="With --on: compute only what is missing in --output.",
-        ),
-    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_cluster()
+        self._check_output()
         if self.accuracy is not None and self.min_confidence:
             raise OptionError(
                 "--accuracy chooses the lowest confidence itself; leave out --min-confidence"
@@ -139,16 +101,12 @@ class PredictOptions(InputOptions):
                     "--model"
                 )
 
-    def _check_cluster(self) -> None:
+    def _check_output(self) -> None:
         if self.on is None:
-            if given := given_flags(self, ("actors", "images_per_part", "resume")):
-                raise OptionError(f"{given[0]} is for --on; leave it out, or add --on ray")
+            if self.resume:
+                raise OptionError("--resume is for --on; leave it out, or add --on ray")
             return
-        if self.on != "ray" and not self.on.startswith("ray://"):
-            raise OptionError(f"--on: got {self.on}, expected ray or ray://HOST:PORT")
         if self.output is None:
             raise OptionError("--on writes a folder of Parquet files; name it with --output")
         if self.format not in (None, PredictionFormat.PARQUET):
             raise OptionError(f"--on writes Parquet files, got --format {self.format}")
-        if self.resume and self.overwrite:
-            raise OptionError("--overwrite starts over, --resume goes on; leave one of them out")

@@ -1,54 +1,37 @@
 """Compute the features of a dataset's images and write them as a table."""
 
-import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from transferkit.bundle import ModelBundle, model_name
 from transferkit.data.bad_images import readable_part
-from transferkit.data.images import ImageFile, StoredImage
 from transferkit.data.index import ImageIndex
 from transferkit.data.scan import scan
-from transferkit.errors import DataError, OptionError, OutputError
+from transferkit.errors import DataError, OutputError
 from transferkit.files import require_new, require_place
-from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.strategies import Strategy
 from transferkit.network_outputs import features
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.other_commands import ExtractFeaturesOptions
 from transferkit.options.shared import DEFAULT_BACKBONE, ClassifierOptions
-from transferkit.places import Place, Url
-from transferkit.recipes.shared.backbone import create_extractor, extractor_of
+from transferkit.places import Url
+from transferkit.recipes.extracting.extract_on_ray import extract_on_ray
+from transferkit.recipes.extracting.extraction import (
+    Extraction,
+    choose_extractor,
+    feature_table,
+    identity,
+)
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.recipes.shared.inputs import tell_layout
-from transferkit.reporter import SILENT, LeftOut, Reporter
+from transferkit.reporter import SILENT, Reporter
 from transferkit.tables import format_of
-from transferkit.tables.feature_table import FeatureFormat, FeatureTable, write_features
+from transferkit.tables.feature_table import FeatureFormat, write_features
 from transferkit.tables.spool import Spool
 
 PARTIAL = ".partial"
 """Suffix of the folder of an unfinished extraction, which has the name of the output file."""
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """The result of an extraction.
-
-    Attributes:
-        output: The file that was written.
-        shape: (N, D) for features; (N, ...) for maps.
-        backbone: Name of the backbone.
-        layer: Name of the layer; several names are separated by commas.
-        left_out: Files of the dataset that are not in the table, with their reasons.
-    """
-
-    output: Place
-    shape: tuple[int, ...]
-    backbone: str
-    layer: str
-    left_out: tuple[LeftOut, ...]
 
 
 def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILENT) -> Extraction:
@@ -63,24 +46,24 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
         WeightsError: When the backbone's weights are not available.
         OptionError: When an option cannot work with this backbone or format.
         OutputError: When the file exists or cannot be written.
+        EngineError: When the engine or Ray is not installed, or the cluster cannot be reached.
     """
+    if options.on:
+        return extract_on_ray(options, reporter)
     kind: FeatureFormat = format_of(options.output, FeatureFormat, "--output")
     _require_new_output(options)
     index = scan(options.data, options.layout)
     tell_layout(index, reporter)
-    extractor = _extractor(options, reporter)
-    if len(extractor.shape) > 1 and not kind.holds_maps:
-        raise OptionError(
-            f"--pool none: a .{kind} file cannot hold maps, got the shape {extractor.shape}; write "
-            ".npz or .safetensors, or use --pool flatten"
-        )
+    extractor = choose_extractor(options, reporter, kind)
     spool = _compute_features(options, index, extractor, reporter)
     try:
         readable = readable_part(index, spool.reasons, options.on_bad_image)
     except DataError:
         spool.remove()
         raise
-    table = _feature_table(spool, readable, extractor)
+    table = feature_table(
+        spool.rows, readable.paths, readable.labels, readable.class_names, extractor
+    )
     write_features(table, options.output, kind)
     shape = spool.rows.shape
     spool.remove()
@@ -114,31 +97,6 @@ def to_finetune_options(options: ExtractFeaturesOptions) -> FinetuneOptions:
     )
 
 
-def _feature_table(spool: Spool, readable: ImageIndex, extractor: FeatureExtractor) -> FeatureTable:
-    network = extractor.network
-    return FeatureTable(
-        features=spool.rows,
-        labels=readable.labels,
-        label_names=readable.class_names,
-        paths=readable.paths,
-        columns=extractor.columns,
-        backbone=network.name,
-        layer=",".join(extractor.layers),
-        pool=str(extractor.pool),
-        preprocessing=network.preprocessing.to_config(),
-    )
-
-
-def _extractor(options: ExtractFeaturesOptions, reporter: Reporter) -> FeatureExtractor:
-    if not options.model:
-        backbone = options.backbone or DEFAULT_BACKBONE
-        return create_extractor(options, reporter, backbone=backbone, weights=options.weights)
-    bundle = ModelBundle.load(options.model)
-    if bundle.head is None:
-        return extractor_of(bundle.network, options)
-    return extractor_of(bundle.network, options, layers=bundle.head.layers, pool=bundle.head.pool)
-
-
 def _require_new_output(options: ExtractFeaturesOptions) -> None:
     require_new(options.output, overwrite=options.overwrite)
     require_place(options.output)
@@ -165,11 +123,11 @@ def _compute_features(
     compute = resolve_compute(
         options, extractor.network, reporter, engine=options.engine, images=len(index)
     )
-    identity = _identity(index, extractor) | {
+    depends_on = identity(index, extractor) | {
         "precision": compute.precision,
         "engine": compute.engine,
     }
-    spool = Spool.open(_partial(options), identity, extractor.shape, resume=options.resume)
+    spool = Spool.open(_partial(options), depends_on, extractor.shape, resume=options.resume)
     start = spool.done
     try:
         with reporter.progress("extracting", len(index)) as progress:
@@ -181,32 +139,3 @@ def _compute_features(
         reporter.notice(f"{spool.done} of {len(index)} images are done; continue with --resume")
         raise
     return spool
-
-
-def _identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
-    """Return everything that the rows depend on."""
-    files = hashlib.sha256()
-    for name, file in zip(index.paths, index.files, strict=True):
-        files.update(f"{name}\t{_size_and_time(file)}\n".encode("utf-8", "surrogateescape"))
-    network = extractor.network
-    return {
-        "files": files.hexdigest(),
-        "backbone": network.name,
-        "model_args": network.model_args,
-        "weights": tensors_digest(network.module.state_dict()),
-        "layers": extractor.layers,
-        "shape": extractor.shape,
-        "pool": extractor.pool,
-        "preprocessing": network.preprocessing.to_config(),
-    }
-
-
-def _size_and_time(file: ImageFile) -> str:
-    """Return a file's size and modification time, or the like, which change when the file does."""
-    if isinstance(file, StoredImage):
-        return file.state
-    try:
-        status = file.stat()
-    except OSError:
-        return "cannot be looked at"  # reading it gives the reason
-    return f"{status.st_size}\t{status.st_mtime_ns}"

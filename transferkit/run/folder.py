@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from transferkit.data import split_file
 from transferkit.errors import OutputError
 from transferkit.files import numbered
+from transferkit.places import Place, Url
 
 MODEL, METRICS, HISTORY, SPLIT, SKIPPED, OPTIONS = (
     "model", "metrics.json", "history.csv", split_file.NAME, "skipped.csv", "options.json",
@@ -42,12 +43,8 @@ class Contents:
 RUN = Contents(OPTIONS, _ALL)
 
 
-class Destination(Protocol):
-    """Where a command writes its folder, and what may happen to a folder that exists."""
-
-    @property
-    def output(self) -> Path | None:
-        """The folder; None for a generated name."""
+class Replacing(Protocol):
+    """What may happen to a folder that exists."""
 
     @property
     def overwrite(self) -> bool:
@@ -56,6 +53,14 @@ class Destination(Protocol):
     @property
     def resume(self) -> bool:
         """Whether to resume the run in the folder."""
+
+
+class Destination(Replacing, Protocol):
+    """Where a command writes its folder, and what may happen to a folder that exists."""
+
+    @property
+    def output(self) -> Path | None:
+        """The folder; None for a generated name."""
 
 
 @contextmanager
@@ -86,14 +91,22 @@ def chosen_folder(options: Destination, stem: str, contents: Contents = RUN) -> 
 
 
 @contextmanager
-def claimed(run: Path, options: Destination, contents: Contents = RUN) -> Iterator[None]:
+def claimed(run: Place, options: Replacing, contents: Contents = RUN) -> Iterator[None]:
     """Create the run's folder and keep other processes out until the end of the block.
 
-    Removes the files of an earlier run, unless that run is resumed. Other files stay.
+    Removes the files of an earlier run, unless that run is resumed. Other files stay. A folder in a
+    store cannot be locked: there, other processes are not kept out.
 
     Raises:
         OutputError: When the folder cannot be created or cleared, or another process writes there.
+        StoreError: When it is in a store that fails.
     """
+    if isinstance(run, Url):
+        _require_free(run, options, contents)
+        if not options.resume:
+            _clear(run, contents.names)
+        yield
+        return
     with _output_errors(run):
         run.mkdir(parents=True, exist_ok=True)
     with _locked(run):
@@ -105,12 +118,12 @@ def claimed(run: Path, options: Destination, contents: Contents = RUN) -> Iterat
         yield
 
 
-def _require_free(run: Path, options: Destination, contents: Contents) -> None:
+def _require_free(run: Place, options: Replacing, contents: Contents) -> None:
     if run.exists() and not run.is_dir():
         raise OutputError(f"{run}: is a file, expected a folder for the run; name another --output")
     if options.resume or not run.is_dir():
         return
-    present = {entry.name for entry in run.iterdir()} - {_LOCK}
+    present = _names_in(run) - {_LOCK}
     if present and not options.overwrite:
         raise OutputError(
             f"{run}: already exists and is not empty; name another --output, resume the run in it "
@@ -121,6 +134,12 @@ def _require_free(run: Path, options: Destination, contents: Contents) -> None:
             f"{run}: --overwrite replaces runs only, and this folder has no {contents.marker}; "
             "name another --output"
         )
+
+
+def _names_in(folder: Place) -> set[str]:
+    if isinstance(folder, Url):
+        return {path.partition("/")[0] for path in folder.files()}
+    return {entry.name for entry in folder.iterdir()}
 
 
 @contextmanager
@@ -145,10 +164,13 @@ def _locked(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def _clear(run: Path, names: Sequence[str]) -> None:
+def _clear(run: Place, names: Sequence[str]) -> None:
     for name in names:
         old = run / name
-        if old.is_dir() and not old.is_symlink():
+        if isinstance(old, Url):
+            if old.exists():
+                old.remove()
+        elif old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
         else:
             old.unlink(missing_ok=True)

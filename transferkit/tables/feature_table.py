@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,9 @@ from transferkit.tables import csv_writer
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+UNREADABLE = b"transferkit.unreadable"
+"""Key in the metadata of a part of a table: path -> reason of the images without a row, as JSON."""
 
 _PIECE = 8_000_000
 """Bytes of features that are in memory at once while a file is written."""
@@ -98,6 +102,18 @@ def write_features(table: FeatureTable, path: Place, kind: FeatureFormat) -> Non
         _WRITERS[kind](table, temporary)
 
 
+def parquet_of(table: FeatureTable, unreadable: Mapping[str, str]) -> bytes:
+    """Return a part of a table as the content of a Parquet file.
+
+    Args:
+        table: The rows of the part.
+        unreadable: Path -> reason of the images of the part that could not be read.
+    """
+    content = BytesIO()
+    _write_parquet(table, content, {UNREADABLE: json.dumps(unreadable)})
+    return content.getvalue()
+
+
 def _write_npz(table: FeatureTable, path: Path) -> None:
     import numpy as np
 
@@ -139,7 +155,9 @@ def _described(table: FeatureTable, rows: slice) -> dict[str, list[object]]:
     }
 
 
-def _write_parquet(table: FeatureTable, path: Path) -> None:
+def _write_parquet(
+    table: FeatureTable, file: Path | BytesIO, metadata: Mapping[bytes, str] | None = None
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -155,8 +173,8 @@ def _write_parquet(table: FeatureTable, path: Path) -> None:
         ("path", pa.string()), ("label", pa.int64()), ("label_name", pa.string()),
         *((name, pa.string()) for name in texts),
         *((name, pa.float32()) for name in table.columns),
-    ])  # fmt: skip
-    with pq.ParquetWriter(path, schema) as writer:
+    ], metadata)  # fmt: skip
+    with pq.ParquetWriter(file, schema) as writer:
         for rows, piece in table.pieces():
             writer.write_table(pa.table(columns(rows, piece), schema=schema))
 

@@ -1,13 +1,12 @@
 """A long table as a folder of Parquet files: parts in the order of the rows, and a manifest."""
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Set
 from typing import Any
 
 from transferkit.errors import OutputError
 from transferkit.files import whole_file, write_json
-from transferkit.tables.predictions import FAILED
+from transferkit.places import Place, Url
 
 MANIFEST, PARTS = "_manifest.json", "parts"
 """Names of the folder's contents. Readers of Parquet folders skip names that begin with `_`."""
@@ -20,7 +19,7 @@ class PartsFolder:
         folder: The folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self._manifest, self._parts = folder / MANIFEST, folder / PARTS
 
     def begin(self, manifest: Mapping[str, Any], *, resume: bool) -> None:
@@ -33,8 +32,9 @@ class PartsFolder:
         Raises:
             OutputError: When it was begun with something else, or cannot be written.
         """
+        wanted = json.loads(json.dumps(manifest))
         if not resume:
-            write_json(self._manifest, dict(manifest))
+            write_json(self._manifest, wanted)
             return
         try:
             begun = json.loads(self._manifest.read_text("utf-8"))
@@ -42,7 +42,7 @@ class PartsFolder:
             raise OutputError(
                 f"{self._manifest}: cannot be read ({error}); leave out --resume to start"
             ) from error
-        if other := [name for name, value in manifest.items() if begun.get(name) != value]:
+        if other := [name for name, value in wanted.items() if begun.get(name) != value]:
             raise OutputError(
                 f"{self._manifest}: was begun with other {', '.join(other)}; give the same, or "
                 "start over with --overwrite"
@@ -50,7 +50,8 @@ class PartsFolder:
 
     def missing(self, count: int) -> list[int]:
         """Return the numbers of the parts, of 0 to `count` - 1, that are not written yet."""
-        return [number for number in range(count) if not self._path(number).is_file()]
+        present = self._present()
+        return [number for number in range(count) if self._path(number).name not in present]
 
     def write(self, number: int, content: bytes) -> None:
         """Write a part.
@@ -61,12 +62,21 @@ class PartsFolder:
         with whole_file(self._path(number), size=len(content)) as temporary:
             temporary.write_bytes(content)
 
-    def failed(self, count: int) -> int:
-        """Return the number of rows in all parts that hold an error."""
+    def metadata(self, key: bytes, count: int) -> list[bytes]:
+        """Return what each of the parts 0 to `count` - 1 holds under a key of its metadata."""
         import pyarrow.parquet as pq
 
-        kept = (pq.read_metadata(self._path(number)).metadata for number in range(count))
-        return sum(int(metadata[FAILED]) for metadata in kept)
+        found = []
+        for number in range(count):
+            with self._path(number).open("rb") as file:
+                found.append(pq.read_metadata(file).metadata[key])
+        return found
 
-    def _path(self, number: int) -> Path:
+    def _present(self) -> Set[str]:
+        """Return the names of the parts that are written."""
+        if isinstance(self._parts, Url):
+            return self._parts.files().keys()
+        return {path.name for path in self._parts.glob("*")}
+
+    def _path(self, number: int) -> Place:
         return self._parts / f"part-{number:08}.parquet"

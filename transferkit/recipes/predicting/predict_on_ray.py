@@ -1,24 +1,21 @@
-"""Predict many images on a Ray cluster: parts of a table, each computed and written once."""
+"""Predict many images on a Ray cluster, into a folder of Parquet files."""
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
+from typing import Any
 
+from transferkit.data.images import StoredImage
 from transferkit.errors import OptionError
-from transferkit.options.declaration import OnResume, option_names
 from transferkit.options.predict import PredictOptions
-from transferkit.options.recorded import json_values
-from transferkit.ray_cluster import Compute, compute_on_ray
+from transferkit.ray_cluster import Compute
 from transferkit.recipes.predicting.answer import choose_answer
 from transferkit.recipes.shared.inputs import expand_inputs
+from transferkit.recipes.shared.parts_on_ray import compute_parts
 from transferkit.recipes.shared.predictor import open_predictor
 from transferkit.reporter import SILENT, Reporter
-from transferkit.run.folder import Contents, chosen_folder, claimed
-from transferkit.tables.parts import MANIFEST, PARTS, PartsFolder
-from transferkit.tables.predictions import parquet_of
-
-_CONTENTS = Contents(MANIFEST, (MANIFEST, PARTS))
+from transferkit.tables.predictions import FAILED, parquet_of
 
 
 @dataclass(frozen=True)
@@ -53,39 +50,23 @@ def predict_on_ray(
         OutputError: When the folder cannot be written, or was begun with other inputs.
         EngineError: When Ray is not installed, or the cluster cannot be reached.
     """
-    assert options.on
-    assert options.output
-    paths = _paths(options, listed)
-    size = options.images_per_part
-    parts = [paths[start : start + size] for start in range(0, len(paths), size)]
+    images = _files(options, listed)
     # An error of the model or the options is told here, before a cluster starts.
-    choose_answer(options, open_predictor(options, reporter, len(paths)), reporter)
-    with chosen_folder(options, "", _CONTENTS), claimed(options.output, options, _CONTENTS):
-        folder = PartsFolder(options.output)
-        folder.begin(_manifest(options, paths), resume=options.resume)
-        missing = folder.missing(len(parts))
-        tasks = ((number, parts[number]) for number in missing)
-        done = len(paths) - sum(len(parts[number]) for number in missing)
-        with reporter.progress("predicting", len(paths)) as progress:
-            progress.advance(done)
-            try:
-                for number, content in compute_on_ray(
-                    tasks,
-                    lambda: _predictions(options, len(paths)),
-                    address=options.on,
-                    actors=options.actors,
-                ):
-                    folder.write(number, content)
-                    progress.advance(len(parts[number]))
-            except KeyboardInterrupt:
-                where = shlex.quote(str(options.output))
-                reporter.resumable(f"the same command with -o {where} --resume")
-                raise
-        return PredictedParts(len(paths), folder.failed(len(parts)), len(parts))
+    choose_answer(options, open_predictor(options, reporter, len(images)), reporter)
+    failed = compute_parts(
+        options,
+        reporter,
+        [one.to_json() if isinstance(one, StoredImage) else one for one in images],
+        partial(_predictions, options, len(images)),
+        doing="predicting",
+        depends_on={"paths_sha256": _digest(map(str, images))},
+        key=FAILED,
+    )
+    return PredictedParts(len(images), sum(map(int, failed)), len(failed))
 
 
 def _predictions(options: PredictOptions, total: int) -> Compute:
-    """Load the model, and return what computes the records of a list of paths.
+    """Load the model, and return what computes the records of images, given as JSON values.
 
     Args:
         options: The model and what the records hold.
@@ -94,30 +75,24 @@ def _predictions(options: PredictOptions, total: int) -> Compute:
     predictor = open_predictor(options, SILENT, total)
     answer = choose_answer(options, predictor, SILENT)
 
-    def compute(paths: list[str]) -> bytes:
+    def compute(values: list[Any]) -> bytes:
+        images = [one if isinstance(one, str) else StoredImage.from_json(one) for one in values]
+        names = list(map(str, images))
         found = []
-        for part in predictor.probabilities(paths):
-            found += answer.predictions(paths, part)
+        for part in predictor.probabilities(images):
+            found += answer.predictions(names, part)
         return parquet_of(found)
 
     return compute
 
 
-def _paths(options: PredictOptions, listed: Iterable[str]) -> list[str]:
+def _files(options: PredictOptions, listed: Iterable[str]) -> list[str | StoredImage]:
     images = expand_inputs(options.inputs, listed)
-    paths = [image for image in images if isinstance(image, str)]
-    if len(paths) < len(images):
+    files = [image for image in images if isinstance(image, str | StoredImage)]
+    if len(files) < len(images):
         raise OptionError("--on: takes paths, got images; write them to files")
-    return paths
+    return files
 
 
-def _manifest(options: PredictOptions, paths: list[str]) -> dict[str, object]:
-    """Return what the records depend on."""
-    digest = sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()
-    kept = option_names(options, on_resume=OnResume.KEPT)
-    return {
-        "version": 1,
-        "images": len(paths),
-        "paths_sha256": digest,
-        "options": json_values({name: getattr(options, name) for name in kept}),
-    }
+def _digest(paths: Iterable[str]) -> str:
+    return sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()
