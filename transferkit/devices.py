@@ -155,6 +155,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 _KEEP_ABOVE = 2**31 - 1
 _MMAP_ABOVE = (2**30, 2**25)  # the second is the largest value that older versions accept
 
+_MOST_WORKERS = 16
+"""Threads beyond which reading images does not become faster."""
+
 CORES_VARIABLE = "TRANSFERKIT_CORES"
 """Environment variable for the largest number of cores to use."""
 
@@ -259,6 +262,12 @@ def divide_threads() -> None:
         torch.set_num_threads(available_cores())
 
 
-def default_workers() -> int:
-    """Return the default number of threads that decode images: one per core, at most 16."""
-    return min(16, available_cores())
+def default_workers(*, in_store: bool = False) -> int:
+    """Return the default number of threads that read and decode images.
+
+    It is one per core and at most 16, or 16 where the threads wait for a store most of the time.
+
+    Args:
+        in_store: Whether the images are in a store.
+    """
+    return _MOST_WORKERS if in_store else min(_MOST_WORKERS, available_cores())

@@ -89,7 +89,8 @@ Workers = Annotated[
     int | None,
     Option(
         panel=COMPUTE,
-        help="Threads that decode images; auto is one per core.",
+        help="Threads that read and decode images; auto is one per core, at most 16, and 16 for "
+        "images in a store.",
         within=Range(1),
         parse=number_or_auto,
         metavar="N|auto",

@@ -12,7 +12,7 @@ from transferkit.data.index import ImageIndex
 from transferkit.data.scan import scan
 from transferkit.data.split import Split, assign_splits
 from transferkit.data.split_file import recorded_splits
-from transferkit.devices import Cache, default_workers
+from transferkit.devices import Cache
 from transferkit.errors import DataError, name_some
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.processes import ALONE, Processes
@@ -35,7 +35,7 @@ def read_dataset(
     found, group_of = processes.from_first(lambda: _scan(options))
     checked = check_images(
         found,
-        workers=options.workers or default_workers(),
+        workers=reading_threads(options),
         reporter=reporter,
         remember=options.cache not in (Cache.MEMORY, Cache.OFF),
         allow_truncated=options.allow_truncated,

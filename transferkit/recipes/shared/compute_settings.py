@@ -5,7 +5,6 @@ import torch
 from transferkit.compute import ComputeSettings
 from transferkit.devices import (
     Precision,
-    default_workers,
     divide_threads,
     resolve_device,
     resolve_precision,
@@ -61,12 +60,11 @@ def resolve_compute(
             f"--engine onnxruntime computes in fp32, got --precision {precision}; leave one out"
         )
     network.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    workers = options.workers or default_workers()
     return ComputeSettings(
         device,
         precision,
         options.batch_size,
-        workers,
+        reading_threads(options),
         options.allow_truncated,
         engine,
         MicroBatches(reporter.notice),

@@ -10,7 +10,9 @@ from transferkit.data.images import ImageSource
 from transferkit.data.index import ImageIndex
 from transferkit.data.trees import LOCAL, ROOT, ListedTree
 from transferkit.data.walk import SUFFIXES, walk_images
+from transferkit.devices import default_workers
 from transferkit.errors import DataError
+from transferkit.options.shared import ComputeOptions
 from transferkit.places import Place, Url, is_url, place
 from transferkit.reporter import Reporter
 
@@ -91,6 +93,13 @@ def _stored_images(url: Url) -> list[ImageSource]:
 
 def _images_of(archives: Sequence[Place]) -> list[ImageSource]:
     return [image for one in archives for image in read_archive(one).images.values()]
+
+
+def reading_threads(options: ComputeOptions) -> int:
+    """Return the number of threads that read and decode the images that options name."""
+    sources = (getattr(options, "data", None), *getattr(options, "inputs", ()))
+    in_store = any(isinstance(source, str) and is_url(source) for source in sources)
+    return options.workers or default_workers(in_store=in_store)
 
 
 def tell_layout(index: ImageIndex, reporter: Reporter) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transferkit.confidence import ConfidenceTable
 from transferkit.data.images import ImageSource
-from transferkit.devices import Device, Precision, default_workers, may_have_gpu
+from transferkit.devices import Device, Precision, may_have_gpu
 from transferkit.engines import Engine
 from transferkit.engines.onnx_file import SUFFIX, read_onnx
 from transferkit.engines.runtimes import is_installed
@@ -68,8 +68,8 @@ def open_predictor(
     is_open = options.precision is Precision.AUTO
     precision = Precision.FP32 if is_named and is_open else options.precision
     model = ExportedModel.load(exported, engine=options.engine, precision=precision)
-    workers = options.workers or default_workers()
-    reading = Reading(options.batch_size, workers, options.allow_truncated, options.tta)
+    threads = reading_threads(options)
+    reading = Reading(options.batch_size, threads, options.allow_truncated, options.tta)
     return Predictor(
         model.class_names,
         lambda images: model.probabilities(images, reading),
