@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transferkit.compute import ComputeSettings
 from transferkit.data.normalization import normalize
 from transferkit.data.preprocessing import Preprocessing
+from transferkit.device_copies import to_device
 from transferkit.devices import Precision
 from transferkit.engines import Engine
 from transferkit.engines.conversion import OPSET, VALUES, FromPixels, convert, require_equal
@@ -225,9 +226,8 @@ def _in_torch(computation: Computation, compute: ComputeSettings) -> ForwardPass
 
     @torch.no_grad()
     def run(pixels: NDArray[np.uint8]) -> Tensor:
-        images = normalize(
-            torch.from_numpy(pixels).to(compute.device), computation.preprocessing
-        ).to(dtype)
+        given = to_device(torch.from_numpy(pixels), compute.device)
+        images = normalize(given, computation.preprocessing).to(dtype)
         with compute.autocast_for(dtype):
             return compute.micro_batches.compute(forward, images)
 

@@ -17,6 +17,7 @@ from transferkit.data.images import VERSION
 from transferkit.data.loader import Batch
 from transferkit.data.normalization import normalize
 from transferkit.data.views import PLAIN, Views
+from transferkit.device_copies import batch_memory, to_device
 from transferkit.devices import Cache
 from transferkit.engines.runtimes import describe_engine
 from transferkit.errors import OutputError
@@ -120,7 +121,8 @@ class FrozenRows:
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             values = torch.from_numpy(known.gather(self.views.names[row] for row in rows))
-            yield rows, _channels_last(values.view(self.layers.dtype).to(self.layers.device))
+            values = to_device(values.view(self.layers.dtype), self.layers.device)
+            yield rows, _channels_last(values)
 
     def fresh(
         self, epoch: int, order: NDArray[np.int64], batch_size: int
@@ -276,6 +278,7 @@ def plain_views(dataset: Dataset, network: Network, compute: ComputeSettings) ->
         batch_size=compute.batch_size,
         workers=compute.workers,
         allow_truncated=compute.allow_truncated,
+        allocate=batch_memory(compute.device),
     )
 
 
@@ -284,7 +287,7 @@ def empty_prefix(network: Network) -> FrozenLayers:
     preprocessing, device = network.preprocessing, network.device
 
     def normalized(pixels: NDArray[np.uint8]) -> Tensor:
-        return normalize(torch.from_numpy(pixels).to(device), preprocessing)
+        return normalize(to_device(torch.from_numpy(pixels), device), preprocessing)
 
     return FrozenLayers(normalized, device, preprocessing.input_size, torch.float32, {})
 

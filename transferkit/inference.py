@@ -12,6 +12,7 @@ from transferkit.data.images import ImageSource
 from transferkit.data.loader import iterate_batches
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import eval_transform
+from transferkit.device_copies import Allocate, pageable
 from transferkit.errors import DataError
 
 NOT_FINITE = "the network's output is not finite (NaN or infinity); try --precision fp32"
@@ -92,12 +93,14 @@ class Reading:
         workers: Number of threads that decode images.
         allow_truncated: Whether to read JPEGs whose end is missing.
         mirrors: Whether an image's values are the mean over the image and its mirror image.
+        allocate: Allocates the pixels of a batch.
     """
 
     batch_size: int
     workers: int
     allow_truncated: bool = False
     mirrors: bool = False
+    allocate: Allocate = pageable
 
 
 def run_batches(
@@ -120,6 +123,7 @@ def run_batches(
         batch_size=reading.batch_size,
         workers=reading.workers,
         allow_truncated=reading.allow_truncated,
+        allocate=reading.allocate,
     ):  # fmt: skip
         values = forward(batch.pixels) if len(batch.rows) else np.empty((0, 0))
         if reading.mirrors and len(batch.rows):

@@ -6,14 +6,18 @@ Only backward passes need a driver; they compute where the forward pass did.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from transferkit.bundle import ModelBundle
+from transferkit.device_copies import pageable
 from transferkit.models.feature_extractor import PRELOGITS, FeatureExtractor
 from transferkit.models.freezing import freeze, train_mode
 from transferkit.network_outputs import features
@@ -56,6 +60,30 @@ def _move(module: nn.Module, device: torch.device, **_: object) -> nn.Module:
     return module
 
 
+class Copies(TorchDispatchMode):
+    """Copies between the CPU and the GPU, as (from, to, whether the CPU waits for it)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[tuple[str, str, bool]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].device != result.device:
+            waits = not kwargs.get("non_blocking")
+            self.found.add((args[0].device.type, result.device.type, waits))
+        return result
+
+
+def _let_streams_do_nothing(monkeypatch) -> None:
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, Mock())
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(Tensor, "record_stream", lambda self, stream: None)
+    monkeypatch.setattr("transferkit.device_copies._pinned", pageable)
+
+
 @pytest.fixture
 def fake_gpu(monkeypatch) -> Iterator[None]:
     """A machine with a GPU; numbers that are read off its tensors are zeros."""
@@ -65,6 +93,7 @@ def fake_gpu(monkeypatch) -> Iterator[None]:
         monkeypatch.setattr(compare, _are_on_one_device)
     monkeypatch.setattr(Tensor, "numpy", _values_of)
     monkeypatch.setattr(nn.Module, "to", _move)
+    _let_streams_do_nothing(monkeypatch)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
 
@@ -102,8 +131,10 @@ def test_training__computes_on_the_gpu(fake_gpu, image_folder, monkeypatch, name
         freeze(setup.module, entry.phase.parameters)
         train_mode(setup.module, setup.batch_norm)
         data = setup.data_of(entry.phase)
-        steps = [training_step(setup, data.trained, batch) for batch in data.epoch(1)]
+        with Copies() as copies:
+            steps = [training_step(setup, data.trained, batch) for batch in data.epoch(1)]
         assert len(steps) == 3
+        assert copies.found == {("cpu", "cuda", False)}
         assert {value.device for pair in steps for value in pair} == {GPU}
         assert data.validate().probabilities.shape == (6, 3)
     state = setup.optimizer.state_dict()["state"]
