@@ -29,7 +29,7 @@ HEAVY = (
 LAYERS = [
     {
         *("errors", "reporter", "durations", "files", "devices", "device_copies", "interruption"),
-        *("memory", "places", "processes"),
+        *("memory", "batch_size", "places", "processes"),
     },
     {
         *("row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics"),

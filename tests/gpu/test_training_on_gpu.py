@@ -13,9 +13,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 import transferkit
+from transferkit.compute import ComputeSettings
+from transferkit.devices import Precision
+from transferkit.models.create_network import create_network
+from transferkit.models.strategies import Phase
+from transferkit.models.unfreeze import last_stages
 from transferkit.options.declaration import create_options
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.processes import ALONE
 from transferkit.recipes.finetune import finetune
+from transferkit.recipes.finetuning.choose_batch_size import choose_batch_size
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult
 from transferkit.reporter import SilentReporter
 
@@ -161,6 +168,37 @@ def test_batch__that_does_not_fit_is_computed_in_halves(device, tmp_path):
 
     assert any("continuing with 48" in text for text in notices.texts)
     np.testing.assert_allclose(losses(halved), losses(whole), rtol=LOSSES)
+
+
+def test_batch_size__is_chosen_for_the_memory(device, tmp_path):
+    options = {**SMALL, "device": device.type, "batch_size": "auto", "epochs": 1}
+    transferkit.finetune(CATS, tmp_path / "run", **options)
+    recorded = json.loads((tmp_path / "run" / "options.json").read_text())
+    files = [str(path) for path in CATS.rglob("*.jpg")]
+    predicted = transferkit.predict(
+        files, model=str(tmp_path / "run"), batch_size="auto", device=device.type
+    )
+
+    assert recorded["batch_size"] == 32  # a larger one would leave an epoch too few steps
+    assert len(predicted) == len(files)
+
+
+def test_fitting_batch__fits(device):
+    if device.type == "cpu":
+        pytest.skip("the memory of a GPU is measured")
+    network = create_network("resnet50", weights="none", image_size=224)
+    network.module.to(device, memory_format=torch.channels_last)
+    phase = Phase.of(network, last_stages(4), range(1, 2))
+    compute = ComputeSettings(device, Precision.FP32, 32, 1)
+    size = choose_batch_size(network, phase, compute, 10**6, ALONE)
+    torch.cuda.reset_peak_memory_stats()
+    images = network.blank_image().expand(size, -1, -1, -1)
+    network.module(images).sum().backward()
+
+    total = torch.cuda.get_device_properties(device).total_memory
+    peak = torch.cuda.max_memory_allocated()
+    assert peak < total
+    assert size == 1024 or peak > total / 4
 
 
 def test_page_and_maps__are_computed_on_the_gpu(device, pages, image_folder, tmp_path):

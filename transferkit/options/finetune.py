@@ -360,7 +360,7 @@ class FinetuneOptions(ClassifierOptions):
             raise OptionError(
                 "--cache memory: several processes share rows on disk only; use disk, auto or off"
             )
-        if self.batch_size < count:
+        if self.batch_size != AUTO and self.batch_size < count:
             raise OptionError(
                 f"--batch-size: got {self.batch_size} for {count} processes, expected at least one "
                 "image for each"

@@ -21,7 +21,7 @@ from transferkit.options.other_commands import ExtractFeaturesOptions
 from transferkit.options.shared import DEFAULT_BACKBONE, ClassifierOptions
 from transferkit.places import Place, Url
 from transferkit.recipes.shared.backbone import create_extractor, extractor_of
-from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
 from transferkit.recipes.shared.inputs import tell_layout
 from transferkit.reporter import SILENT, LeftOut, Reporter
 from transferkit.tables import format_of
@@ -165,6 +165,7 @@ def _compute_features(
     compute = resolve_compute(
         options, extractor.network, reporter, engine=options.engine, images=len(index)
     )
+    compute = with_fitting_batches(options, extractor.network, compute)
     identity = _identity(index, extractor) | {
         "precision": compute.precision,
         "engine": compute.engine,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from transferkit import batch_size
 from transferkit.bundle import ModelBundle
 from transferkit.device_copies import pageable
 from transferkit.models.feature_extractor import PRELOGITS, FeatureExtractor
@@ -27,6 +28,7 @@ from transferkit.recipes.finetuning.create_setup import create_setup
 from transferkit.recipes.finetuning.read_dataset import read_dataset
 from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
 from transferkit.recipes.finetuning.train_network import prepare_training
+from transferkit.recipes.shared.compute_settings import with_fitting_batches
 from transferkit.reporter import SILENT
 from transferkit.run.stopwatch import Stopwatch
 from transferkit.training.step import training_step
@@ -105,9 +107,8 @@ def prepared(folder, prepare, **options):
         backbone="test_resnet",
         weights="none",
         image_size=32,
-        batch_size=7,
         cache="off",
-        **options,
+        **{"batch_size": 7, **options},
     )
     dataset = read_dataset(given, SILENT)
     network, settings = prepare(given, dataset, SILENT)
@@ -154,6 +155,28 @@ def test_features_and_predictions__are_computed_on_the_gpu(fake_gpu, image_folde
         bundle.probabilities(files, run.compute),
     ):
         assert sum(len(part.rows) for part in parts) == len(files)
+
+
+def test_batch_size__is_measured_on_the_gpu(fake_gpu, image_folder, monkeypatch):
+    measured = []
+
+    def peak(run, device):
+        run()
+        measured.append(device)
+        return 10**6 * len(measured)
+
+    def backward(loss):
+        assert loss.device == GPU
+
+    monkeypatch.setattr(batch_size, "_peak", peak)
+    monkeypatch.setattr(batch_size, "_free", lambda device: 10**9)
+    monkeypatch.setattr(Tensor, "backward", backward)
+    run = prepared(image_folder, prepare_training, unfreeze="last:1", batch_size="auto")
+    compute = with_fitting_batches(run.options, run.network, run.compute)
+
+    assert measured == [GPU] * 4
+    assert run.compute.batch_size == 32  # an epoch has 20 steps, or batches of the usual size
+    assert compute.batch_size == 1024
 
 
 def test_fake_gpu__refuses_a_tensor_that_was_left_on_the_cpu(fake_gpu):
