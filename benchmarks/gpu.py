@@ -104,6 +104,7 @@ def timms(options: FinetuneOptions) -> dict[str, Job]:
     )
     val_loader = create_loader(dataset, is_training=False, **common)
     optimizer = AdamW(model.parameters(), lr=1e-3, fused=True)
+    trained = torch.compile(model, dynamic=False) if options.compile else model
     scaler = create_scaler(device, options.precision)
     criterion = nn.CrossEntropyLoss()
     ready = next(iter(train_loader))
@@ -111,7 +112,7 @@ def timms(options: FinetuneOptions) -> dict[str, Job]:
     def step(images: Tensor, labels: Tensor) -> int:
         images = images.contiguous(memory_format=torch.channels_last)
         with autocast(device, options.precision):
-            loss = criterion(model(images), labels)
+            loss = criterion(trained(images), labels)
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -167,6 +168,7 @@ def main(
     image_size: int = 224,
     workers: int = 8,
     rounds: int = 5,
+    compile: Annotated[bool, typer.Option("--compile")] = False,
     output: Annotated[Path | None, typer.Option("-o")] = None,
 ) -> None:
     """Time both sides in turn and print a table."""
@@ -185,12 +187,13 @@ def main(
         workers=workers,
         precision=precision,
         device=device,
+        compile=compile,
     )
     sides = {"transferkit": ours(options), "timm": timms(options)}
     torch_device = torch.device(device)
     lines = [
         f"{machine(torch_device, workers)}; {backbone} at {image_size} pixels, {precision}, "
-        f"batches of {batch_size}, images per second:\n",
+        f"batches of {batch_size}{', steps compiled' * compile}, images per second:\n",
         "| job | transferkit | timm | ratio |\n|---|---|---|---|",
     ]
     for job in (TRAINING, STEPPING, PREDICTING, PASSING):

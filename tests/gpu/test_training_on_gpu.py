@@ -93,11 +93,12 @@ def test_half_precision__learns_as_fp32_does(device, image_folder, tmp_path, pre
     np.testing.assert_allclose(losses(half), losses(full), rtol=0.1)
 
 
+@pytest.mark.parametrize("compiles", [False, True])
 @pytest.mark.parametrize("name", ["last", "full"])
 def test_resumed_run__has_the_weights_of_one_that_was_never_stopped(
-    device, same_sums, image_folder, tmp_path, monkeypatch, name
+    device, same_sums, image_folder, tmp_path, monkeypatch, name, compiles
 ):
-    options = {**SMALL, **STRATEGIES[name], "device": device.type}
+    options = {**SMALL, **STRATEGIES[name], "device": device.type, "compile": compiles}
     # It has dropout, and no max-pooling, whose gradients a GPU adds up in any order.
     options |= {"backbone": "torchvision:mobilenet_v3_small"}
     transferkit.finetune(image_folder, tmp_path / "whole", **options)
@@ -168,6 +169,15 @@ def test_batch__that_does_not_fit_is_computed_in_halves(device, tmp_path):
 
     assert any("continuing with 48" in text for text in notices.texts)
     np.testing.assert_allclose(losses(halved), losses(whole), rtol=LOSSES)
+
+
+@pytest.mark.parametrize("name", ["last", "full"])
+def test_compiled_layers__train_what_others_train(device, image_folder, tmp_path, name):
+    options = {**SMALL, **STRATEGIES[name], "optimizer": "sgd", "device": device.type}
+    plain = transferkit.finetune(image_folder, tmp_path / "plain", **options)
+    fast = transferkit.finetune(image_folder, tmp_path / "compiled", compile=True, **options)
+
+    np.testing.assert_allclose(losses(fast), losses(plain), rtol=LOSSES)
 
 
 def test_batch_size__is_chosen_for_the_memory(device, tmp_path):

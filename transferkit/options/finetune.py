@@ -263,6 +263,16 @@ class FinetuneOptions(ClassifierOptions):
             chosen_by_budget=True,
         ),
     ] = 10
+    compile: Annotated[
+        bool,
+        Option(
+            panel=COMPUTE,
+            flags=("--compile",),
+            help="Compile the trained layers with torch.compile, in the first steps of each phase. "
+            "Meant for GPUs and long runs; needs a C++ compiler.",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = False
     processes: Annotated[
         int | Literal["auto"] | None,
         Option(

@@ -22,6 +22,7 @@ from transferkit.processes import noticing_others
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.row_cache import cache_folder
+from transferkit.training.compilation import compiled
 from transferkit.training.loss import Criterion, class_weights
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
@@ -149,7 +150,8 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
     train_depthwise_in_full_precision(layers, compute.device, compute.precision)
     reading = _Reading(run, rows, layers, entry.views, per_epoch)
     trained = _exchanging(run, layers) if run.processes.are_several else layers
-    return PhaseData(trained, reading.prepare, reading.batches, reading.validate)
+    computed = compiled(trained) if run.options.compile else trained
+    return PhaseData(computed, reading.prepare, reading.batches, reading.validate)
 
 
 def _exchanging(run: TrainingRun, layers: nn.Module) -> nn.Module:

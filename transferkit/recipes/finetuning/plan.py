@@ -120,7 +120,7 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
     options, network, settings = run.options, run.network, run.settings
     training = (
         f"{options.epochs} epochs, batches of {run.compute.batch_size}, "
-        f"patience {options.patience}, seed {options.seed}"
+        f"patience {options.patience}, seed {options.seed}{', compiled' * options.compile}"
     )
     chosen = [
         ("data", str(options.data)),

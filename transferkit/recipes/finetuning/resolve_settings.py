@@ -36,6 +36,7 @@ from transferkit.recipes.finetuning.settings import (
     rates_of_stages,
 )
 from transferkit.recipes.finetuning.start_head import FEWEST_PER_CLASS, MOST
+from transferkit.training.compilation import require_compiler
 from transferkit.training.learning_rates import BACKBONE_SHARE, default_layer_decay, spread_rates
 
 _VIEWS_OF_HEAD, _VIEWS_OF_STAGES = 1, 4
@@ -64,9 +65,12 @@ def resolve_training(
 
     Raises:
         OptionError: When `--unfreeze` matches nothing in this network, the batches are too small
-            for what is trained, or `--cache memory` or `disk` has too little room.
+            for what is trained, torch cannot compile, or `--cache memory` or `disk` has too
+            little room.
         EngineError: When an engine that was asked for by name cannot compute a frozen part.
     """
+    if options.compile:
+        require_compiler(compute.device)
     compute = _with_batch_size(options, dataset, network, compute)
     head_start = _head_start(options, dataset, network, compute)
     head_epochs = options.head_epochs(head_start)
