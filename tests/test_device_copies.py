@@ -10,7 +10,14 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from transferkit import device_copies
-from transferkit.device_copies import batch_memory, pageable, to_device
+from transferkit.device_copies import (
+    after_others_have_begun,
+    batch_memory,
+    batches_ahead,
+    begin_reading,
+    pageable,
+    to_device,
+)
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -45,6 +52,15 @@ def log(monkeypatch) -> list[str]:
     def to(tensor, device, non_blocking=False):
         done.append("copy without waiting" if non_blocking else "copy")
         return copied(tensor, device)
+
+    class Event:
+        def record(self, which):
+            done.append(f"mark {which.name}")
+
+        def synchronize(self):
+            done.append("wait for the mark")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
 
     def record_stream(tensor, which):
         done.append(f"kept for {which.name}")
@@ -83,3 +99,34 @@ def test_batch_memory__is_pinned_for_a_gpu_alone(monkeypatch):
     assert (memory.shape, memory.dtype) == ((2, 3, 3, 3), np.uint8)
     assert asked == [((2, 3, 3, 3), torch.uint8, True)]
     assert batch_memory(CPU) is pageable
+
+
+def test_begin_reading__waits_for_its_own_values_only(log, monkeypatch):
+    with FakeTensorMode():
+        read = begin_reading(torch.zeros(2, device="cuda"))
+        assert log == ["copy without waiting", "mark computing"]
+        monkeypatch.setattr(Tensor, "numpy", lambda tensor: log.append("read"))
+        read()
+
+    assert log[2:] == ["wait for the mark", "read"]
+
+
+def test_begin_reading__has_the_values_at_once_on_a_cpu():
+    assert begin_reading(torch.arange(3))().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("device", "ahead"), [(CPU, 0), (GPU, 1)])
+def test_values__are_read_when_the_next_batch_has_begun_on_a_gpu(device, ahead):
+    done = []
+
+    def begin(number):
+        done.append(f"begin {number}")
+        return number
+
+    assert batches_ahead(device) == ahead
+    for number in after_others_have_begun(map(begin, range(3)), ahead):
+        done.append(f"read {number}")
+
+    read_last = ["begin 0", "begin 1", "read 0", "begin 2", "read 1", "read 2"]
+    at_once = [f"{what} {number}" for number in range(3) for what in ("begin", "read")]
+    assert done == (read_last if ahead else at_once)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from transferkit.device_copies import batch_memory
+from transferkit.device_copies import batch_memory, batches_ahead
 from transferkit.devices import Precision, autocast
 from transferkit.engines import Engine
 from transferkit.inference import Reading
@@ -49,6 +49,7 @@ class ComputeSettings:
             self.allow_truncated,
             self.mirrors,
             batch_memory(self.device),
+            batches_ahead(self.device),
         )
 
     def autocast_for(self, dtype: torch.dtype) -> AbstractContextManager[object]:

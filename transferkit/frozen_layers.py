@@ -17,7 +17,13 @@ from transferkit.data.images import VERSION
 from transferkit.data.loader import Batch
 from transferkit.data.normalization import normalize
 from transferkit.data.views import PLAIN, Views
-from transferkit.device_copies import batch_memory, to_device
+from transferkit.device_copies import (
+    after_others_have_begun,
+    batch_memory,
+    batches_ahead,
+    begin_reading,
+    to_device,
+)
 from transferkit.devices import Cache
 from transferkit.engines.runtimes import describe_engine
 from transferkit.errors import OutputError
@@ -169,11 +175,13 @@ class FrozenRows:
         if not len(missing):
             return
         batches = self._computed(self.views.numbered(view, missing.astype(np.int64)))
+        ahead = batches_ahead(self.layers.device)
         with self.reporter.progress("frozen layers", len(missing)) as progress:
             pending = _PendingRows()
             try:
-                for rows, values in batches:
-                    pending.add([self.views.names[row] for row in rows], _as_array(values))
+                begun = ((rows, begin_reading(_as_bits(values))) for rows, values in batches)
+                for rows, read in after_others_have_begun(begun, ahead):
+                    pending.add([self.views.names[row] for row in rows], read())
                     progress.advance(len(rows))
                     if pending.is_due:
                         self._store(view, pending)
@@ -216,7 +224,7 @@ class FrozenRows:
             "preprocessing": self.views.preprocessing.to_config(),
             "decoding": VERSION,
         }
-        empty = _as_array(torch.empty(0, *self.layers.shape, dtype=self.layers.dtype))
+        empty = _as_bits(torch.empty(0, *self.layers.shape, dtype=self.layers.dtype)).numpy()
         return CacheEntry(identity, empty.dtype, empty.shape[1:])
 
 
@@ -225,12 +233,10 @@ def _channels_last(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
-def _as_array(values: Tensor) -> NDArray[Any]:
-    """Copy a tensor to a numpy array; bfloat16, which numpy lacks, becomes its bits as int16."""
-    values = values.detach().cpu().contiguous()
-    plain = values.view(torch.int16) if values.dtype is torch.bfloat16 else values
-    array: NDArray[Any] = plain.numpy()
-    return array
+def _as_bits(values: Tensor) -> Tensor:
+    """Return values for a numpy array: bfloat16, which numpy lacks, becomes its bits as int16."""
+    values = values.detach().contiguous()
+    return values.view(torch.int16) if values.dtype is torch.bfloat16 else values
 
 
 def frozen_prefix(network: Network, cut: NetworkCut, compute: ComputeSettings) -> FrozenLayers:

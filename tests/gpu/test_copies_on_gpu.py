@@ -3,7 +3,13 @@
 import numpy as np
 import torch
 
-from transferkit.device_copies import batch_memory, to_device
+from transferkit.device_copies import (
+    after_others_have_begun,
+    batch_memory,
+    batches_ahead,
+    begin_reading,
+    to_device,
+)
 
 BATCHES, SHAPE = 40, (16, 64, 64, 3)
 
@@ -33,3 +39,16 @@ def test_batch_memory__is_pinned_on_a_gpu(device):
 
     assert memory.is_pinned() == (device.type == "cuda")
     assert to_device(memory, device).device.type == device.type
+
+
+def test_values__are_those_of_their_batch_although_the_next_one_has_begun(device):
+    def begin(number):
+        values = torch.full((256, 1024), float(number), device=device)
+        for _ in range(10):
+            values = values @ torch.eye(1024, device=device)
+        return begin_reading(values)
+
+    read = after_others_have_begun(map(begin, range(BATCHES)), batches_ahead(device))
+
+    for number, values in enumerate(read):
+        assert (values() == number).all()

@@ -38,6 +38,7 @@ GPU = torch.device("cuda", 0)
 RUNS = {
     "head": {},
     "last": {"unfreeze": "last:1", "views": 2},
+    "cached": {"unfreeze": "last:1", "views": 2, "cache": "memory"},
     "full": {"strategy": "full", "class_weights": "balanced"},
     "gradual": {"strategy": "gradual", "epochs": 6},
 }
@@ -78,7 +79,7 @@ class Copies(TorchDispatchMode):
 
 
 def _let_streams_do_nothing(monkeypatch) -> None:
-    for name in ("Stream", "current_stream"):
+    for name in ("Stream", "Event", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, Mock())
     monkeypatch.setattr(torch.cuda, "stream", nullcontext)
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
@@ -107,8 +108,7 @@ def prepared(folder, prepare, **options):
         backbone="test_resnet",
         weights="none",
         image_size=32,
-        cache="off",
-        **{"batch_size": 7, **options},
+        **{"batch_size": 7, "cache": "off", **options},
     )
     dataset = read_dataset(given, SILENT)
     network, settings = prepare(given, dataset, SILENT)
@@ -135,7 +135,8 @@ def test_training__computes_on_the_gpu(fake_gpu, image_folder, monkeypatch, name
         with Copies() as copies:
             steps = [training_step(setup, data.trained, batch) for batch in data.epoch(1)]
         assert len(steps) == 3
-        assert copies.found == {("cpu", "cuda", False)}
+        assert ("cpu", "cuda", False) in copies.found
+        assert not any(waits for _, _, waits in copies.found)
         assert {value.device for pair in steps for value in pair} == {GPU}
         assert data.validate().probabilities.shape == (6, 3)
     state = setup.optimizer.state_dict()["state"]
