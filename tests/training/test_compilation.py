@@ -96,6 +96,11 @@ def test_require_compiler__finds_a_working_one(compilations):
     assert len(compilations) == 1
 
 
+def test_budget__knows_nothing_of_compiling(few_images, tmp_path):
+    with pytest.raises(OptionError, match="--budget measures steps that are not compiled"):
+        transferkit.finetune(few_images, tmp_path / "run", budget=1.0, compile=True)
+
+
 def test_features__compile_nothing(few_images, tmp_path):
     with pytest.raises(OptionError, match="--compile: --strategy features trains no network"):
         transferkit.finetune(few_images, tmp_path / "run", strategy="features", compile=True)

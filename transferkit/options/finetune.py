@@ -336,6 +336,11 @@ class FinetuneOptions(ClassifierOptions):
             raise OptionError(
                 f"--budget starts a new run and trains it, {given[0]} does not; leave one out"
             )
+        if self.budget is not None and self.compile:
+            raise OptionError(
+                "--budget measures steps that are not compiled, and --compile takes time of its "
+                "own; leave one out"
+            )
         if isinstance(self.processes, int) and not self.resume:
             self.require_processes_possible(self.processes)
         if self.find_lr and self.dry_run:
