@@ -28,15 +28,8 @@ HEAVY = (
 
 LAYERS = [
     {
-        "errors",
-        "reporter",
-        "durations",
-        "files",
-        "devices",
-        "interruption",
-        "memory",
-        "places",
-        "processes",
+        *("errors", "reporter", "durations", "files", "devices", "device_copies", "interruption"),
+        *("memory", "batch_size", "places", "processes"),
     },
     {
         *("row_cache", "classifiers", "data", "engines", "models", "intervals", "metrics"),

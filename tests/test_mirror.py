@@ -85,6 +85,9 @@ COVERED_BY = {
 """Module -> the test file that covers it, for modules without a file of their own."""
 
 ACROSS_MODULES = {
+    "gpu/test_copies_on_gpu.py": "batches on a GPU",
+    "gpu/test_several_gpus.py": "what several GPUs train together",
+    "gpu/test_training_on_gpu.py": "runs on a GPU",
     "recipes/finetuning/test_placement.py": "where tensors are, on a machine with a GPU",
     "recipes/finetuning/test_train_together.py": "what several processes train together",
     "recipes/test_confidence_of_runs.py": "what a run knows of its confidence, in every record",

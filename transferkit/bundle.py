@@ -8,7 +8,7 @@ model's confidence is worth is in `confidence.json`, and what tells unusual imag
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -203,14 +203,17 @@ class ModelBundle:
     ) -> Iterator[Outputs]:
         forward = create_pass(features_of(self.extractor), compute)
 
-        def of(pixels: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-            rows = forward.values(pixels)
+        def of(rows: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
             values = head.predict_proba(rows, len(self.class_names))
             if self.usual is None:
                 return values
             return np.column_stack([values, self.usual(torch.from_numpy(rows)).numpy()])
 
-        for part in run_batches(of, self.network.preprocessing, images, compute.reading):
+        def begin(pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.floating[Any]]]:
+            read = forward.begin(pixels)
+            return lambda: of(read())
+
+        for part in run_batches(begin, self.network.preprocessing, images, compute.reading):
             yield part if self.usual is None else with_scores(part)
 
     def save(self, folder: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from transferkit.device_copies import batch_memory, batches_ahead
 from transferkit.devices import Precision, autocast
 from transferkit.engines import Engine
 from transferkit.inference import Reading
@@ -42,7 +43,14 @@ class ComputeSettings:
     @property
     def reading(self) -> Reading:
         """How images are read."""
-        return Reading(self.batch_size, self.workers, self.allow_truncated, self.mirrors)
+        return Reading(
+            self.batch_size,
+            self.workers,
+            self.allow_truncated,
+            self.mirrors,
+            batch_memory(self.device),
+            batches_ahead(self.device),
+        )
 
     def autocast_for(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """Return the autocast context for layers with weights of a type; none for cast weights."""

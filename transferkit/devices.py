@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Files of the drivers that torch can use: of NVIDIA, in Windows's Linux, and of AMD."""
 
+USUAL_BATCH_SIZE = 32
+"""Images per batch, unless an option or a GPU's memory says otherwise."""
+
 _BF16_INSTRUCTIONS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 
 

@@ -20,7 +20,7 @@ from transferkit.engines.runtimes import (
     open_runtime,
 )
 from transferkit.errors import BundleError, EngineError, OptionError
-from transferkit.inference import Outputs, Reading, run_batches, with_scores
+from transferkit.inference import Outputs, Reading, at_once, run_batches, with_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class ExportedModel:
 
     def probabilities(self, images: Sequence[ImageSource], reading: Reading) -> Iterator[Outputs]:
         """Yield class probabilities, and how unusual each image is, batch by batch in order."""
-        for part in run_batches(self.runtime, self.preprocessing, images, reading):
+        for part in run_batches(at_once(self.runtime), self.preprocessing, images, reading):
             yield part if self.usual_threshold is None else with_scores(part)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transferkit.compute import ComputeSettings
 from transferkit.data.normalization import normalize
 from transferkit.data.preprocessing import Preprocessing
+from transferkit.device_copies import begin_reading, to_device
 from transferkit.devices import Precision
 from transferkit.engines import Engine
 from transferkit.engines.conversion import OPSET, VALUES, FromPixels, convert, require_equal
@@ -148,10 +149,17 @@ class ForwardPass:
     dtype: torch.dtype
     engine: Engine
 
+    def begin(self, pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
+        """Begin to compute pixels; return what waits for the values and returns them.
+
+        Returns:
+            Returns (B, ...) float32.
+        """
+        return begin_reading(self.run(pixels).float())
+
     def values(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the values of pixels as (B, ...) float32."""
-        array: NDArray[np.float32] = self.run(pixels).float().cpu().numpy()
-        return array
+        return self.begin(pixels)()
 
 
 def create_pass(computation: Computation, compute: ComputeSettings) -> ForwardPass:
@@ -225,9 +233,8 @@ def _in_torch(computation: Computation, compute: ComputeSettings) -> ForwardPass
 
     @torch.no_grad()
     def run(pixels: NDArray[np.uint8]) -> Tensor:
-        images = normalize(
-            torch.from_numpy(pixels).to(compute.device), computation.preprocessing
-        ).to(dtype)
+        given = to_device(torch.from_numpy(pixels), compute.device)
+        images = normalize(given, computation.preprocessing).to(dtype)
         with compute.autocast_for(dtype):
             return compute.micro_batches.compute(forward, images)
 

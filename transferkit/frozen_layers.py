@@ -17,6 +17,13 @@ from transferkit.data.images import VERSION
 from transferkit.data.loader import Batch
 from transferkit.data.normalization import normalize
 from transferkit.data.views import PLAIN, Views
+from transferkit.device_copies import (
+    after_others_have_begun,
+    batch_memory,
+    batches_ahead,
+    begin_reading,
+    to_device,
+)
 from transferkit.devices import Cache
 from transferkit.engines.runtimes import describe_engine
 from transferkit.errors import OutputError
@@ -120,7 +127,8 @@ class FrozenRows:
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             values = torch.from_numpy(known.gather(self.views.names[row] for row in rows))
-            yield rows, _channels_last(values.view(self.layers.dtype).to(self.layers.device))
+            values = to_device(values.view(self.layers.dtype), self.layers.device)
+            yield rows, _channels_last(values)
 
     def fresh(
         self, epoch: int, order: NDArray[np.int64], batch_size: int
@@ -167,11 +175,13 @@ class FrozenRows:
         if not len(missing):
             return
         batches = self._computed(self.views.numbered(view, missing.astype(np.int64)))
+        ahead = batches_ahead(self.layers.device)
         with self.reporter.progress("frozen layers", len(missing)) as progress:
             pending = _PendingRows()
             try:
-                for rows, values in batches:
-                    pending.add([self.views.names[row] for row in rows], _as_array(values))
+                begun = ((rows, begin_reading(_as_bits(values))) for rows, values in batches)
+                for rows, read in after_others_have_begun(begun, ahead):
+                    pending.add([self.views.names[row] for row in rows], read())
                     progress.advance(len(rows))
                     if pending.is_due:
                         self._store(view, pending)
@@ -214,7 +224,7 @@ class FrozenRows:
             "preprocessing": self.views.preprocessing.to_config(),
             "decoding": VERSION,
         }
-        empty = _as_array(torch.empty(0, *self.layers.shape, dtype=self.layers.dtype))
+        empty = _as_bits(torch.empty(0, *self.layers.shape, dtype=self.layers.dtype)).numpy()
         return CacheEntry(identity, empty.dtype, empty.shape[1:])
 
 
@@ -223,12 +233,10 @@ def _channels_last(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
-def _as_array(values: Tensor) -> NDArray[Any]:
-    """Copy a tensor to a numpy array; bfloat16, which numpy lacks, becomes its bits as int16."""
-    values = values.detach().cpu().contiguous()
-    plain = values.view(torch.int16) if values.dtype is torch.bfloat16 else values
-    array: NDArray[Any] = plain.numpy()
-    return array
+def _as_bits(values: Tensor) -> Tensor:
+    """Return values for a numpy array: bfloat16, which numpy lacks, becomes its bits as int16."""
+    values = values.detach().contiguous()
+    return values.view(torch.int16) if values.dtype is torch.bfloat16 else values
 
 
 def frozen_prefix(network: Network, cut: NetworkCut, compute: ComputeSettings) -> FrozenLayers:
@@ -276,6 +284,7 @@ def plain_views(dataset: Dataset, network: Network, compute: ComputeSettings) ->
         batch_size=compute.batch_size,
         workers=compute.workers,
         allow_truncated=compute.allow_truncated,
+        allocate=batch_memory(compute.device),
     )
 
 
@@ -284,7 +293,7 @@ def empty_prefix(network: Network) -> FrozenLayers:
     preprocessing, device = network.preprocessing, network.device
 
     def normalized(pixels: NDArray[np.uint8]) -> Tensor:
-        return normalize(torch.from_numpy(pixels).to(device), preprocessing)
+        return normalize(to_device(torch.from_numpy(pixels), device), preprocessing)
 
     return FrozenLayers(normalized, device, preprocessing.input_size, torch.float32, {})
 

@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from transferkit.data.image_inputs import image_name
 from transferkit.data.images import ImageSource
-from transferkit.data.loader import iterate_batches
+from transferkit.data.loader import Batch, iterate_batches
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import eval_transform
+from transferkit.device_copies import Allocate, after_others_have_begun, pageable
 from transferkit.errors import DataError
+
+Begin = Callable[[NDArray[np.uint8]], Callable[[], NDArray[np.floating[Any]]]]
+"""Begins to compute the values (B, ...) of pixels (B, H, W, 3); what it returns waits for them."""
 
 NOT_FINITE = "the network's output is not finite (NaN or infinity); try --precision fp32"
 
@@ -92,16 +96,30 @@ class Reading:
         workers: Number of threads that decode images.
         allow_truncated: Whether to read JPEGs whose end is missing.
         mirrors: Whether an image's values are the mean over the image and its mirror image.
+        allocate: Allocates the pixels of a batch.
+        ahead: Number of batches that are begun before the values of one are read.
     """
 
     batch_size: int
     workers: int
     allow_truncated: bool = False
     mirrors: bool = False
+    allocate: Allocate = pageable
+    ahead: int = 0
+
+
+def at_once(forward: Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]) -> Begin:
+    """Return a function that begins, by computing everything at once."""
+
+    def begin(pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.floating[Any]]]:
+        values = forward(pixels)
+        return lambda: values
+
+    return begin
 
 
 def run_batches(
-    forward: Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]],
+    begin: Begin,
     preprocessing: Preprocessing,
     images: Sequence[ImageSource],
     reading: Reading,
@@ -109,24 +127,33 @@ def run_batches(
     """Yield values of images, batch by batch in order.
 
     Args:
-        forward: Pixels (B, H, W, 3) uint8 to values (B, ...).
-        preprocessing: What `forward` expects of its pixels.
+        begin: Begins to compute the values of a batch.
+        preprocessing: What it expects of its pixels.
         images: The images.
         reading: How they are read.
     """
-    for batch in iterate_batches(
+    batches = iterate_batches(
         images,
         eval_transform(preprocessing),
         batch_size=reading.batch_size,
         workers=reading.workers,
         allow_truncated=reading.allow_truncated,
-    ):  # fmt: skip
-        values = forward(batch.pixels) if len(batch.rows) else np.empty((0, 0))
-        if reading.mirrors and len(batch.rows):
-            # A copy, because engines take no arrays that are walked backwards.
-            mirrored = np.ascontiguousarray(batch.pixels[:, :, ::-1])
-            values = (values + forward(mirrored)) / 2
-        yield only_finite(Outputs(batch.rows, values, batch.failures))
+        allocate=reading.allocate,
+    )
+    begun = ((batch, _begun(begin, batch, reading)) for batch in batches)
+    for batch, read in after_others_have_begun(begun, reading.ahead):
+        yield only_finite(Outputs(batch.rows, read(), batch.failures))
+
+
+def _begun(begin: Begin, batch: Batch, reading: Reading) -> Callable[[], NDArray[np.floating[Any]]]:
+    if not len(batch.rows):
+        return lambda: np.empty((0, 0))
+    read = begin(batch.pixels)
+    if not reading.mirrors:
+        return read
+    # A copy, because engines take no arrays that are walked backwards.
+    read_mirrored = begin(np.ascontiguousarray(batch.pixels[:, :, ::-1]))
+    return lambda: (read() + read_mirrored()) / 2
 
 
 def with_scores(outputs: Outputs) -> Outputs:

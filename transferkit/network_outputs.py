@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from transferkit.compute import ComputeSettings
 from transferkit.data.images import ImageSource
+from transferkit.device_copies import begin_reading
 from transferkit.forward_pass import (
     create_pass,
     features_of,
@@ -25,11 +26,10 @@ def probabilities(
     """Yield class probabilities (softmax of the logits, float32), batch by batch in order."""
     forward = create_pass(logits_of(network), compute)
 
-    def probabilities_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        array: NDArray[np.float32] = forward.run(pixels).float().softmax(dim=1).cpu().numpy()
-        return array
+    def begin(pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
+        return begin_reading(forward.run(pixels).float().softmax(dim=1))
 
-    return run_batches(probabilities_of, network.preprocessing, images, compute.reading)
+    return run_batches(begin, network.preprocessing, images, compute.reading)
 
 
 def probabilities_and_scores(
@@ -38,13 +38,12 @@ def probabilities_and_scores(
     """Yield class probabilities, and how unusual each image is, batch by batch in order."""
     forward = create_pass(logits_and_scores_of(network, usual), compute)
 
-    def of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def begin(pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
         values = forward.run(pixels).float()
         values[:, :-1] = values[:, :-1].softmax(dim=1)
-        array: NDArray[np.float32] = values.cpu().numpy()
-        return array
+        return begin_reading(values)
 
-    for part in run_batches(of, network.preprocessing, images, compute.reading):
+    for part in run_batches(begin, network.preprocessing, images, compute.reading):
         yield with_scores(part)
 
 
@@ -64,4 +63,4 @@ def features_in_parts(
     """
     forward = create_pass(features_of(extractor), compute)
     preprocessing = extractor.network.preprocessing
-    return lambda images: run_batches(forward.values, preprocessing, images, compute.reading)
+    return lambda images: run_batches(forward.begin, preprocessing, images, compute.reading)

@@ -73,3 +73,21 @@ def test_iterate_batches__reads_a_file_once_and_varies_it_each_time(tmp_path, mo
     assert sorted(read) == files
     assert not np.array_equal(*kept)
     assert all(np.array_equal(kept[i], epoch(i + 1, None)) for i in (0, 1))
+
+
+def test_iterate_batches__collates_in_the_memory_that_it_is_given(files):
+    given = []
+
+    def allocate(shape):
+        given.append(np.zeros(shape, dtype=np.uint8))
+        return given[-1]
+
+    batches = list(
+        iterate_batches(
+            files[:4], eval_transform(SMALL), batch_size=3, workers=1, allocate=allocate
+        )
+    )
+
+    assert [memory.shape for memory in given] == [(3, 32, 32, 3), (1, 32, 32, 3)]
+    assert all(b.pixels is memory for b, memory in zip(batches, given, strict=True))
+    assert given[0].any()

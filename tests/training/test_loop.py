@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from transferkit.devices import Precision, create_scaler
 from transferkit.models.create_network import create_network
@@ -185,3 +186,49 @@ def test_fit__trains_every_epoch_that_there_is_time_for():
     )
 
     assert (len(result.history), result.is_out_of_time) == (EPOCHS, False)
+
+
+class Readings(TorchDispatchMode):
+    """Counts the numbers that are read off tensors, for which a GPU would be waited."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.scalars = self.lists = 0
+        read = Tensor.tolist
+
+        def tolist(tensor):
+            self.lists += 1
+            return read(tensor)
+
+        monkeypatch.setattr(Tensor, "tolist", tolist)
+        for name in ("cpu", "numpy"):
+            monkeypatch.setattr(Tensor, name, None)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.scalars += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("scales", [False, True])
+def test_steps__are_waited_for_every_tenth_time_only(monkeypatch, scales):
+    network, phases = network_and_phases()
+    labels = torch.tensor([0, 1])
+    batches = [Batch(torch.rand(2, 3, 32, 32), labels, labels) for _ in range(25)]
+    data = PhaseData(
+        network.module,
+        lambda epoch: None,
+        lambda epoch, skip: iter(batches),
+        lambda: Validation(0.0, 0.5, np.zeros((4, 3), dtype=np.float32)),
+    )
+    setup = replace(
+        setup_of(network, phases),
+        data_of=lambda phase: data,
+        images_per_epoch=50,
+        scaler=torch.amp.GradScaler("cpu", enabled=scales),
+    )
+    whole = replace(phases[-1], epochs=range(1, 2))
+    with Readings(monkeypatch) as readings:
+        fit(setup, [whole], patience=0, reporter=SILENT)
+
+    # After steps 1, 11 and 21, and at the end of the epoch.
+    assert (readings.scalars, readings.lists) == (0, 4)

@@ -1,8 +1,11 @@
 """Seeded blocks: they draw the same numbers and restore the caller's generators."""
 
+from contextlib import contextmanager
+
+import pytest
 import torch
 
-from transferkit.training.randomness import seeded
+from transferkit.training.randomness import seed_step, seeded
 
 CPU = torch.device("cpu")
 
@@ -28,3 +31,34 @@ def test_seeded__leaves_the_generators_of_other_devices_alone(monkeypatch):
         torch.rand(1)
 
     assert seeds == []
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_seed_step__seeds_the_generator_of_the_device_too(monkeypatch, kind):
+    """A repeated or resumed step on a GPU therefore draws the same again."""
+    seeds = []
+    monkeypatch.setattr(getattr(torch, kind), "manual_seed", seeds.append)
+    steps = [(7, 1, 0), (7, 2, 0), (7, 1, 1), (7, 1, 0)]
+    with torch.random.fork_rng(devices=[]):
+        of_cpu = [seed_step(*s, torch.device(kind)) or torch.initial_seed() for s in steps]
+
+    assert seeds == of_cpu
+    assert seeds[0] == seeds[3]
+    assert len(set(seeds)) == 3
+
+
+def test_seeded__restores_the_generator_of_the_gpu(monkeypatch):
+    kept, fork = [], torch.random.fork_rng
+
+    @contextmanager
+    def fork_rng(devices):
+        kept.extend(devices)
+        with fork(devices=[]):
+            yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: None)
+    with seeded(7, torch.device("cuda", 1)):
+        pass
+
+    assert kept == [torch.device("cuda", 1)]

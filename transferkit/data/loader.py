@@ -16,6 +16,7 @@ from transferkit.data.images import ImageError, ImageSource, read_image
 from transferkit.data.pixels import PixelStore
 from transferkit.data.threads import map_in_order
 from transferkit.data.transforms import Transform
+from transferkit.device_copies import Allocate, pageable
 
 _BATCHES_AHEAD = 2
 
@@ -47,6 +48,7 @@ def iterate_batches(
     order: Sequence[int] | NDArray[np.int64] | None = None,
     seeds: Seeds = lambda row: (row,),
     store: PixelStore | None = None,
+    allocate: Allocate = pageable,
 ) -> Iterator[Batch]:
     """Yield each of `images` once, in batches.
 
@@ -60,6 +62,7 @@ def iterate_batches(
         seeds: `seeds(position)` returns the seed of an image's generator: the same seed gives the
             same pixels.
         store: Keeps prepared pixels between calls with the same images and transform.
+        allocate: Allocates the pixels of a batch.
     """
     rows = list(range(len(images)) if order is None else map(int, order))
 
@@ -77,13 +80,14 @@ def iterate_batches(
     ahead = (1 + _BATCHES_AHEAD) * batch_size
     loaded = map_in_order(load, rows, workers=workers, ahead=ahead)
     while chunk := list(islice(loaded, batch_size)):
-        yield _collate(chunk)
+        yield _collate(chunk, allocate)
 
 
-def _collate(chunk: Sequence[tuple[int, NDArray[np.uint8] | str]]) -> Batch:
+def _collate(chunk: Sequence[tuple[int, NDArray[np.uint8] | str]], allocate: Allocate) -> Batch:
     loaded = [(row, pixels) for row, pixels in chunk if not isinstance(pixels, str)]
     failures = tuple((row, reason) for row, reason in chunk if isinstance(reason, str))
     pixels = np.empty((0, 0, 0, 3), dtype=np.uint8)
     if loaded:
-        pixels = np.stack([pixels for _, pixels in loaded])
+        arrays = [pixels for _, pixels in loaded]
+        pixels = np.stack(arrays, out=allocate((len(arrays), *arrays[0].shape)))
     return Batch(np.array([row for row, _ in loaded], dtype=np.int64), pixels, failures)

@@ -12,6 +12,7 @@ from transferkit.data.loader import Batch, Seeds, iterate_batches
 from transferkit.data.pixels import PixelStore
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import Transform, eval_transform, train_transform
+from transferkit.device_copies import Allocate, pageable
 
 PLAIN = 0
 """The number of the view that validation and prediction use."""
@@ -33,6 +34,7 @@ class Views:
         allow_truncated: Whether to read JPEGs whose end is missing.
         plain_store: Keeps the pixels of the plain view.
         varied_store: Keeps the prepared pixels that random views are made from.
+        allocate: Allocates the pixels of a batch.
     """
 
     files: Sequence[ImageFile]
@@ -45,6 +47,7 @@ class Views:
     allow_truncated: bool = False
     plain_store: PixelStore | None = None
     varied_store: PixelStore | None = None
+    allocate: Allocate = pageable
 
     def numbered(self, view: int, order: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield batches of a numbered view, always the same, of the images at some positions."""
@@ -77,4 +80,5 @@ class Views:
             order=order,
             seeds=seeds,
             store=store,
+            allocate=self.allocate,
         )

@@ -263,6 +263,16 @@ class FinetuneOptions(ClassifierOptions):
             chosen_by_budget=True,
         ),
     ] = 10
+    compile: Annotated[
+        bool,
+        Option(
+            panel=COMPUTE,
+            flags=("--compile",),
+            help="Compile the trained layers with torch.compile, in the first steps of each phase. "
+            "Meant for GPUs and long runs; needs a C++ compiler.",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = False
     processes: Annotated[
         int | Literal["auto"] | None,
         Option(
@@ -326,6 +336,11 @@ class FinetuneOptions(ClassifierOptions):
             raise OptionError(
                 f"--budget starts a new run and trains it, {given[0]} does not; leave one out"
             )
+        if self.budget is not None and self.compile:
+            raise OptionError(
+                "--budget measures steps that are not compiled, and --compile takes time of its "
+                "own; leave one out"
+            )
         if isinstance(self.processes, int) and not self.resume:
             self.require_processes_possible(self.processes)
         if self.find_lr and self.dry_run:
@@ -360,7 +375,7 @@ class FinetuneOptions(ClassifierOptions):
             raise OptionError(
                 "--cache memory: several processes share rows on disk only; use disk, auto or off"
             )
-        if self.batch_size < count:
+        if self.batch_size != AUTO and self.batch_size < count:
             raise OptionError(
                 f"--batch-size: got {self.batch_size} for {count} processes, expected at least one "
                 "image for each"

@@ -3,13 +3,13 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from transferkit.classifiers import Classifier
 from transferkit.data.bad_images import OnBadImage
 from transferkit.data.layout import Layout
 from transferkit.data.preprocessing import Resize
-from transferkit.devices import Cache, Device, Precision
+from transferkit.devices import USUAL_BATCH_SIZE, Cache, Device, Precision
 from transferkit.engines import Engine
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
@@ -20,6 +20,7 @@ from transferkit.options.declaration import (
     Option,
     Options,
     Range,
+    count_or_auto,
     group_pattern,
     number_or_auto,
     size_in_pixels,
@@ -105,8 +106,16 @@ class ComputeOptions(Options):
     """How every command computes."""
 
     batch_size: Annotated[
-        int, Option(panel=COMPUTE, help="Images per batch.", within=Range(1, 65536))
-    ] = 32
+        int | Literal["auto"],
+        Option(
+            panel=COMPUTE,
+            help="Images per batch; auto is a power of two from 32 to 1024, by the GPU's free "
+            "memory, for training and passes, and 32 on the CPU.",
+            within=Range(1, 65536),
+            parse=count_or_auto,
+            metavar="N|auto",
+        ),
+    ] = USUAL_BATCH_SIZE
     device: Annotated[Device, Option(panel=COMPUTE, help="Device to compute on.")] = Device.AUTO
     precision: Annotated[
         Precision,

@@ -23,7 +23,7 @@ from transferkit.recipes.extracting.extraction import (
     feature_table,
     identity,
 )
-from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
 from transferkit.recipes.shared.inputs import tell_layout
 from transferkit.reporter import SILENT, Reporter
 from transferkit.tables import format_of
@@ -123,6 +123,7 @@ def _compute_features(
     compute = resolve_compute(
         options, extractor.network, reporter, engine=options.engine, images=len(index)
     )
+    compute = with_fitting_batches(options, extractor.network, compute)
     depends_on = identity(index, extractor) | {
         "precision": compute.precision,
         "engine": compute.engine,

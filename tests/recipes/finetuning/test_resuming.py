@@ -81,6 +81,28 @@ def uninterrupted(image_folder, tmp_path_factory):
     return run
 
 
+def test_resume__has_the_batch_size_that_was_chosen_at_the_beginning(
+    image_folder, tmp_path, monkeypatch
+):
+    """The GPU's memory may be fuller now."""
+    options = {**STRATEGIES["partial"], "batch_size": "auto"}
+    chosen = "transferkit.recipes.finetuning.resolve_settings.choose_batch_size"
+    monkeypatch.setattr(chosen, lambda *_: 4)
+    run = stopped_run(image_folder, tmp_path / "run", monkeypatch, **options)
+    monkeypatch.setattr(chosen, lambda *_: 8)
+    transferkit.finetune(image_folder, run, resume=True)
+    recorded = json.loads((run / "options.json").read_text())
+
+    assert (recorded["batch_size"], recorded["given"]["batch_size"]) == (4, "auto")
+    assert (
+        "batches of 4" in dict(json.loads((run / "plan.json").read_text())["settings"])["training"]
+    )
+    transferkit.finetune(
+        image_folder, tmp_path / "four", **{**SMALL, **STRATEGIES["partial"], "batch_size": 4}
+    )
+    assert_same_results(run, tmp_path / "four")
+
+
 def stopped_run(data, run, monkeypatch, steps=STEPS_PER_EPOCH + 3, **options):
     with monkeypatch.context() as patched:
         stop_after(patched, steps)

@@ -17,6 +17,7 @@ from transferkit.inference import (
     Collected,
     Outputs,
     Reading,
+    at_once,
     collect,
     run_batches,
     with_scores,
@@ -89,7 +90,7 @@ class Comparison:
         """Return what an exported model computes."""
         preprocessing = self.bundle.network.preprocessing
         with self.reporter.progress(what, len(self.files)) as progress:
-            parts = run_batches(classify, preprocessing, self.files, self._reading)
+            parts = run_batches(at_once(classify), preprocessing, self.files, self._reading)
             if self.bundle.usual is not None:
                 parts = map(with_scores, parts)
             return self._collect(parts, progress.advance)

@@ -22,7 +22,7 @@ from transferkit.recipes.extracting.extraction import (
     feature_table,
     identity,
 )
-from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
 from transferkit.recipes.shared.inputs import tell_layout
 from transferkit.recipes.shared.parts_on_ray import compute_parts
 from transferkit.reporter import SILENT, Reporter
@@ -80,6 +80,7 @@ def _features(options: ExtractFeaturesOptions, class_names: tuple[str, ...], tot
     compute = resolve_compute(
         options, extractor.network, SILENT, engine=options.engine, images=total
     )
+    compute = with_fitting_batches(options, extractor.network, compute)
     features = features_in_parts(extractor, compute)
 
     def part_of(images: list[Any]) -> bytes:

@@ -202,7 +202,7 @@ class _Trial:
     @property
     def fewest(self) -> int:
         """The fewest epochs that are worth their time with these images."""
-        steps = -(-len(self.run.dataset.rows("train")) // self.run.options.batch_size)
+        steps = -(-len(self.run.dataset.rows("train")) // self.run.compute.batch_size)
         return min(self.choice.fewest, -(-_ENOUGH // steps))
 
     def available(self) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from transferkit.data.pixels import PixelStore
 from transferkit.data.views import PLAIN, Views
+from transferkit.device_copies import batch_memory, to_device
 from transferkit.devices import Cache, autocast, create_scaler, memory_budget
 from transferkit.frozen_layers import FrozenRows, empty_prefix, frozen_prefix
 from transferkit.metrics import log_loss, top_k_accuracy
@@ -21,6 +22,7 @@ from transferkit.processes import noticing_others
 from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.row_cache import cache_folder
+from transferkit.training.compilation import compiled
 from transferkit.training.loss import Criterion, class_weights
 from transferkit.training.optimizer import create_optimizer
 from transferkit.training.schedule import Scheduler, create_schedule
@@ -131,6 +133,7 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
         allow_truncated=compute.allow_truncated,
         plain_store=stores.plain,
         varied_store=stores.varied,
+        allocate=batch_memory(compute.device),
     )
     rows = FrozenRows(
         frozen_prefix(network, entry.cut, replace(compute, engine=entry.engine))
@@ -147,7 +150,8 @@ def _phase_data(run: TrainingRun, phase: Phase, per_epoch: int, stores: _PixelSt
     train_depthwise_in_full_precision(layers, compute.device, compute.precision)
     reading = _Reading(run, rows, layers, entry.views, per_epoch)
     trained = _exchanging(run, layers) if run.processes.are_several else layers
-    return PhaseData(trained, reading.prepare, reading.batches, reading.validate)
+    computed = compiled(trained) if run.options.compile else trained
+    return PhaseData(computed, reading.prepare, reading.batches, reading.validate)
 
 
 def _exchanging(run: TrainingRun, layers: nn.Module) -> nn.Module:
@@ -202,8 +206,9 @@ class _Reading:
             else self.rows.numbered(view, order, size)
         )
         for batch, (_, values) in zip(batches, stream, strict=True):
-            own = labels[processes.share(batch)].to(device)
-            yield Batch(values.float(), own, labels[batch].to(device))
+            every = to_device(labels[batch], device)
+            own = processes.share(every)
+            yield Batch(values.float(), own, every)
 
     def _orders(self, epoch: int) -> list[NDArray[np.int64]]:
         """Return the positions of the images in each batch of an epoch, whatever the processes."""
@@ -217,13 +222,13 @@ class _Reading:
         """Evaluate the network on the validation images."""
         compute, val = self.run.compute, self.run.dataset.rows("val")
         labels = self.run.dataset.index.labels[val]
-        own = np.empty((0, len(self.run.dataset.index.class_names)), dtype=np.float32)
-        found = [own]
+        found = [torch.empty(0, len(self.run.dataset.index.class_names), device=compute.device)]
         for _, values in self.rows.numbered(PLAIN, self.run.processes.share(val)):
             with autocast(compute.device, compute.precision):
                 logits = compute.micro_batches.compute(self.layers, values.float())
-                found.append(logits.float().softmax(dim=1).cpu().numpy())
-        probabilities = self.run.processes.gather_rows(np.concatenate(found))
+                found.append(logits.float().softmax(dim=1))
+        # Read once, because reading waits for the device.
+        probabilities = self.run.processes.gather_rows(torch.cat(found).cpu().numpy())
         loss, accuracy = log_loss(labels, probabilities), top_k_accuracy(labels, probabilities)
         return Validation(loss, accuracy, probabilities)
 

@@ -45,7 +45,7 @@ from transferkit.recipes.finetuning.resolve_settings import resolve_features
 from transferkit.recipes.finetuning.run_in_progress import FeaturesRun, FinetuneResult
 from transferkit.recipes.finetuning.settings import FeatureSettings
 from transferkit.recipes.shared.backbone import create_extractor
-from transferkit.recipes.shared.compute_settings import resolve_compute
+from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
 from transferkit.reporter import Plan, Reporter, StageRow
 from transferkit.run.stopwatch import FROZEN, TRAINING
 from transferkit.training.frozen_proof import digests, require_unchanged
@@ -76,6 +76,7 @@ def prepare_features(
     compute = resolve_compute(
         options, extractor.network, reporter, engine=options.engine, images=len(dataset.index)
     )
+    compute = with_fitting_batches(options, extractor.network, compute)
     return extractor.network, resolve_features(options, dataset, extractor, compute)
 
 

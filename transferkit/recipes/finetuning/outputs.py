@@ -97,6 +97,7 @@ def resolved_options(run: FinetuneRun[RunSettings]) -> dict[str, Any]:
         "resize": preprocessing.resize,
         "device": compute.device.type,
         "precision": compute.precision,
+        "batch_size": compute.batch_size,
         "workers": compute.workers,
         **run.settings.resolved_options(),
     }

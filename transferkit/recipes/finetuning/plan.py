@@ -119,8 +119,8 @@ def _settings(run: TrainingRun) -> tuple[tuple[str, str], ...]:
     """Return the settings, as (name, value) pairs."""
     options, network, settings = run.options, run.network, run.settings
     training = (
-        f"{options.epochs} epochs, batches of {options.batch_size}, patience {options.patience}, "
-        f"seed {options.seed}"
+        f"{options.epochs} epochs, batches of {run.compute.batch_size}, "
+        f"patience {options.patience}, seed {options.seed}{', compiled' * options.compile}"
     )
     chosen = [
         ("data", str(options.data)),

@@ -16,6 +16,7 @@ from transferkit.devices import Cache
 from transferkit.errors import DataError, name_some
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.processes import ALONE, Processes
+from transferkit.recipes.shared.inputs import reading_threads
 from transferkit.reporter import Reporter
 
 

@@ -27,6 +27,7 @@ from transferkit.recipes.finetuning.caches import (
     choose_cache,
     choose_pixel_cache,
 )
+from transferkit.recipes.finetuning.choose_batch_size import choose_batch_size
 from transferkit.recipes.finetuning.settings import (
     FeatureSettings,
     PhaseSettings,
@@ -35,6 +36,7 @@ from transferkit.recipes.finetuning.settings import (
     rates_of_stages,
 )
 from transferkit.recipes.finetuning.start_head import FEWEST_PER_CLASS, MOST
+from transferkit.training.compilation import require_compiler
 from transferkit.training.learning_rates import BACKBONE_SHARE, default_layer_decay, spread_rates
 
 _VIEWS_OF_HEAD, _VIEWS_OF_STAGES = 1, 4
@@ -63,10 +65,14 @@ def resolve_training(
 
     Raises:
         OptionError: When `--unfreeze` matches nothing in this network, the batches are too small
-            for what is trained, or `--cache memory` or `disk` has too little room.
+            for what is trained, torch cannot compile, or `--cache memory` or `disk` has too
+            little room.
         EngineError: When an engine that was asked for by name cannot compute a frozen part.
     """
-    head_start = _head_start(options, dataset, network)
+    if options.compile:
+        require_compiler(compute.device)
+    compute = _with_batch_size(options, dataset, network, compute)
+    head_start = _head_start(options, dataset, network, compute)
     head_epochs = options.head_epochs(head_start)
     phases = plan_phases(
         network,
@@ -84,7 +90,7 @@ def resolve_training(
             options,
             [stage.name for stage in network.stages],
             head_start,
-            takes_high_rates=_takes_high_rates(options, dataset, network),
+            takes_high_rates=_takes_high_rates(options, dataset, network, compute),
         ),
         rates_are_provisional=options.learning_rate == AUTO,
         head_start=head_start,
@@ -135,7 +141,28 @@ def resolve_features(
     )
 
 
-def _head_start(options: FinetuneOptions, dataset: Dataset, network: Network) -> HeadStart:
+def _with_batch_size(
+    options: FinetuneOptions, dataset: Dataset, network: Network, compute: ComputeSettings
+) -> ComputeSettings:
+    """Return the compute settings with the batch size for training."""
+    if options.batch_size != AUTO:
+        return compute
+    *_, last = plan_phases(
+        network,
+        strategy=options.strategy,
+        unfreeze=options.unfreeze,
+        epochs=options.epochs,
+        freeze_epochs=0,
+        thaw_every=options.epochs_per_thaw,
+    )
+    images = len(dataset.rows("train"))
+    size = choose_batch_size(network, last, compute, images, started_processes())
+    return replace(compute, batch_size=size)
+
+
+def _head_start(
+    options: FinetuneOptions, dataset: Dataset, network: Network, compute: ComputeSettings
+) -> HeadStart:
     """Return how the head begins.
 
     Raises:
@@ -149,17 +176,19 @@ def _head_start(options: FinetuneOptions, dataset: Dataset, network: Network) ->
         )
     images = min(len(dataset.rows("train")), MOST)
     shows_enough = images >= FEWEST_PER_CLASS * network.num_classes
-    is_better = shows_enough and not _takes_high_rates(options, dataset, network)
+    is_better = shows_enough and not _takes_high_rates(options, dataset, network, compute)
     return options.resolved_head_start(can_be_linear=is_linear and is_better)
 
 
-def _takes_high_rates(options: FinetuneOptions, dataset: Dataset, network: Network) -> bool:
+def _takes_high_rates(
+    options: FinetuneOptions, dataset: Dataset, network: Network, compute: ComputeSettings
+) -> bool:
     """Return whether a run is long enough for high rates, of a network that takes them.
 
     They were measured with networks that normalise by BatchNorm. Others, as transformers, are
     trained at a tenth of such rates.
     """
-    steps = options.epochs * -(-len(dataset.rows("train")) // options.batch_size)
+    steps = options.epochs * -(-len(dataset.rows("train")) // compute.batch_size)
     return steps >= LONG and keeps_statistics(network, network.stages)
 
 

@@ -32,6 +32,9 @@ def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
         # Its range test has been run, with the head that it began with.
         rate, start = recorded["learning_rate"], HeadStart(recorded["head_start"])
         began = replace(began, learning_rate=rate, head_start=start)
+    if began.batch_size == AUTO:
+        # Its steps are counted in batches of the size that was chosen then.
+        began = replace(began, batch_size=recorded["batch_size"])
     return began
 
 

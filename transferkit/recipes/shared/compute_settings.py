@@ -1,9 +1,14 @@
 """Resolve how a command computes: device, precision, engine, batch size and threads."""
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
+from transferkit.batch_size import fitting_batch_size
 from transferkit.compute import ComputeSettings
 from transferkit.devices import (
+    USUAL_BATCH_SIZE,
     Precision,
     divide_threads,
     resolve_device,
@@ -12,9 +17,12 @@ from transferkit.devices import (
 from transferkit.engines import Engine
 from transferkit.engines.runtimes import is_installed, require_installed
 from transferkit.errors import OptionError
+from transferkit.forward_pass import create_pass, logits_of
 from transferkit.memory import MicroBatches
 from transferkit.models.network import Network
+from transferkit.options.declaration import AUTO
 from transferkit.options.shared import ComputeOptions
+from transferkit.recipes.shared.inputs import reading_threads
 from transferkit.reporter import Reporter
 
 _WORTH_CONVERTING, _MORE_PER_MB = 300, 10
@@ -63,13 +71,35 @@ def resolve_compute(
     return ComputeSettings(
         device,
         precision,
-        options.batch_size,
+        USUAL_BATCH_SIZE if options.batch_size == AUTO else options.batch_size,
         reading_threads(options),
         options.allow_truncated,
         engine,
         MicroBatches(reporter.notice),
         reporter.notice,
     )
+
+
+def with_fitting_batches(
+    options: ComputeOptions, network: Network, compute: ComputeSettings
+) -> ComputeSettings:
+    """Return the settings with a batch size for passes without gradient, if the options ask for it.
+
+    Args:
+        options: The options as given.
+        network: The network that the images pass through.
+        compute: The settings that the options were resolved to.
+    """
+    if options.batch_size != AUTO or compute.device.type != "cuda":
+        return compute
+    _, *size = network.preprocessing.input_size
+    forward = create_pass(logits_of(network), compute)
+    pixels = np.zeros((1, *size, 3), dtype=np.uint8)
+
+    def run(count: int) -> None:
+        forward.run(np.repeat(pixels, count, axis=0))
+
+    return replace(compute, batch_size=fitting_batch_size(run, compute.device))
 
 
 def _resolve_engine(engine: Engine, device: torch.device, network: Network, images: int) -> Engine:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transferkit.confidence import ConfidenceTable
 from transferkit.data.images import ImageSource
-from transferkit.devices import Device, Precision, may_have_gpu
+from transferkit.devices import USUAL_BATCH_SIZE, Device, Precision, may_have_gpu
 from transferkit.engines import Engine
 from transferkit.engines.onnx_file import SUFFIX, read_onnx
 from transferkit.engines.runtimes import is_installed
@@ -18,8 +18,10 @@ from transferkit.exported_model import ExportedModel
 from transferkit.files import file_digest
 from transferkit.inference import Outputs, Reading
 from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
+from transferkit.options.declaration import AUTO
 from transferkit.options.other_commands import EvaluateOptions
 from transferkit.options.predict import PredictOptions
+from transferkit.recipes.shared.inputs import reading_threads
 from transferkit.reporter import Reporter
 from transferkit.run.model_folder import EXPORTED, WEIGHTS, model_folder
 
@@ -68,8 +70,8 @@ def open_predictor(
     is_open = options.precision is Precision.AUTO
     precision = Precision.FP32 if is_named and is_open else options.precision
     model = ExportedModel.load(exported, engine=options.engine, precision=precision)
-    threads = reading_threads(options)
-    reading = Reading(options.batch_size, threads, options.allow_truncated, options.tta)
+    size = USUAL_BATCH_SIZE if options.batch_size == AUTO else options.batch_size
+    reading = Reading(size, reading_threads(options), options.allow_truncated, options.tta)
     return Predictor(
         model.class_names,
         lambda images: model.probabilities(images, reading),
@@ -81,7 +83,7 @@ def open_predictor(
 def _in_torch(
     options: PredictOptions | EvaluateOptions, reporter: Reporter, count: int
 ) -> Predictor:
-    from transferkit.recipes.shared.compute_settings import resolve_compute
+    from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
     from transferkit.recipes.shared.load_model import load_bundle, load_model
 
     if isinstance(options, PredictOptions):
@@ -91,6 +93,7 @@ def _in_torch(
     compute = resolve_compute(
         options, bundle.network, reporter, engine=options.engine, images=count
     )
+    compute = with_fitting_batches(options, bundle.network, compute)
     compute = replace(compute, mirrors=options.tta)
     return Predictor(
         bundle.class_names,
