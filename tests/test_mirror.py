@@ -39,6 +39,7 @@ COVERED_BY = {
     "recipes/shared/load_model.py": "recipes/test_predict.py",
     "recipes/shared/predictor.py": "recipes/test_export.py",
     "run/model_folder.py": "test_bundle.py",
+    "run/stored_model.py": "test_stores.py",
     "engines/__init__.py": "test_forward_pass.py",
     "engines/conversion.py": "test_forward_pass.py",
     "engines/conversion_cache.py": "test_forward_pass.py",
@@ -101,6 +102,7 @@ ACROSS_MODULES = {
     "test_mirror.py": "where tests belong",
     "test_properties.py": "what holds for every name, layout and image",
     "test_readme.py": "README.md",
+    "test_stores.py": "whole commands on what is in stores and archives",
     "test_sample_data.py": "the images in sample_data/",
 }
 """Test files that mirror no module, and what they are about."""

@@ -46,6 +46,7 @@ from transferkit.run.model_folder import (
     WEIGHTS,
     model_folder,
 )
+from transferkit.run.stored_model import local_model
 
 _NOT_SAVED = (
     # the source of the pretrained weights
@@ -356,4 +357,4 @@ def model_name(path: str | Path) -> str:
     name = str(path)
     if name.startswith((LOCAL_PREFIX, HUB_PREFIX)):
         return name
-    return f"{LOCAL_PREFIX}{model_folder(Path(path))}"
+    return f"{LOCAL_PREFIX}{model_folder(Path(local_model(name)))}"

@@ -94,23 +94,23 @@ class Url(str):
 
     def exists(self) -> bool:
         """Return whether there is a file or folder."""
-        return bool(self._ask("looked for", lambda store, path: store.exists(path)))
+        return bool(self._look(lambda store, path: store.exists(path)))
 
     def is_dir(self) -> bool:
         """Return whether it is a folder."""
-        return bool(self._ask("looked for", lambda store, path: store.isdir(path)))
+        return bool(self._look(lambda store, path: store.isdir(path)))
 
     def is_file(self) -> bool:
         """Return whether it is a file."""
-        return bool(self._ask("looked for", lambda store, path: store.isfile(path)))
+        return bool(self._look(lambda store, path: store.isfile(path)))
 
     def state(self) -> str:
         """Return text that changes when the file's content does; empty if the store tells none."""
-        return _state(self._ask("looked for", lambda store, path: store.info(path)))
+        return _state(self._look(lambda store, path: store.info(path)))
 
     def files(self) -> dict[str, StoredFile]:
         """Return all files below it by their paths relative to it; none if it is not a folder."""
-        root, found = self._ask("listed", lambda store, path: (path, store.find(path, detail=True)))
+        root, found = self._look(lambda store, path: (path, store.find(path, detail=True)))
         start = f"{root}/" if root else ""
         return {
             path.removeprefix(start): StoredFile(int(entry.get("size") or 0), _state(entry))
@@ -120,7 +120,7 @@ class Url(str):
 
     def matches(self) -> list[Url]:
         """Return the files and folders that it names as a pattern, sorted."""
-        found = self._ask("listed", lambda store, path: store.glob(path))
+        found = self._look(lambda store, path: store.glob(path))
         return [self._at(path) for path in sorted(found)]
 
     def read_bytes(self, start: int | None = None, stop: int | None = None) -> bytes:
@@ -140,7 +140,7 @@ class Url(str):
 
     def open(self, mode: Literal["rb"]) -> io.BufferedReader:
         """Return the file, opened for reading bytes at any place."""
-        size = self._ask("read", lambda store, path: store.info(path)["size"])
+        size = self._look(lambda store, path: store.info(path)["size"])
         return io.BufferedReader(_Reader(self, int(size)), _BLOCK)
 
     def put(self, file: Path) -> None:
@@ -158,6 +158,15 @@ class Url(str):
     def _at(self, path: str) -> Url:
         """Return the address of another path in the same store."""
         return Url(f"{self.rpartition(_MARK)[0]}{_MARK}{path.lstrip('/')}")
+
+    def _look(self, look: Callable[[Any, str], _T]) -> _T:
+        """Look the address up, without what fsspec remembers of earlier looks."""
+
+        def look_again(store: Any, path: str) -> _T:
+            store.invalidate_cache()
+            return look(store, path)
+
+        return self._ask("looked up", look_again)
 
     def _ask(self, what: str, ask: Callable[[Any, str], _T]) -> _T:
         """Ask the store, and ask again after a while if it fails.

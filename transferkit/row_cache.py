@@ -201,7 +201,7 @@ def _summary(folder: Path) -> EntrySummary | None:
             key=folder.name,
             what=str(about["what"]),
             rows=sum(len(part) for part in names if part is not None),
-            size=sum(path.stat().st_size for path in folder.iterdir()),
+            size=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
             used=(folder / ABOUT).stat().st_mtime,
         )
     except (OSError, ValueError, KeyError, TypeError):

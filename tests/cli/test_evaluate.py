@@ -5,6 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
+from transferkit.data.images import ImageError
+
 
 def test_evaluate__counts_what_the_model_was_trained_on(cli, run_folder, image_folder, tmp_path):
     with (run_folder / "split.csv").open() as file:
@@ -38,9 +40,9 @@ def test_evaluate__keeps_its_metrics_when_images_disappear_meanwhile(
     cli, run_folder, image_folder, monkeypatch
 ):
     def gone(file):
-        raise FileNotFoundError(file)
+        raise ImageError("no such file or directory")
 
-    monkeypatch.setattr("transferkit.recipes.evaluate.file_digest", gone)
+    monkeypatch.setattr("transferkit.recipes.evaluate.read_bytes", gone)
 
     ran = cli("evaluate", image_folder, "-m", run_folder)
 

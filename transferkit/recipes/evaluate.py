@@ -24,6 +24,7 @@ from transferkit.recipes.shared.inputs import tell_layout
 from transferkit.recipes.shared.predictor import open_predictor
 from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import MODEL, SPLIT
+from transferkit.run.stored_model import local_model
 
 
 def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _held_out(index: ImageIndex, reporter: Reporter) -> ImageIndex:
 
 def _trained_digests(model: str) -> frozenset[str]:
     """Return the digests of the training images; none for a model outside its run."""
-    run = Path(model)
+    run = Path(local_model(model))
     split = (run.parent if run.name == MODEL else run) / SPLIT
     return trained_digests(split) if split.is_file() else frozenset()
 

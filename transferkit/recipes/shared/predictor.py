@@ -24,6 +24,7 @@ from transferkit.options.predict import PredictOptions
 from transferkit.recipes.shared.inputs import reading_threads
 from transferkit.reporter import Reporter
 from transferkit.run.model_folder import EXPORTED, WEIGHTS, model_folder
+from transferkit.run.stored_model import local_model
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def open_predictor(
     if exported is None:
         return _in_torch(options, reporter, count)
     # Whoever names a file expects the numbers that every other runtime computes of it.
-    is_named = options.model == str(exported)
+    is_named = str(options.model).endswith(SUFFIX)
     is_open = options.precision is Precision.AUTO
     precision = Precision.FP32 if is_named and is_open else options.precision
     model = ExportedModel.load(exported, engine=options.engine, precision=precision)
@@ -107,16 +108,17 @@ def _exported(options: PredictOptions | EvaluateOptions, reporter: Reporter) -> 
     """Return the exported model that the options name, or that the named run holds."""
     if not options.model or options.model.startswith((LOCAL_PREFIX, HUB_PREFIX)):
         return None
-    if options.model.endswith(SUFFIX):
+    model = Path(local_model(options.model))
+    if model.suffix == SUFFIX:
         if options.device not in (Device.AUTO, Device.CPU):
             raise OptionError(
                 f"--device: an exported model runs on the CPU, got {options.device}; use auto"
             )
-        return Path(options.model)
+        return model
     in_torch = options.engine is Engine.TORCH or options.device not in (Device.AUTO, Device.CPU)
     if in_torch or (options.device is Device.AUTO and may_have_gpu()):
         return None
-    folder = model_folder(Path(options.model))
+    folder = model_folder(model)
     if not (folder / EXPORTED).is_file():
         return None
     file = read_onnx(folder / EXPORTED)
