@@ -11,8 +11,10 @@ from image_files import save_image
 
 import transferkit
 from transferkit.data.split_file import recorded_digests
-from transferkit.errors import BundleError, StoreError
+from transferkit.errors import BundleError, OutputError, StoreError
+from transferkit.options.finetune import FinetuneOptions
 from transferkit.places import Url
+from transferkit.recipes.finetune import finetune
 from transferkit.row_cache import list_entries
 from transferkit.run.stored_model import local_model
 
@@ -186,8 +188,69 @@ def test_local_model__says_that_there_is_none(s3, stored_images):
         local_model(Url(stored_images))
 
 
-def test_paths_of_this_machine__are_no_addresses(cli, image_folder):
-    ran = cli("finetune", image_folder, "-o", "s3://bucket/run")
+def test_finetune__writes_its_run_to_a_store(s3, image_folder, tmp_path):
+    there, here = s3.bucket / "runs/1", tmp_path / "run"
+    s3.gate.faults = ["503", "", "cut", "", "", "503"]
+    result = transferkit.finetune(image_folder, there, strategy="full", **SHORT)
+    transferkit.finetune(image_folder, here, strategy="full", **SHORT)
+
+    assert result.run == there
+    assert {file.name for file in here.iterdir()} == {file.name for file in there.iterdir()}
+    assert (there / "model/model.safetensors").read_bytes() == weights_of(here)
+    for name in ("split.csv", "plan.json", "skipped.csv"):
+        assert (there / name).read_bytes() == (here / name).read_bytes()
+    with pytest.raises(OutputError, match=f"{there}: already exists and is not empty"):
+        transferkit.finetune(image_folder, there, strategy="full", **SHORT)
+    transferkit.finetune(image_folder, there, strategy="full", overwrite=True, **SHORT)
+
+
+def test_finetune__goes_on_from_a_checkpoint_in_a_store(s3, stored_images, tmp_path):
+    """Another machine may go on: everything it needs is in the store."""
+    options = {**SHORT, "strategy": "full", "epochs": 3}
+    there = s3.bucket / "runs/1"
+    first = FinetuneOptions(stored_images, there, **options)
+    stopped = finetune(first, should_stop=lambda row: row.epoch == 2)
+    assert not stopped.metrics
+    assert any(name.startswith("checkpoint/") for name in there.files())
+
+    transferkit.finetune(str(stored_images), there, resume=True)
+    transferkit.finetune(str(stored_images), tmp_path / "whole", **options)
+
+    assert not any(name.startswith("checkpoint/") for name in there.files())
+    assert (there / "model/model.safetensors").read_bytes() == weights_of(tmp_path / "whole")
+
+
+def test_finetune__keeps_the_last_checkpoint_when_the_store_goes_away(s3, image_folder, tmp_path):
+    options = {**SHORT, "strategy": "full", "epochs": 3}
+    there = s3.bucket / "runs/1"
+
+    def go_away(row):
+        if row.epoch == 2:
+            s3.gate.always = "503"
+        return False
+
+    first = FinetuneOptions(image_folder, there, **options)
+    with pytest.raises(StoreError, match=r"cannot be \w+ .*tried 4 times"):
+        finetune(first, should_stop=go_away)
+    s3.gate.always = ""
+
+    transferkit.finetune(image_folder, there, resume=True)
+    transferkit.finetune(image_folder, tmp_path / "whole", **options)
+    assert (there / "model/model.safetensors").read_bytes() == weights_of(tmp_path / "whole")
+
+
+def test_report__of_a_run_in_a_store(s3, stored_images, pages, cli):
+    run = s3.bucket / "runs/1"
+    transferkit.finetune(str(stored_images), run, strategy="full", report=False, **SHORT)
+
+    ran = cli("report", run)
+
+    assert (ran.code, ran.out) == (0, f"report: {run}/report.html\n"), ran.err
+    assert (run / "report.html").read_text("utf-8").count("<img") >= 1
+
+
+def test_an_address__is_no_path_where_a_folder_of_this_machine_is_needed(cli, image_folder):
+    ran = cli("compare", image_folder, "-o", "s3://bucket/run")
 
     assert (ran.code, ran.out) == (2, "")
     assert "--output: got 's3://bucket/run', expected a path of this machine" in ran.err

@@ -38,6 +38,7 @@ from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.usual_images import UsualImages
 from transferkit.network_outputs import probabilities, probabilities_and_scores
+from transferkit.places import Place
 from transferkit.run.model_folder import (
     CLASSIFIER,
     CONFIDENCE,
@@ -217,7 +218,7 @@ class ModelBundle:
         for part in run_batches(begin, self.network.preprocessing, images, compute.reading):
             yield part if self.usual is None else with_scores(part)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Place) -> None:
         """Write the model as `folder`, atomically; an existing folder is replaced.
 
         Raises:
@@ -226,7 +227,7 @@ class ModelBundle:
         state = _separate(self.network.module.state_dict())
         classifier = self.head.to_bytes() if self.head else b""
         size = sum(tensor.nbytes for tensor in state.values()) + len(classifier)
-        with whole_folder(folder, size=size) as temporary:
+        with whole_folder(folder, last=CONFIG, size=size) as temporary:
             write_json(temporary / CONFIG, self._config())
             safetensors.torch.save_file(state, temporary / WEIGHTS, {"format": "pt"})
             # safetensors makes its files readable by the owner only; follow the umask instead.

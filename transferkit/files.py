@@ -55,16 +55,27 @@ def whole_file(path: Place, *, size: int = 0) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
+def whole_folder(path: Place, *, last: str, size: int = 0) -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes `path` if the block ends without an error.
+
+    In a store, files are stored one by one.
 
     Args:
         path: Final path. An existing folder is replaced.
+        last: The file without which readers do not take it for such a folder; it is stored last.
         size: Bytes that will be written, for the message if the device is full; 0 for few.
 
     Raises:
         OutputError: When the folder cannot be written, for example because the device is full.
+        StoreError: When the store fails.
     """
+    if isinstance(path, Url):
+        with _explained(path, size), TemporaryDirectory() as folder:
+            yield Path(folder)
+            remove_folder(path)
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == last):
+                (path / file.name).put(file)
+        return
     with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_name(path)
@@ -78,6 +89,14 @@ def whole_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Place) -> None:
+    """Remove a folder with everything in it, as far as it is there."""
+    if not isinstance(path, Url):
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.exists():
+        path.remove()
 
 
 @contextmanager

@@ -9,10 +9,10 @@ import errno
 import io
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from transferkit.errors import StoreError
 
@@ -118,6 +118,10 @@ class Url(str):
             if path.startswith(start) and not path.endswith("/")
         }
 
+    def iterdir(self) -> Iterator[Url]:
+        """Yield what is in the folder."""
+        yield from {self / name.partition("/")[0]: None for name in self.files()}
+
     def matches(self) -> list[Url]:
         """Return the files and folders that it names as a pattern, sorted."""
         found = self._look(lambda store, path: store.glob(path))
@@ -138,14 +142,35 @@ class Url(str):
         """Return the content as text."""
         return self.read_bytes().decode(encoding)
 
-    def open(self, mode: Literal["rb"]) -> io.BufferedReader:
-        """Return the file, opened for reading bytes at any place."""
+    @overload
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader: ...
+
+    @overload
+    def open(
+        self, mode: Literal["r"] = "r", *, encoding: str, newline: str, errors: str | None = None
+    ) -> io.TextIOWrapper: ...
+
+    def open(
+        self,
+        mode: str = "r",
+        *,
+        encoding: str | None = None,
+        newline: str | None = None,
+        errors: str | None = None,
+    ) -> Any:
+        """Return the file, opened for reading at any place."""
         size = self._look(lambda store, path: store.info(path)["size"])
-        return io.BufferedReader(_Reader(self, int(size)), _BLOCK)
+        content: Any = io.BufferedReader(_Reader(self, int(size)), _BLOCK)
+        return content if mode == "rb" else io.TextIOWrapper(content, encoding, errors, newline)
 
     def put(self, file: Path) -> None:
         """Store a file of this machine here, whole or not at all."""
         self._ask("written", lambda store, path: store.put_file(str(file), path))
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        """Remove the file."""
+        if not missing_ok or self.is_file():
+            self.remove()
 
     def remove(self) -> None:
         """Remove the file, or the folder with everything below it."""

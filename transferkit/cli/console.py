@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -26,6 +25,7 @@ from rich.table import Table
 
 from transferkit.cli.curve import draw_curve
 from transferkit.durations import describe_seconds
+from transferkit.places import Place
 from transferkit.reporter import EpochRow, LeftOut, Plan, SilentReporter
 from transferkit.reporter import Progress as Count
 from transferkit.tables import csv_writer
@@ -204,7 +204,7 @@ def _estimates(plan: Plan) -> str:
     return text
 
 
-def print_range_test(test: "RangeTest", plot: Path, console: Console) -> None:
+def print_range_test(test: "RangeTest", plot: Place, console: Console) -> None:
     """Draw the smoothed loss over the rates, and print the suggested rate and the plot's path."""
     # Losses far above the first one only say that training diverged, and would flatten the rest.
     ceiling = _CEILING * test.smoothed[0]

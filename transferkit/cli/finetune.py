@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from transferkit.cli.console import (
@@ -17,6 +16,7 @@ from transferkit.cli.invocation import Invocation
 from transferkit.cli.launch import launch, processes_to_start
 from transferkit.cli.parameters import takes
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.places import Place
 from transferkit.processes import started_processes
 
 
@@ -52,7 +52,7 @@ def finetune(options: FinetuneOptions, invocation: Invocation) -> None:
     exit_for_unreadable(result.plan.left_out)
 
 
-def show_result(run: Path, metrics: Mapping[str, Any]) -> None:
+def show_result(run: Place, metrics: Mapping[str, Any]) -> None:
     """Print how good a run is, where it is, and how to predict with it."""
     from transferkit.run.folder import REPORT_PAGE
 

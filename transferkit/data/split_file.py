@@ -2,20 +2,20 @@
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
 from transferkit.data.dataset import Dataset
 from transferkit.data.index import ImageIndex
 from transferkit.data.split import Split
 from transferkit.errors import DataError, name_some
+from transferkit.places import Place
 from transferkit.tables import write_csv
 
 COLUMNS = ("path", "label", "split", "sha256", "group")
 NAME = "split.csv"
 
 
-def write_split(folder: Path, dataset: Dataset) -> None:
+def write_split(folder: Place, dataset: Dataset) -> None:
     """Write split.csv, which `--split` can reuse.
 
     Raises:
@@ -29,7 +29,7 @@ def write_split(folder: Path, dataset: Dataset) -> None:
     write_csv(folder / NAME, COLUMNS, rows)
 
 
-def recorded_splits(file: Path, index: ImageIndex, digests: Sequence[str]) -> dict[int, Split]:
+def recorded_splits(file: Place, index: ImageIndex, digests: Sequence[str]) -> dict[int, Split]:
     """Read the splits of an index's images from a split file.
 
     Args:
@@ -67,7 +67,7 @@ def recorded_splits(file: Path, index: ImageIndex, digests: Sequence[str]) -> di
     return splits
 
 
-def recorded_digests(file: Path) -> dict[str, str]:
+def recorded_digests(file: Place) -> dict[str, str]:
     """Return path -> SHA-256 of every image in a split file.
 
     Raises:
@@ -76,7 +76,7 @@ def recorded_digests(file: Path) -> dict[str, str]:
     return {record["path"]: record["sha256"] for record in _records(file)}
 
 
-def recorded_paths(file: Path, split: Split) -> tuple[list[str], list[str]]:
+def recorded_paths(file: Place, split: Split) -> tuple[list[str], list[str]]:
     """Return the paths and the labels of all images of a part of a split file.
 
     Raises:
@@ -86,7 +86,7 @@ def recorded_paths(file: Path, split: Split) -> tuple[list[str], list[str]]:
     return [record["path"] for record in records], [record["label"] for record in records]
 
 
-def trained_digests(file: Path) -> frozenset[str]:
+def trained_digests(file: Place) -> frozenset[str]:
     """Return the SHA-256 of every training image in a split file.
 
     Raises:
@@ -95,7 +95,7 @@ def trained_digests(file: Path) -> frozenset[str]:
     return frozenset(r["sha256"] for r in _records(file) if r["split"] == "train")
 
 
-def _records(file: Path) -> list[dict[str, str]]:
+def _records(file: Place) -> list[dict[str, str]]:
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
             table = csv.DictReader(lines, strict=True)

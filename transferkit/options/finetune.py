@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from transferkit.classifiers import Classifier
@@ -48,7 +47,7 @@ class FinetuneOptions(ClassifierOptions):
 
     data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
     output: Annotated[
-        Path | None,
+        Place | None,
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),

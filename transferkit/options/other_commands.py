@@ -46,7 +46,7 @@ from transferkit.options.shared import (
     Workers,
     require_one_network,
 )
-from transferkit.places import Place, Url
+from transferkit.places import Place
 from transferkit.tables.feature_table import FeatureFormat
 
 MovedData = Annotated[
@@ -102,11 +102,6 @@ class ExtractFeaturesOptions(ClusterOptions, ClassifierOptions):
         require_one_network(self.model, self.backbone, self.weights)
         if self.classifier and self.on:
             raise OptionError("--on writes features alone; leave out --on or --classifier")
-        if self.classifier and isinstance(self.output, Url):
-            raise OptionError(
-                f"--output: got {self.output}, but with --classifier it is the folder of a run, "
-                "expected a path of this machine"
-            )
         if self.classifier and self.resume:
             raise OptionError("--resume continues a file of features; leave out --classifier")
         if self.classifier is None and (
@@ -205,10 +200,10 @@ class EvaluateOptions(FolderOptions):
 class ReportOptions(ComputeOptions):
     """Options of `transferkit report`."""
 
-    run: Annotated[Path, Option(argument=True, help="Folder of a finished run.")]
+    run: Annotated[Place, Option(argument=True, help="Folder of a finished run.")]
     data: MovedData = None
     output: Annotated[
-        Path | None,
+        Place | None,
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),

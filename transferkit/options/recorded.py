@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from transferkit.options.declaration import (
     given_flags,
     option_names,
 )
+from transferkit.places import Place
 
 _O = TypeVar("_O", bound=Options)
 
@@ -47,7 +47,7 @@ def _json_value(value: Any) -> Any:
     return value if isinstance(value, _JSON) else str(value)
 
 
-def read_recorded(path: Path, kind: type[Options]) -> dict[str, Any]:
+def read_recorded(path: Place, kind: type[Options]) -> dict[str, Any]:
     """Return the content of an options file, with options of `kind` under `GIVEN`.
 
     Raises:
@@ -66,7 +66,7 @@ def read_recorded(path: Path, kind: type[Options]) -> dict[str, Any]:
         ) from error
 
 
-def resumed(options: _O, given: Mapping[str, Any], folder: Path) -> _O:
+def resumed(options: _O, given: Mapping[str, Any], folder: Place) -> _O:
     """Return the options that a run began with; those that may change have their new values.
 
     Args:

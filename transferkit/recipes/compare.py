@@ -41,6 +41,7 @@ def compare(options: CompareOptions, reporter: Reporter = SILENT) -> Comparison:
         options = resumed_options(options)
     stem = f"{name_of(options.data)}-compare"
     with chosen_folder(options, stem, COMPARISON) as folder:
+        assert isinstance(folder, Path)  # the option takes no address
         return _compare_in(folder, options, reporter, began)
 
 

@@ -77,7 +77,6 @@ def to_finetune_options(options: ExtractFeaturesOptions) -> FinetuneOptions:
     Raises:
         BundleError: When the options name a model that cannot be loaded.
     """
-    assert isinstance(options.output, Path)  # the options have checked it
     shared = {entry.name: getattr(options, entry.name) for entry in fields(ClassifierOptions)}
     backbone = options.backbone or DEFAULT_BACKBONE
     if options.model:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferkit.data.scan import name_of
 from transferkit.models.strategies import Strategy
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.places import Place
 from transferkit.processes import Processes, join
 from transferkit.recipes.finetuning.read_dataset import read_dataset
 from transferkit.recipes.finetuning.resuming import resumed_options
@@ -99,7 +99,7 @@ def _joined(options: FinetuneOptions) -> tuple[FinetuneOptions, Processes]:
 
 
 @contextmanager
-def _shared_folder(options: FinetuneOptions, processes: Processes) -> Iterator[Path | None]:
+def _shared_folder(options: FinetuneOptions, processes: Processes) -> Iterator[Place | None]:
     """Yield the run's folder, which the first process chooses; None for a dry run."""
     if options.dry_run:
         yield None
@@ -126,7 +126,7 @@ def _import_strategy(options: FinetuneOptions) -> tuple[_Prepare, _CarryOut]:
     return prepare_training, train_network
 
 
-def chosen_run(options: FinetuneOptions) -> AbstractContextManager[Path]:
+def chosen_run(options: FinetuneOptions) -> AbstractContextManager[Place]:
     """Choose the run's folder; nothing is written or removed yet.
 
     Raises:

@@ -1,12 +1,11 @@
 """Write the page of a finished run, from its folder, its model and its images."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from transferkit.bundle import ModelBundle
 from transferkit.files import require_new, require_place
 from transferkit.options.other_commands import ReportOptions
-from transferkit.places import place
+from transferkit.places import Place, place
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.report.run_contents import ReportSources, write_report
 from transferkit.reporter import SILENT, Reporter
@@ -23,7 +22,7 @@ class WrittenPage:
         notes: What could not be shown, and why.
     """
 
-    output: Path
+    output: Place
     notes: tuple[str, ...]
 
 

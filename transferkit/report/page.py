@@ -6,10 +6,10 @@ Values are escaped unless they are `Markup`, which only this package creates. A 
 
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferkit.files import utf8_text, whole_file
+from transferkit.places import Place
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -26,7 +26,7 @@ def render(template: str, **values: Any) -> str:
     return text
 
 
-def write_page(path: Path, html: str) -> None:
+def write_page(path: Place, html: str) -> None:
     """Write a page atomically.
 
     Raises:

@@ -1,14 +1,13 @@
 """Plots as PNG files."""
 
-from pathlib import Path
-
 from transferkit.files import whole_file
+from transferkit.places import Place
 from transferkit.training.lr_range_test import RangeTest
 
 _DPI = 120
 
 
-def draw_range_test(test: RangeTest, path: Path) -> None:
+def draw_range_test(test: RangeTest, path: Place) -> None:
     """Draw the loss at each learning rate, the smoothed loss and the suggestion.
 
     Raises:

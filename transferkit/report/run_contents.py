@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -59,7 +58,7 @@ class ReportSources:
     data: Place
 
 
-def write_report(sources: ReportSources, output: Path, reporter: Reporter) -> tuple[str, ...]:
+def write_report(sources: ReportSources, output: Place, reporter: Reporter) -> tuple[str, ...]:
     """Gather the contents of a run's page, and write it.
 
     Args:

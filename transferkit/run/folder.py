@@ -59,12 +59,12 @@ class Destination(Replacing, Protocol):
     """Where a command writes its folder, and what may happen to a folder that exists."""
 
     @property
-    def output(self) -> Path | None:
+    def output(self) -> Place | None:
         """The folder; None for a generated name."""
 
 
 @contextmanager
-def chosen_folder(options: Destination, stem: str, contents: Contents = RUN) -> Iterator[Path]:
+def chosen_folder(options: Destination, stem: str, contents: Contents = RUN) -> Iterator[Place]:
     """Yield the folder to write: the output option, or an unused name that begins runs/`stem`.
 
     An unused name is reserved until the end of the block by an empty folder, so that runs that
@@ -84,8 +84,9 @@ def chosen_folder(options: Destination, stem: str, contents: Contents = RUN) -> 
                     folder.rmdir()
         return
     _require_free(options.output, options, contents)
-    if (options.output / _LOCK).exists():
-        with _locked(options.output):
+    lock = options.output / _LOCK
+    if isinstance(lock, Path) and lock.exists():
+        with _locked(lock.parent):
             pass
     yield options.output
 
@@ -123,7 +124,7 @@ def _require_free(run: Place, options: Replacing, contents: Contents) -> None:
         raise OutputError(f"{run}: is a file, expected a folder for the run; name another --output")
     if options.resume or not run.is_dir():
         return
-    present = _names_in(run) - {_LOCK}
+    present = {entry.name for entry in run.iterdir()} - {_LOCK}
     if present and not options.overwrite:
         raise OutputError(
             f"{run}: already exists and is not empty; name another --output, resume the run in it "
@@ -134,12 +135,6 @@ def _require_free(run: Place, options: Replacing, contents: Contents) -> None:
             f"{run}: --overwrite replaces runs only, and this folder has no {contents.marker}; "
             "name another --output"
         )
-
-
-def _names_in(folder: Place) -> set[str]:
-    if isinstance(folder, Url):
-        return {path.partition("/")[0] for path in folder.files()}
-    return {entry.name for entry in folder.iterdir()}
 
 
 @contextmanager

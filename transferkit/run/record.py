@@ -7,12 +7,12 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from transferkit.data.split_file import recorded_digests
 from transferkit.errors import BundleError, DataError
 from transferkit.files import write_json
+from transferkit.places import Place
 from transferkit.reporter import EpochRow, LeftOut, PhaseRow, Plan, StageRow
 from transferkit.run.folder import (
     HISTORY,
@@ -52,7 +52,7 @@ class RunRecord:
     sha256: Mapping[str, str]
 
 
-def read_run(run: Path) -> RunRecord:
+def read_run(run: Place) -> RunRecord:
     """Read everything in a finished run's folder except its model.
 
     Raises:
@@ -80,7 +80,7 @@ def read_run(run: Path) -> RunRecord:
         raise BundleError(f"{run}: is damaged ({error}); train it again for a report") from error
 
 
-def read_options(run: Path) -> dict[str, Any]:
+def read_options(run: Place) -> dict[str, Any]:
     """Read options.json of a run.
 
     Raises:
@@ -95,7 +95,7 @@ def read_options(run: Path) -> dict[str, Any]:
     return options
 
 
-def write_plan(run: Path, plan: Plan) -> None:
+def write_plan(run: Place, plan: Plan) -> None:
     """Write plan.json.
 
     Raises:
@@ -104,7 +104,7 @@ def write_plan(run: Path, plan: Plan) -> None:
     write_json(run / PLAN, asdict(plan))
 
 
-def _read_plan(run: Path) -> Plan:
+def _read_plan(run: Place) -> Plan:
     content = json.loads((run / PLAN).read_text("utf-8"))
     return Plan(
         settings=tuple((name, value) for name, value in content["settings"]),
@@ -122,7 +122,7 @@ def _read_plan(run: Path) -> Plan:
     )
 
 
-def write_history(run: Path, history: Sequence[EpochRow]) -> None:
+def write_history(run: Place, history: Sequence[EpochRow]) -> None:
     """Write history.csv, one row per epoch; a number that is not finite leaves its cell empty.
 
     Raises:
@@ -137,7 +137,7 @@ def _cell(value: object) -> object:
     return "" if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_history(run: Path) -> tuple[EpochRow, ...]:
+def read_history(run: Place) -> tuple[EpochRow, ...]:
     """Read the epochs of a run, finished or not; empty where there is no history.csv.
 
     Raises:

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, TextIO
 
 from transferkit.errors import OptionError
@@ -41,7 +40,7 @@ class _Lines:
         return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: Place, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file, atomically.
 
     Raises:

@@ -3,13 +3,13 @@
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.errors import DataError
 from transferkit.files import whole_file
+from transferkit.places import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class ProbabilityTable:
     probabilities: NDArray[np.float32]
 
 
-def write_probabilities(table: ProbabilityTable, path: Path) -> None:
+def write_probabilities(table: ProbabilityTable, path: Place) -> None:
     """Write a table as compressed .npz, atomically.
 
     The arrays in it are paths, labels, label_names and probabilities.
@@ -47,7 +47,7 @@ def write_probabilities(table: ProbabilityTable, path: Path) -> None:
         )
 
 
-def read_probabilities(path: Path) -> ProbabilityTable:
+def read_probabilities(path: Place) -> ProbabilityTable:
     """Read a table that `write_probabilities` wrote.
 
     Raises:

@@ -7,7 +7,6 @@ one complete checkpoint at any moment, even when the disk is full.
 
 import json
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from transferkit.errors import BundleError, OtherProcessError
-from transferkit.files import whole_file, write_json
+from transferkit.files import remove_folder, whole_file, write_json
 from transferkit.interruption import DeferredStop, deferred_stop, stop_error
 from transferkit.models.weights import copy_tensors
+from transferkit.places import Place
 from transferkit.processes import ALONE, Processes
 from transferkit.reporter import EpochRow
 from transferkit.training.setup import TrainingSetup
@@ -46,7 +46,7 @@ class Checkpoints:
         processes: The processes that train; the first one writes.
     """
 
-    def __init__(self, folder: Path, every: float, processes: Processes = ALONE) -> None:
+    def __init__(self, folder: Place, every: float, processes: Processes = ALONE) -> None:
         self._folder, self._every, self._processes = folder, every, processes
         self._written, self._cost = time.monotonic(), 0.0
         self._stop = DeferredStop()
@@ -100,10 +100,10 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove the checkpoints of a finished run."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
 
 
-def save_checkpoint(folder: Path, setup: TrainingSetup, state: TrainingState) -> None:
+def save_checkpoint(folder: Place, setup: TrainingSetup, state: TrainingState) -> None:
     """Write the state of a run, replacing the previous checkpoint.
 
     Args:
@@ -140,7 +140,7 @@ def save_checkpoint(folder: Path, setup: TrainingSetup, state: TrainingState) ->
     _keep_only(folder, name)
 
 
-def _keep_only(folder: Path, tensors: str) -> None:
+def _keep_only(folder: Place, tensors: str) -> None:
     """Remove the tensors of other checkpoints and the partial files of killed processes."""
     for file in folder.iterdir():
         if file.name not in (_STATE, tensors):
@@ -148,7 +148,7 @@ def _keep_only(folder: Path, tensors: str) -> None:
 
 
 def load_checkpoint(
-    folder: Path, setup: TrainingSetup, processes: Processes = ALONE
+    folder: Place, setup: TrainingSetup, processes: Processes = ALONE
 ) -> TrainingState | None:
     """Restore a run's state from its checkpoint.
 
@@ -179,7 +179,7 @@ def load_checkpoint(
     return state
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def _read(path: Place) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Read a checkpoint: its record and its tensors; None where there is none."""
     if not path.is_file():
         return None
@@ -190,7 +190,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
                 f"{path}: has format version {record['version']}, expected {_VERSION}; resume with "
                 "the transferkit version that wrote it, or start over with --overwrite"
             )
-        return record, load_file(path.parent / _tensors_name(record))
+        return record, load((path.parent / _tensors_name(record)).read_bytes())
 
 
 def _tensors_name(record: Mapping[str, Any]) -> str:
@@ -198,7 +198,7 @@ def _tensors_name(record: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _reading_errors(path: Path) -> Iterator[None]:
+def _reading_errors(path: Place) -> Iterator[None]:
     try:
         yield
     except BundleError:

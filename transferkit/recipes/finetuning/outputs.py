@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from transferkit.models.strategies import Strategy
 from transferkit.models.usual_images import UsualImages
 from transferkit.options.declaration import AppliesTo, option_names
 from transferkit.options.recorded import GIVEN, given_options, json_values
+from transferkit.places import Place
 from transferkit.recipes.finetuning.resuming import require_same_beginning
 from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
 from transferkit.recipes.finetuning.settings import RunSettings
@@ -103,7 +103,7 @@ def resolved_options(run: FinetuneRun[RunSettings]) -> dict[str, Any]:
     }
 
 
-def write_range_test(run: Path, test: RangeTest) -> None:
+def write_range_test(run: Place, test: RangeTest) -> None:
     """Write find_lr.csv, one row per step, and its plot.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from transferkit.errors import OptionError, OutputError, WeightsError
@@ -11,6 +10,7 @@ from transferkit.models.strategies import HeadStart
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.recorded import GIVEN, read_recorded, resumed
+from transferkit.places import Place
 from transferkit.reporter import Reporter
 from transferkit.run.folder import METRICS, OPTIONS, SPLIT
 from transferkit.run.record import package_versions
@@ -38,7 +38,7 @@ def resumed_options(options: FinetuneOptions) -> FinetuneOptions:
     return began
 
 
-def recorded_options(run: Path) -> Mapping[str, Any]:
+def recorded_options(run: Place) -> Mapping[str, Any]:
     """Return the content of options.json of an unfinished run.
 
     Raises:
@@ -61,7 +61,7 @@ def recorded_options(run: Path) -> Mapping[str, Any]:
     return read_recorded(run / OPTIONS, FinetuneOptions)
 
 
-def require_same_beginning(run: Path, network: Network, reporter: Reporter) -> None:
+def require_same_beginning(run: Place, network: Network, reporter: Reporter) -> None:
     """Check that a resumed run has the pretrained weights that it began with.
 
     Args:

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from transferkit.places import Place
 from transferkit.processes import ALONE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -73,7 +72,7 @@ class FinetuneRun(Generic[S]):
     dataset: Dataset
     network: Network
     settings: S
-    folder: Path | None
+    folder: Place | None
     reporter: Reporter
     stopwatch: Stopwatch
     should_stop: ShouldStop
@@ -86,7 +85,7 @@ class FinetuneRun(Generic[S]):
         return self.settings.compute
 
     @property
-    def output(self) -> Path:
+    def output(self) -> Place:
         """The folder to write; a dry run has none."""
         assert self.folder is not None
         return self.folder
@@ -117,7 +116,7 @@ class FinetuneResult:
         range_test: The result of `--find-lr` or `--lr auto`.
     """
 
-    run: Path | None
+    run: Place | None
     plan: Plan
     metrics: dict[str, Any]
     history: tuple[EpochRow, ...] = ()
