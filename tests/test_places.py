@@ -2,13 +2,15 @@
 
 import sys
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from transferkit import places
+from transferkit.data.threads import map_in_order
 from transferkit.errors import OutputError, StoreError
 from transferkit.files import require_new, whole_file
-from transferkit.places import Url, place
+from transferkit.places import Url, asking_until, place
 
 
 def test_urls__have_the_parts_of_paths():
@@ -155,3 +157,22 @@ def test_settings_for_s3__give_way_to_those_of_fsspec(s3_gate, monkeypatch):
     store, _ = places._store_of(Url("s3://bucket/x"))
 
     assert store.config_kwargs == {"read_timeout": 7}
+
+
+def test_a_thread_that_is_to_stop__asks_a_failing_store_no_more(s3, tmp_path):
+    s3.gate.always = "503"
+    stopped = Event()
+    stopped.set()
+
+    with asking_until(stopped), pytest.raises(StoreError, match="tried 1 time;"):
+        (s3.bucket / "1.bin").read_bytes()
+
+
+def test_threads_that_read__are_to_stop_when_nobody_waits_for_them():
+    reading = map_in_order(lambda _: places._patience.stopped, range(9), workers=1, ahead=3)
+    stopped = next(reading)
+    assert not stopped.is_set()
+
+    reading.close()
+
+    assert stopped.is_set()

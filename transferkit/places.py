@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import io
 import random
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, overload
@@ -22,7 +23,7 @@ _MARK = "://"
 _WAITS = (0.5, 2.0, 8.0)
 """Seconds, on average, until a store that fails is asked again; then it is given up."""
 
-_S3 = {"connect_timeout": 10, "read_timeout": 20, "retries": {"max_attempts": 0}}
+_S3 = {"connect_timeout": 10, "read_timeout": 10, "retries": {"max_attempts": 0}}
 """Settings of the client for S3, whose layers would try 25 times in all before they give up."""
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -49,6 +50,26 @@ class StoredFile:
 
     size: int
     state: str
+
+
+class _Patience(threading.local):
+    """How long the current thread goes on asking a store that fails: until `stopped` is set."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+
+
+_patience = _Patience()
+
+
+@contextmanager
+def asking_until(stopped: threading.Event) -> Iterator[None]:
+    """Let this thread ask no store again, within the block, once an event is set."""
+    before, _patience.stopped = _patience.stopped, stopped
+    try:
+        yield
+    finally:
+        _patience.stopped = before
 
 
 class Url(str):
@@ -201,7 +222,7 @@ class Url(str):
             ask: Called with the store and the path in it.
         """
         store, path = _store_of(self)
-        for wait in (*_WAITS, None):
+        for tries, wait in enumerate((*_WAITS, None), start=1):
             try:
                 return ask(store, path)
             except FileNotFoundError as error:
@@ -210,13 +231,14 @@ class Url(str):
                 raise PermissionError(errno.EACCES, "permission denied", self) from error
             except Exception as error:
                 # Every store has errors of its own, which have nothing in common but this class.
-                if wait is None:
+                if wait is None or _patience.stopped.is_set():
                     reason = " ".join(str(error).split()) or type(error).__name__
+                    many = "time" if tries == 1 else "times"
                     raise StoreError(
-                        f"{self}: cannot be {what} ({reason}; tried {len(_WAITS) + 1} times); "
+                        f"{self}: cannot be {what} ({reason}; tried {tries} {many}); "
                         "check the address, the network and your credentials, and run again"
                     ) from error
-                time.sleep(wait * random.uniform(0.5, 1.5))
+                _patience.stopped.wait(wait * random.uniform(0.5, 1.5))
         raise AssertionError("the last attempt returns or raises")
 
 
