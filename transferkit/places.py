@@ -20,7 +20,7 @@ from transferkit.errors import StoreError
 _T = TypeVar("_T")
 
 _MARK = "://"
-_WAITS = (0.5, 2.0, 8.0)
+_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds, on average, until a store that fails is asked again; then it is given up."""
 
 _S3 = {"connect_timeout": 10, "read_timeout": 10, "retries": {"max_attempts": 0}}
@@ -150,6 +150,8 @@ class Url(str):
 
     def read_bytes(self, start: int | None = None, stop: int | None = None) -> bytes:
         """Return the content, or the bytes from `start` to `stop`."""
+        if start is not None and start == stop:
+            return b""
 
         def read(store: Any, path: str) -> bytes:
             content = bytes(store.cat_file(path, start=start, end=stop))

@@ -54,7 +54,7 @@ class StoredImage:
         state: Text that changes when the content does; empty if that is not known.
         name: Its name in the archive; empty for a file.
         start: Where in the archive it begins, in bytes.
-        size: Bytes of it; None for a file.
+        size: Bytes of it; None for a file of unknown size, which takes stores one question more.
     """
 
     place: Place

@@ -111,7 +111,10 @@ def _scan_store(url: Url, layout: Layout) -> ImageIndex:
     scanned = _scan_folders(tree, ROOT, layout, url)
     if not scanned.rows:
         raise DataError(_nothing_found(tree, ROOT, url))
-    images = {path: StoredImage(url / path, files[path].state) for path, *_ in scanned.rows}
+    images = {
+        path: StoredImage(url / path, files[path].state, size=files[path].size)
+        for path, *_ in scanned.rows
+    }
     found = _Scanned()
     found.add(scanned, images)
     return _index(url, found)

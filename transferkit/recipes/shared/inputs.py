@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from transferkit.data.archives import archives_below, named_archives, read_archive
-from transferkit.data.images import ImageSource
+from transferkit.data.images import ImageSource, StoredImage
 from transferkit.data.index import ImageIndex
 from transferkit.data.trees import LOCAL, ROOT, ListedTree
 from transferkit.data.walk import SUFFIXES, walk_images
@@ -84,11 +84,12 @@ def _stored_images(url: Url) -> list[ImageSource]:
         return [image for one in url.matches() for image in _stored_images(one)]
     if url.suffix.lower() in SUFFIXES:
         return [url]
-    tree = ListedTree(url.files())
+    files = url.files()
+    tree = ListedTree(files)
     if archives := archives_below(tree, ROOT):
         return _images_of([url / one.as_posix() for one in archives])
-    found = walk_images(ROOT, set(), tree)
-    return [url / one.path.as_posix() for one in found if not one.reason]
+    found = (one.path.as_posix() for one in walk_images(ROOT, set(), tree) if not one.reason)
+    return [StoredImage(url / path, files[path].state, size=files[path].size) for path in found]
 
 
 def _images_of(archives: Sequence[Place]) -> list[ImageSource]:
