@@ -102,9 +102,9 @@ class Sorting:
     folder: Path
     by: By
     log: SortLog
-    _real_folder: str = ""
-    _folders_before: frozenset[str] = frozenset()
-    _numbers: dict[Path, int] = field(default_factory=dict)
+    _real_folder: str = field(init=False)
+    _folders_before: frozenset[str] = field(init=False)
+    _numbers: dict[Path, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._settle_begun()
