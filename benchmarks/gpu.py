@@ -30,7 +30,7 @@ from transferkit.device_copies import batch_memory
 from transferkit.devices import Device, Precision, autocast, create_scaler
 from transferkit.forward_pass import create_pass, logits_of
 from transferkit.models.freezing import freeze, train_mode
-from transferkit.network_outputs import probabilities
+from transferkit.network_outputs import probabilities_in_parts
 from transferkit.options.declaration import create_options
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.create_setup import create_setup
@@ -80,7 +80,9 @@ def ours(options: FinetuneOptions) -> dict[str, Job]:
     return {
         TRAINING: lambda: train(data.epoch(next(epochs))),
         STEPPING: lambda: train(iter([batch] * STEPS)),
-        PREDICTING: lambda: sum(len(p.rows) for p in probabilities(network, files, compute)),
+        PREDICTING: lambda: sum(
+            len(p.rows) for p in probabilities_in_parts(network, compute)(files)
+        ),
         PASSING: lambda: sum(len(forward.values(plain.pixels)) for _ in range(STEPS)),
     }
 

@@ -23,7 +23,7 @@ from transferkit.forward_pass import (
 from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network_cut import cut_network
-from transferkit.network_outputs import probabilities
+from transferkit.network_outputs import probabilities_in_parts
 
 CPU = torch.device("cpu")
 CONVERTED = (Engine.OPENVINO, Engine.ONNXRUNTIME)
@@ -72,7 +72,7 @@ def test_bf16__gives_the_labels_of_fp32_on_real_images(shared):
     files = sorted(shared.glob("data/imagenet_sample/**/*.jp*g"))[:16]
     exact, fast = (
         torch.cat([torch.from_numpy(part.values)
-                   for part in probabilities(network, files, settings_for(precision))])
+                   for part in probabilities_in_parts(network, settings_for(precision))(files)])
         for precision in (Precision.FP32, Precision.BF16)
     )  # fmt: skip
 

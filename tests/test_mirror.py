@@ -23,7 +23,6 @@ COVERED_BY = {
     "cli/invocation.py": "cli/test_parameters.py",
     "cli/report.py": "recipes/test_report.py",
     "data/bad_images.py": "data/test_check.py",
-    "data/class_names.py": "data/test_layout.py",
     "data/colour.py": "data/test_images.py",
     "durations.py": "cli/test_console.py",
     "data/dataset.py": "recipes/finetuning/test_read_dataset.py",

@@ -37,7 +37,11 @@ from transferkit.models.downloads import hub_file
 from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.usual_images import UsualImages
-from transferkit.network_outputs import probabilities, probabilities_and_scores
+from transferkit.network_outputs import (
+    OutputsOf,
+    probabilities_and_scores_in_parts,
+    probabilities_in_parts,
+)
 from transferkit.places import Place
 from transferkit.run.model_folder import (
     CLASSIFIER,
@@ -193,16 +197,17 @@ class ModelBundle:
         self, images: Sequence[ImageSource], compute: ComputeSettings
     ) -> Iterator[Outputs]:
         """Yield class probabilities, and how unusual each image is, batch by batch in order."""
-        if self.head is not None:
-            yield from self._by_classifier(self.head, images, compute)
-        elif self.usual is not None:
-            yield from probabilities_and_scores(self.network, self.usual, images, compute)
-        else:
-            yield from probabilities(self.network, images, compute)
+        yield from self.probabilities_in_parts(compute)(images)
 
-    def _by_classifier(
-        self, head: FeatureHead, images: Sequence[ImageSource], compute: ComputeSettings
-    ) -> Iterator[Outputs]:
+    def probabilities_in_parts(self, compute: ComputeSettings) -> OutputsOf:
+        """Return the function of images that yields what `probabilities` does."""
+        if self.head is not None:
+            return self._by_classifier(self.head, compute)
+        if self.usual is not None:
+            return probabilities_and_scores_in_parts(self.network, self.usual, compute)
+        return probabilities_in_parts(self.network, compute)
+
+    def _by_classifier(self, head: FeatureHead, compute: ComputeSettings) -> OutputsOf:
         forward = create_pass(features_of(self.extractor), compute)
 
         def of(rows: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
@@ -215,8 +220,11 @@ class ModelBundle:
             read = forward.begin(pixels)
             return lambda: of(read())
 
-        for part in run_batches(begin, self.network.preprocessing, images, compute.reading):
-            yield part if self.usual is None else with_scores(part)
+        def outputs_of(images: Sequence[ImageSource]) -> Iterator[Outputs]:
+            for part in run_batches(begin, self.network.preprocessing, images, compute.reading):
+                yield part if self.usual is None else with_scores(part)
+
+        return outputs_of
 
     def save(self, folder: Place) -> None:
         """Write the model as `folder`, atomically; an existing folder is replaced.

@@ -19,23 +19,27 @@ from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.network import Network
 from transferkit.models.usual_images import UsualImages
 
+OutputsOf = Callable[[Sequence[ImageSource]], Iterator[Outputs]]
+"""Images to their values, batch by batch in order; for images that come in parts.
 
-def probabilities(
-    network: Network, images: Sequence[ImageSource], compute: ComputeSettings
-) -> Iterator[Outputs]:
-    """Yield class probabilities (softmax of the logits, float32), batch by batch in order."""
+The network is prepared once, before the first part.
+"""
+
+
+def probabilities_in_parts(network: Network, compute: ComputeSettings) -> OutputsOf:
+    """Return the function of images that yields class probabilities (softmax, float32)."""
     forward = create_pass(logits_of(network), compute)
 
     def begin(pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
         return begin_reading(forward.run(pixels).float().softmax(dim=1))
 
-    return run_batches(begin, network.preprocessing, images, compute.reading)
+    return lambda images: run_batches(begin, network.preprocessing, images, compute.reading)
 
 
-def probabilities_and_scores(
-    network: Network, usual: UsualImages, images: Sequence[ImageSource], compute: ComputeSettings
-) -> Iterator[Outputs]:
-    """Yield class probabilities, and how unusual each image is, batch by batch in order."""
+def probabilities_and_scores_in_parts(
+    network: Network, usual: UsualImages, compute: ComputeSettings
+) -> OutputsOf:
+    """Return the function of images that yields class probabilities and how unusual each is."""
     forward = create_pass(logits_and_scores_of(network, usual), compute)
 
     def begin(pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
@@ -43,8 +47,9 @@ def probabilities_and_scores(
         values[:, :-1] = values[:, :-1].softmax(dim=1)
         return begin_reading(values)
 
-    for part in run_batches(begin, network.preprocessing, images, compute.reading):
-        yield with_scores(part)
+    return lambda images: map(
+        with_scores, run_batches(begin, network.preprocessing, images, compute.reading)
+    )
 
 
 def features(
@@ -54,13 +59,8 @@ def features(
     return features_in_parts(extractor, compute)(images)
 
 
-def features_in_parts(
-    extractor: FeatureExtractor, compute: ComputeSettings
-) -> Callable[[Sequence[ImageSource]], Iterator[Outputs]]:
-    """Return the function of images that yields their features, for images that come in parts.
-
-    The network is prepared once, before the first part.
-    """
+def features_in_parts(extractor: FeatureExtractor, compute: ComputeSettings) -> OutputsOf:
+    """Return the function of images that yields their features."""
     forward = create_pass(features_of(extractor), compute)
     preprocessing = extractor.network.preprocessing
     return lambda images: run_batches(forward.begin, preprocessing, images, compute.reading)

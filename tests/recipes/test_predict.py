@@ -97,6 +97,27 @@ def test_predict__of_no_images_is_an_error(run_folder, tmp_path):
         transferkit.predict(str(tmp_path), model=str(run_folder))
 
 
+def test_predict__from_python_computes_in_this_process(run_folder, image_folder, tmp_path):
+    with pytest.raises(
+        OptionError, match=r"--on: a cluster writes records .* leave it out, or run"
+    ):
+        transferkit.predict(
+            str(image_folder), model=str(run_folder), on="ray", output=tmp_path / "records"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict__from_python_returns_what_it_sorts(run_folder, image_folder, tmp_path):
+    given = {"model": str(run_folder), "sort_into": tmp_path / "out", "by": "copy"}
+    first = transferkit.predict(str(image_folder / "red"), **given)
+    second = transferkit.predict(str(image_folder), **given)
+
+    assert [len(first), len(second)] == [8, 16]
+    assert (tmp_path / "out" / first[0].label / "0.png").is_file()
+    with pytest.raises(OptionError, match="--sort-into: takes paths, got images"):
+        transferkit.predict((image_folder / "red/0.png").read_bytes(), **given)
+
+
 def test_predict__takes_a_model_or_a_backbone():
     with pytest.raises(OptionError, match="--model has its own backbone and weights"):
         transferkit.predict("a.png", model="x", backbone="y")

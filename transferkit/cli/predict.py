@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 from rich.table import Table
@@ -22,6 +23,8 @@ from transferkit.tables.predictions import (
     format_predictions,
     write_predictions,
 )
+from transferkit.tables.sort_log import NAME as SORT_LOG
+from transferkit.tables.sort_log import read_counts
 
 
 @takes(PredictOptions)
@@ -32,6 +35,7 @@ def predict(options: PredictOptions, invocation: Invocation) -> None:
         transferkit predict photo.jpg
         transferkit predict new_photos -m runs/photos --format csv
         transferkit predict archive -m runs/photos --on ray -o records
+        transferkit predict heap -m runs/photos --accuracy 0.95 --sort-into sorted
 
     Writes one record per input, in the order of the inputs. The record of an image that cannot be
     read holds the reason, and the exit code is then 3.
@@ -49,13 +53,26 @@ def predict(options: PredictOptions, invocation: Invocation) -> None:
     if options.output:
         write_predictions(predictions, options.output, kind, options.top_k)
         print(f"{options.output}: {predictions.total} predictions, {predictions.failed} errors")
+    elif options.sort_into:
+        predictions.exhaust()
     elif kind is PredictionFormat.TABLE:
         standard_output().print(_table(predictions, with_sets=options.sets is not None))
     else:
         for text in format_predictions(predictions, kind, options.top_k):
             write_result(text)
-    if predictions.failed:
+    unreadable = _tell_sorted(options.sort_into) if options.sort_into else 0
+    if predictions.failed or unreadable:
         raise typer.Exit(SOME_LEFT_OUT)
+
+
+def _tell_sorted(folder: Path) -> int:
+    """Print how many images are in which folders; return how many could not be read."""
+    counts = read_counts(folder)
+    print(
+        f"{folder}: {counts.labelled} images in {counts.classes} classes, {counts.unsure} unsure, "
+        f"{counts.unreadable} unreadable; {SORT_LOG} lists them"
+    )
+    return counts.unreadable
 
 
 def _predict_on_ray(options: PredictOptions, invocation: Invocation) -> None:
@@ -98,6 +115,11 @@ class _Counted:
             self.total += 1
             self.failed += prediction.error is not None
             yield prediction
+
+    def exhaust(self) -> None:
+        """Let all predictions pass."""
+        for _ in self:
+            pass
 
 
 def _table(predictions: Iterable[Prediction], *, with_sets: bool) -> Table:

@@ -1,22 +1,25 @@
 """The options of `transferkit predict`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from transferkit.engines import Engine
 from transferkit.errors import OptionError
 from transferkit.options.cluster import ClusterOptions
-from transferkit.options.declaration import OnResume, Option, Range
+from transferkit.options.declaration import OnResume, Option, Range, given_flags
 from transferkit.options.shared import (
     EXPORTED_HELP,
     MODEL,
     OUTPUT,
+    SORTING,
     EngineOption,
     InputOptions,
     Tta,
 )
 from transferkit.places import Place
 from transferkit.tables.predictions import PredictionFormat
+from transferkit.tables.sort_log import By
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,45 @@ class PredictOptions(ClusterOptions, InputOptions):
         ),
     ] = None
 
+    least_sure: Annotated[
+        int | None,
+        Option(
+            panel=OUTPUT,
+            help="Write only the records of this many images, whose label would teach the model "
+            "most: those with the smallest difference of the two highest probabilities (margin "
+            "sampling).",
+            within=Range(1),
+            on_resume=OnResume.CALL,
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None
+    sort_into: Annotated[
+        Path | None,
+        Option(
+            panel=SORTING,
+            help="Sort the images into this folder: one folder per class, unsure for images "
+            "without a label, and unreadable. sorted.csv lists each image. The same command again "
+            "sorts what is left.",
+            on_resume=OnResume.CALL,
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None
+    by: Annotated[
+        By,
+        Option(
+            panel=SORTING,
+            help="With --sort-into: how an image gets into its folder.",
+            on_resume=OnResume.CALL,
+        ),
+    ] = By.LINK
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_output()
+        self._check_least_sure()
+        self._check_sorting()
         if self.accuracy is not None and self.min_confidence:
             raise OptionError(
                 "--accuracy chooses the lowest confidence itself; leave out --min-confidence"
@@ -110,3 +149,35 @@ class PredictOptions(ClusterOptions, InputOptions):
             raise OptionError("--on writes a folder of Parquet files; name it with --output")
         if self.format not in (None, PredictionFormat.PARQUET):
             raise OptionError(f"--on writes Parquet files, got --format {self.format}")
+
+    def _check_least_sure(self) -> None:
+        if self.least_sure is None:
+            return
+        if self.on is not None:
+            raise OptionError("--least-sure compares all records; leave it out, or --on")
+        if self.top_k < 2:
+            raise OptionError(
+                f"--least-sure compares the two most probable classes, got --top-k {self.top_k}; "
+                "expected 2 or more"
+            )
+
+    def _check_sorting(self) -> None:
+        if self.sort_into is None:
+            if given := given_flags(self, ("by",)):
+                raise OptionError(
+                    f"{given[0]} is for --sort-into; leave it out, or add --sort-into DIR"
+                )
+            return
+        for flag, value in (("--on", self.on), ("--least-sure", self.least_sure)):
+            if value is not None:
+                raise OptionError(f"--sort-into sorts all images in one process; leave out {flag}")
+        if self.output is None and self.format is not None:
+            raise OptionError(
+                "--format is for records, which --sort-into writes to a file only; name it with "
+                "--output, or leave --format out"
+            )
+        if self.output is not None and self.by is By.MOVE:
+            raise OptionError(
+                "--output: the records would name images that --by move has taken away; leave it "
+                "out, because sorted.csv lists each image, or write the records first"
+            )

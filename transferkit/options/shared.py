@@ -47,10 +47,11 @@ EXPORTED_HELP = (
     "A run, its model/ folder, an exported .onnx file, or a local-dir: or hf-hub: model."
 )
 
-OUTPUT, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, CLUSTER, DRAWINGS = (
-    "Output", "Model", "Strategy", "Features and classifier", "Explanation", "Data", "Training",
-    "Compute", "Cluster", "Drawings",
+OUTPUT, SORTING, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE, CLUSTER = (
+    "Output", "Sorting", "Model", "Strategy", "Features and classifier", "Explanation", "Data",
+    "Training", "Compute", "Cluster",
 )  # fmt: skip
+DRAWINGS = "Drawings"
 
 
 Overwrite = Annotated[

@@ -86,7 +86,7 @@ def chosen_folder(options: Destination, stem: str, contents: Contents = RUN) -> 
     _require_free(options.output, options, contents)
     lock = options.output / _LOCK
     if isinstance(lock, Path) and lock.exists():
-        with _locked(lock.parent):
+        with locked(lock.parent):
             pass
     yield options.output
 
@@ -108,9 +108,7 @@ def claimed(run: Place, options: Replacing, contents: Contents = RUN) -> Iterato
             _clear(run, contents.names)
         yield
         return
-    with _output_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-    with _locked(run):
+    with locked(run):
         # Checked again: another process may have started and finished a run since it was chosen.
         _require_free(run, options, contents)
         if not options.resume:
@@ -138,24 +136,34 @@ def _require_free(run: Place, options: Replacing, contents: Contents) -> None:
 
 
 @contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    lock = FileLock(run / _LOCK, blocking=False)
+def locked(folder: Path, option: str = "--output") -> Iterator[None]:
+    """Create a folder, and keep other processes out until the end of the block.
+
+    Args:
+        folder: The folder.
+        option: The option that names it, for messages.
+
+    Raises:
+        OutputError: When it cannot be created, or another process writes there.
+    """
+    with _output_errors(folder, option):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK, blocking=False)
     try:
         lock.acquire()
     except Timeout as error:
         raise OutputError(
-            f"{run}: another process is writing there; wait for it, or name another --output"
+            f"{folder}: another process is writing there; wait for it, or name another {option}"
         ) from error
     except (OSError, NotImplementedError) as error:
-        raise OutputError(
-            f"cannot lock {run}: {getattr(error, 'strerror', None) or error}; name another --output"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot lock {folder}: {reason}; name another {option}") from error
     try:
         yield
     finally:
         # Removed while locked. Systems that cannot remove an open file keep an empty one.
         with suppress(OSError):
-            (run / _LOCK).unlink()
+            (folder / _LOCK).unlink()
         lock.release()
 
 
@@ -172,13 +180,13 @@ def _clear(run: Place, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _output_errors(run: Path) -> Iterator[None]:
+def _output_errors(run: Path, option: str = "--output") -> Iterator[None]:
     """Raise OSErrors in the block as OutputError."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"cannot create {run}: {reason}; name another --output") from error
+        raise OutputError(f"cannot create {run}: {reason}; name another {option}") from error
 
 
 def _reserve_unused(first: Path) -> Path:

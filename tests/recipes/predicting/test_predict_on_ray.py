@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from clusters import kill_a_worker, start_command
+from clusters import ClusterInThisProcess, kill_a_worker, start_command
 from image_files import make_classes
 
 import transferkit
+from transferkit import network_outputs
 from transferkit.errors import EngineError
 from transferkit.options.predict import PredictOptions
 from transferkit.recipes.predicting.predict_on_ray import predict_on_ray
@@ -80,3 +81,29 @@ def test_predict_on_ray__says_how_to_install_ray(heap, run_folder, tmp_path, mon
     )
     with pytest.raises(EngineError, match=r"Ray is not installed .*'transferkit\[ray\]'"):
         predict_on_ray(options)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_predict_on_ray__prepares_its_network_once_and_gives_equal_records(
+    heap, run_folder, tmp_path, monkeypatch, engine
+):
+    prepared = []
+
+    def counted(computation, compute):
+        prepared.append(computation.what)
+        return create_pass(computation, compute)
+
+    create_pass = network_outputs.create_pass
+    monkeypatch.setattr("transferkit.network_outputs.create_pass", counted)
+    monkeypatch.setattr(
+        "transferkit.recipes.shared.parts_on_ray.compute_on_ray", ClusterInThisProcess()
+    )
+    given = {"model": str(run_folder), "batch_size": 4, "engine": engine, "precision": "fp32"}
+    options = PredictOptions(
+        str(heap), on="ray", output=tmp_path / "records", images_per_part=8, **given
+    )
+    predict_on_ray(options)
+    assert len(prepared) == 1
+
+    expected = [found.to_record() for found in transferkit.predict(str(heap), **given)]
+    assert pq.read_table(tmp_path / "records").to_pylist() == expected

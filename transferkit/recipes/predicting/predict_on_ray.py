@@ -7,11 +7,10 @@ from hashlib import sha256
 from typing import Any
 
 from transferkit.data.images import StoredImage
-from transferkit.errors import OptionError
 from transferkit.options.predict import PredictOptions
 from transferkit.ray_cluster import Compute
 from transferkit.recipes.predicting.answer import choose_answer
-from transferkit.recipes.shared.inputs import expand_inputs
+from transferkit.recipes.shared.inputs import expand_inputs, only_files
 from transferkit.recipes.shared.parts_on_ray import compute_parts
 from transferkit.recipes.shared.predictor import open_predictor
 from transferkit.reporter import SILENT, Reporter
@@ -50,7 +49,7 @@ def predict_on_ray(
         OutputError: When the folder cannot be written, or was begun with other inputs.
         EngineError: When Ray is not installed, or the cluster cannot be reached.
     """
-    images = _files(options, listed)
+    images = only_files(expand_inputs(options.inputs, listed), "--on")
     # An error of the model or the options is told here, before a cluster starts.
     choose_answer(options, open_predictor(options, reporter, len(images)), reporter)
     failed = compute_parts(
@@ -84,14 +83,6 @@ def _predictions(options: PredictOptions, total: int) -> Compute:
         return parquet_of(found)
 
     return compute
-
-
-def _files(options: PredictOptions, listed: Iterable[str]) -> list[str | StoredImage]:
-    images = expand_inputs(options.inputs, listed)
-    files = [image for image in images if isinstance(image, str | StoredImage)]
-    if len(files) < len(images):
-        raise OptionError("--on: takes paths, got images; write them to files")
-    return files
 
 
 def _digest(paths: Iterable[str]) -> str:

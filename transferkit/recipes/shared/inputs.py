@@ -11,7 +11,7 @@ from transferkit.data.index import ImageIndex
 from transferkit.data.trees import LOCAL, ROOT, ListedTree
 from transferkit.data.walk import SUFFIXES, walk_images
 from transferkit.devices import default_workers
-from transferkit.errors import DataError
+from transferkit.errors import DataError, OptionError
 from transferkit.options.shared import ComputeOptions
 from transferkit.places import Place, Url, is_url, place
 from transferkit.reporter import Reporter
@@ -19,7 +19,9 @@ from transferkit.reporter import Reporter
 STANDARD_INPUT = "-"
 
 
-def expand_inputs(inputs: Sequence[str | ImageSource], listed: Iterable[str]) -> list[ImageSource]:
+def expand_inputs(
+    inputs: Sequence[str | ImageSource], listed: Iterable[str], *, may_be_empty: bool = False
+) -> list[ImageSource]:
     """Return the files of all inputs: a folder's images, a pattern's matches, or the path itself.
 
     A folder without images and a pattern without matches are kept as paths; they become records
@@ -28,9 +30,10 @@ def expand_inputs(inputs: Sequence[str | ImageSource], listed: Iterable[str]) ->
     Args:
         inputs: Files, folders, patterns, `-`, or images.
         listed: The paths that replace `-`.
+        may_be_empty: Whether the inputs may name no files.
 
     Raises:
-        DataError: When the inputs name no files.
+        DataError: When the inputs name no files, but should.
     """
     paths: list[ImageSource] = []
     count = 0
@@ -44,12 +47,30 @@ def expand_inputs(inputs: Sequence[str | ImageSource], listed: Iterable[str]) ->
             more = _named_by(given)
         count += len(more)
         paths += more or [given]
+    if not count and may_be_empty:
+        return []
     if not count:
         raise DataError(
             f"no images in {', '.join(map(str, inputs))}; expected image files, folders of them, "
             "or patterns"
         )
     return paths
+
+
+def only_files(images: Sequence[ImageSource], flag: str) -> list[str | StoredImage]:
+    """Return the images, all of which are files.
+
+    Args:
+        images: The images.
+        flag: The option that needs files, for the message.
+
+    Raises:
+        OptionError: When one is not.
+    """
+    files = [image for image in images if isinstance(image, str | StoredImage)]
+    if len(files) < len(images):
+        raise OptionError(f"{flag}: takes paths, got images; write them to files")
+    return files
 
 
 def _named_by(given: str) -> list[ImageSource]:

@@ -5,6 +5,7 @@ Importing this module does not import torch.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from transferkit.confidence import ConfidenceTable
@@ -96,9 +97,11 @@ def _in_torch(
     )
     compute = with_fitting_batches(options, bundle.network, compute)
     compute = replace(compute, mirrors=options.tta)
+    # Prepared with the first images, and once for all parts of a table.
+    prepared = cache(lambda: bundle.probabilities_in_parts(compute))
     return Predictor(
         bundle.class_names,
-        lambda images: bundle.probabilities(images, compute),
+        lambda images: prepared()(images),
         bundle.confidence,
         None if bundle.usual is None else bundle.usual.threshold,
     )
