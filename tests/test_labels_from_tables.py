@@ -15,6 +15,7 @@ from transferkit.recipes.exporting.run_images import run_images
 from transferkit.recipes.finetune import finetune
 
 SHORT = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 6}
+TRAINED = {**SHORT, "strategy": "full", "epochs": 2}
 COMPARED = {"strategy": ("partial", "knn"), "seeds": 1, "epochs": 1, **SHORT, "cache": "memory"}
 
 
@@ -38,9 +39,8 @@ def table(image_folder, tmp_path_factory):
 def runs(table, image_folder, tmp_path_factory):
     """Two runs with the same options: on the table, and on its folder."""
     folder = tmp_path_factory.mktemp("runs")
-    options = {**SHORT, "strategy": "full", "epochs": 2}
-    transferkit.finetune(table, folder / "table", root=image_folder, **options)
-    transferkit.finetune(image_folder, folder / "folder", **options)
+    transferkit.finetune(table, folder / "table", root=image_folder, **TRAINED)
+    transferkit.finetune(image_folder, folder / "folder", **TRAINED)
     return folder / "table", folder / "folder"
 
 
@@ -59,6 +59,23 @@ def test_finetune__on_a_table_is_finetune_on_the_folder(runs, table, image_folde
     assert (options["data"], options["root"]) == (str(table), str(image_folder))
     plan = dict(json.loads((ours / "plan.json").read_text())["settings"])
     assert plan["layout"] == "table colours.csv: path from path, label from label"
+
+
+def test_finetune__on_a_table_in_a_store_is_finetune_on_the_folder(
+    runs, s3, table, image_folder, tmp_path, pages
+):
+    s3.put(image_folder, "photos")
+    (s3.bucket / "tables/colours.csv").put(table)
+
+    transferkit.finetune(
+        str(s3.bucket / "tables/colours.csv"),
+        tmp_path / "run",
+        root=str(s3.bucket / "photos"),
+        **TRAINED,
+    )
+
+    assert model_of(tmp_path / "run") == model_of(runs[0])
+    assert "missing or have changed" not in (tmp_path / "run/report.html").read_text("utf-8")
 
 
 def test_report_and_export__find_the_images_of_a_table(runs, table, cli, tmp_path, pages):
@@ -84,9 +101,10 @@ def test_extract_features__on_a_table_is_that_on_the_folder(table, image_folder,
 def test_extract_features__resumes_no_table_with_other_labels(image_folder, tmp_path, monkeypatch):
     table = write_table(tmp_path / "labels.csv", rows_of(image_folder))
     options = {"root": image_folder, "backbone": "test_resnet", "weights": "none"}
-    monkeypatch.setattr(recipe, "write_features", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        transferkit.extract_features(table, tmp_path / "t.npz", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "write_features", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            transferkit.extract_features(table, tmp_path / "t.npz", **options)
     table.write_text(table.read_text().replace("red/1.png,red", "red/1.png,blue"))
 
     with pytest.raises(OutputError, match="files"):
@@ -142,6 +160,17 @@ def test_finetune__keeps_the_groups_of_a_table_together(image_folder, tmp_path):
     }
     assert by_column == records("table", groups=table)
     assert by_column != records("none", group_column="none")
+
+
+def test_finetune__reads_no_groups_of_a_table_if_others_are_named(image_folder, tmp_path):
+    rows = [f"{image_folder}/{row}," for row in rows_of(image_folder)]
+    table = write_table(tmp_path / "labels.csv", rows, "path,label,group")
+
+    with pytest.raises(DataError, match="has no group in 24 of 24 rows"):
+        transferkit.finetune(table, tmp_path, dry_run=True, **SHORT)
+    for others in ({"group_by": r"(\d)\.png"}, {"group_column": "none"}):
+        plan = transferkit.finetune(table, tmp_path, dry_run=True, **others, **SHORT).plan
+        assert plan.classes["red"][1] > 0
 
 
 def test_finetune__trains_and_validates_by_two_tables(image_folder, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from image_files import make_classes, save_image
 
 from transferkit.data.label_table import TableReading
-from transferkit.data.scan import scan
+from transferkit.data.scan import locate, scan
 from transferkit.errors import DataError
 
 
@@ -57,3 +57,17 @@ def test_with_validation__joins_two_tables_of_one_folder(tmp_path):
         train.with_validation(train)
     with pytest.raises(DataError, match=r"has groups, and .* has none; name those of both with"):
         train.with_validation(scan(tmp_path / "val.csv"))
+
+
+def test_with_validation__finds_images_of_a_table_wherever_they_are(tmp_path):
+    make_classes(tmp_path / "a", 1)
+    make_classes(tmp_path / "c", 1)
+    away = [f"{tmp_path}/c/red/0.png", "s3://bucket/blue.png", "../c/green/0.png"]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/val.csv").write_text("\n".join(["path,label", *(f"{one},red" for one in away)]))
+
+    index = scan(tmp_path / "a").with_validation(scan(tmp_path / "b/val.csv"))
+
+    assert index.paths[3:] == ("../b/../c/green/0.png", away[0], away[1])
+    for found, file in zip(locate(tmp_path / "a", index.paths), index.files, strict=True):
+        assert found == file or found.samefile(file)
