@@ -98,6 +98,7 @@ ACROSS_MODULES = {
     "test_image_shapes.py": "images that are not square, and networks of one channel",
     "test_hub.py": "downloads, through a server",
     "test_killed_processes.py": "what killed processes leave behind",
+    "test_labels_from_tables.py": "whole commands on a table of paths and labels",
     "test_mirror.py": "where tests belong",
     "test_properties.py": "what holds for every name, layout and image",
     "test_readme.py": "README.md",

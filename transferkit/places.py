@@ -258,6 +258,17 @@ def place(text: str) -> Place:
     return Url(text) if is_url(text) else Path(text)
 
 
+def place_from(root: Place, path: str) -> Place:
+    """Return the place of a path relative to a folder; absolute paths and addresses need none.
+
+    >>> place_from(Url("s3://photos"), "cats/1.jpg"), place_from(Path("photos"), "s3://cats/1.jpg")
+    ('s3://photos/cats/1.jpg', 's3://cats/1.jpg')
+    """
+    if is_url(path) or Path(path).is_absolute():
+        return place(path)
+    return root / path
+
+
 class _Reader(io.RawIOBase):
     """A stored file, of which every read asks for the bytes of one range."""
 

@@ -50,11 +50,12 @@ def test_groups_from_table__reads_csv_and_parquet(index, tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("path,patient\na/p1_x.jpg,1\n", "cannot be read as a table of groups"),
+        ("path,patient\na/p1_x.jpg,1\n", "no column group; it has path, patient; expected the"),
         ("path,group\na/p1_x.jpg,1\n", r"has no group for 3 of 4 images: a/p2_x\.jpg"),
         ("path,group\na/p1_x.jpg,1\na/p1_x.jpg,2\n", r"a/p1_x\.jpg is in two groups, 1 and 2"),
-        ("", "has no group for 4 of 4 images"),
-        (None, "cannot be read as a table of groups"),
+        ("", "has no column path; it is empty; expected the columns path and group"),
+        ("path,group\n", "has no group for 4 of 4 images"),
+        (None, "cannot be read as a table"),
     ],
 )
 def test_groups_from_table__says_what_is_wrong(index, tmp_path, content, message):

@@ -8,6 +8,7 @@ from image_files import make_classes, save_image
 from tar_files import write_tar
 
 from transferkit.data.images import ImageError, read_bytes
+from transferkit.data.label_table import TableReading
 from transferkit.data.scan import locate, name_of, scan
 from transferkit.errors import DataError
 from transferkit.places import Url, place
@@ -16,6 +17,9 @@ from transferkit.reporter import LeftOut
 
 def reasons(index):
     return {item.path: item.reason for item in index.left_out}
+
+
+GROUPED = TableReading(group=None)
 
 
 def test_scan__lists_images_sorted_by_path(tmp_path):
@@ -27,6 +31,88 @@ def test_scan__lists_images_sorted_by_path(tmp_path):
     assert index.class_names == ("B", "a", "b")
     assert index.paths == ("B/1.png", "a/x/deep.PNG", "b/10.png", "b/9.png")
     assert index.labels.tolist() == [0, 1, 2, 2]
+
+
+def write_table(file, rows, columns="path,label"):
+    file.write_text("\n".join([columns, *rows]) + "\n")
+    return file
+
+
+def test_scan__reads_a_table_as_the_folder_of_its_images(tmp_path):
+    folder = scan(make_classes(tmp_path / "data", 2))
+    rows = [f"{path},{path.split('/')[0]}" for path in reversed(folder.paths)]
+
+    table = scan(
+        write_table(tmp_path / "labels.csv", rows), reading=TableReading(root=tmp_path / "data")
+    )
+
+    assert table.paths == folder.paths
+    assert table.labels.tolist() == folder.labels.tolist()
+    assert (table.root, table.class_names, table.splits, table.files, table.groups) == (
+        *(folder.root, folder.class_names, folder.splits, folder.files, folder.groups),
+    )
+    assert table.layout == "table labels.csv: path from path, label from label"
+
+
+def test_scan__reads_splits_groups_and_lookalikes_of_a_table(tmp_path):
+    make_classes(tmp_path, 1)
+    columns = "path,label,split,group"
+    rows = ["red/0.png,Red,Training,p1", "blue/0.png,red,test,p2", "gone.png,blue,,p3"]
+
+    index = scan(write_table(tmp_path / "labels.csv", rows, columns), reading=GROUPED)
+
+    assert index.paths == ("blue/0.png", "gone.png", "red/0.png")
+    assert index.splits == ("test", "", "train")
+    assert index.groups == ("p2", "p3", "p1")
+    assert index.layout.endswith("classes that differ only in case or spaces: Red and red")
+    assert index.only("train").groups == ("p1",)
+
+
+def test_scan__of_a_table_says_where_it_looked_if_no_image_is_there(tmp_path):
+    file = write_table(tmp_path / "labels.csv", ["a.jpg,x", "b.jpg,y"])
+
+    with pytest.raises(DataError, match=r"none of its 2 images is there: .*/a\.jpg, .*with --root"):
+        scan(file)
+    with pytest.raises(DataError, match=r"missing\.csv: cannot be read as a table \(No such file"):
+        scan(tmp_path / "missing.csv")
+
+
+def test_locate__finds_images_of_a_table_wherever_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_classes(tmp_path / "data", 1)
+    make_classes(tmp_path / "here", 1)
+    write_tar(tmp_path / "data/shard.tar", {"x.png": (tmp_path / "here/red/0.png").read_bytes()})
+    rows = [
+        "red/0.png,a",
+        "../here/blue/0.png,b",
+        f"{tmp_path}/here/red/0.png,a",
+        "shard.tar/x.png,b",
+    ]
+
+    index = scan(write_table(Path("data/labels.csv"), rows))
+
+    assert [read_bytes(one) for one in locate(Path("data/labels.csv"), index.paths)] == [
+        read_bytes(one) for one in index.files
+    ]
+    assert locate(Path("data"), index.paths) == list(index.files)
+
+
+def test_scan__reads_a_table_in_a_store_and_knows_its_files_by_one_listing(s3, tmp_path):
+    make_classes(tmp_path / "data", 1)
+    photos = s3.put(tmp_path / "data", "photos")
+    rows = ["photos/red/0.png,red", f"{photos}/blue/0.png,blue", f"{tmp_path}/data/green/0.png,g"]
+    (s3.bucket / "labels.csv").put(write_table(tmp_path / "labels.csv", rows))
+
+    index = scan(s3.bucket / "labels.csv")
+
+    local, blue, red = index.files
+    assert (index.root, index.paths[1:]) == (s3.bucket, ("photos/blue/0.png", "photos/red/0.png"))
+    assert local == tmp_path / "data/green/0.png"
+    assert (blue.place, red.place) == (photos / "blue/0.png", photos / "red/0.png")
+    assert blue.state == (photos / "blue/0.png").state()
+    assert [read_bytes(one) for one in locate(s3.bucket, index.paths)] == [
+        read_bytes(one) for one in index.files
+    ]
 
 
 def test_scan__names_what_it_leaves_out(tmp_path):
@@ -277,3 +363,4 @@ def test_names_of_datasets__are_those_of_their_folders(tmp_path, monkeypatch):
 
     assert {name_of(place(name)) for name in names} == {"photos"}
     assert name_of(Path()) == tmp_path.name
+    assert {name_of(place(name)) for name in ("s3://b/cats.csv", "x/cats.parquet")} == {"cats"}

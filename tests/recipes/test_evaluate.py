@@ -45,6 +45,6 @@ def test_evaluate__refuses_classes_that_the_model_lacks(run_folder, tmp_path):
         transferkit.evaluate(tmp_path, run_folder)
 
     assert str(error.value) == (
-        f"{tmp_path}: has 1 classes that the model does not know (purple); expected folders named "
-        "after its classes: blue, green, red"
+        f"{tmp_path}: has 1 classes that the model does not know (purple); expected the names of "
+        "its classes: blue, green, red"
     )

@@ -15,7 +15,7 @@ from transferkit.reporter import LeftOut
 
 @takes(EvaluateOptions)
 def evaluate(options: EvaluateOptions, invocation: Invocation) -> None:
-    """Measure a trained model on a labelled folder.
+    """Measure a trained model on labelled images.
 
     Examples:
         transferkit evaluate new_photos -m runs/photos

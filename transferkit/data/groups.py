@@ -4,7 +4,6 @@ A group stays on one side of every split, because images of one group are often 
 images of one class, and a model that has seen one recognises the others.
 """
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +15,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from transferkit.data.index import ImageIndex
+from transferkit.data.table_file import read_columns
 from transferkit.errors import DataError, name_some
 
 Labels = NDArray[np.int64]
+
+_COLUMNS = ("path", "group")
 
 
 def groups_by_pattern(index: ImageIndex, pattern: re.Pattern[str]) -> tuple[str, ...]:
@@ -43,8 +45,17 @@ def groups_from_table(index: ImageIndex, file: Path) -> tuple[str, ...]:
     Raises:
         DataError: When the table cannot be read, or has no single group for an image.
     """
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        if missing := [name for name in _COLUMNS if name not in names]:
+            shown = f"it has {name_some(names, 10)}" if names else "it is empty"
+            raise DataError(
+                f"{file}: has no column {missing[0]}; {shown}; expected the columns path and group"
+            )
+        return _COLUMNS
+
     groups: dict[str, str] = {}
-    for path, group in _read_pairs(file):
+    for path, group in read_columns(file, choose):
         if groups.setdefault(path, group) != group:
             raise DataError(f"{file}: {path} is in two groups, {groups[path]} and {group}")
     missing = [path for path in index.paths if not groups.get(path)]
@@ -54,34 +65,6 @@ def groups_from_table(index: ImageIndex, file: Path) -> tuple[str, ...]:
             f"{name_some(missing)}; expected every path below {index.root}, with / between folders"
         )
     return tuple(groups[path] for path in index.paths)
-
-
-def _read_pairs(file: Path) -> list[tuple[str, str]]:
-    """Return (path, group) of each row of a table.
-
-    Raises:
-        DataError: When it cannot be read.
-    """
-    try:
-        if file.suffix.lower() == ".parquet":
-            # Imported here: few commands read Parquet, and importing it takes time.
-            from pyarrow import parquet
-
-            records = parquet.read_table(file, columns=["path", "group"]).to_pylist()
-        else:
-            with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-                records = list(csv.DictReader(lines, strict=True))
-        return [(_text(record["path"]), _text(record["group"])) for record in records]
-    except (OSError, KeyError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise DataError(
-            f"{file}: cannot be read as a table of groups ({reason}); expected CSV or Parquet with "
-            "the columns path and group"
-        ) from error
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
 
 
 def number_together(copies: NDArray[np.int64], groups: Sequence[str]) -> NDArray[np.int64]:

@@ -1,8 +1,10 @@
-"""Scan a dataset: list its images and their classes, in folders, in a store, or in archives.
+"""Scan a dataset: list its images and their classes, in folders, stores, archives or a table.
 
 This module looks at names and folders only; `data.check` reads the files.
 """
 
+import os
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
@@ -20,6 +22,7 @@ from transferkit.data.archives import (
 from transferkit.data.class_names import lookalikes, normalized
 from transferkit.data.images import ImageFile, StoredImage
 from transferkit.data.index import ImageIndex
+from transferkit.data.label_table import LabelTable, TableReading, read_label_table
 from transferkit.data.layout import (
     NO_IMAGES,
     ClassFolder,
@@ -28,10 +31,11 @@ from transferkit.data.layout import (
     find_layout,
     parts_among,
 )
+from transferkit.data.table_file import TABLE_SUFFIXES, is_table
 from transferkit.data.trees import LOCAL, ROOT, ListedTree, Tree
 from transferkit.data.walk import ALREADY_READ, SUFFIXES, walk_images
 from transferkit.errors import DataError, name_some
-from transferkit.places import Place, Url, is_url, place
+from transferkit.places import Place, Url, is_url, place, place_from
 from transferkit.reporter import LeftOut
 
 
@@ -45,7 +49,7 @@ class _Scanned:
         described: What the folders were understood to be, in phrases.
     """
 
-    rows: list[tuple[str, str, str, StoredImage | None]] = field(default_factory=list)
+    rows: list[tuple[str, str, str, ImageFile | None]] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     described: list[str] = field(default_factory=list)
 
@@ -71,17 +75,27 @@ class _Scanned:
         self.described += [phrase for phrase in other.described if phrase not in self.described]
 
 
-def scan(data: Place, layout: Layout = Layout.AUTO) -> ImageIndex:
-    """Index the images of a dataset: of class folders, which `find_layout` finds, or of archives.
+def scan(
+    data: Place, layout: Layout = Layout.AUTO, reading: TableReading | None = None
+) -> ImageIndex:
+    """Index a dataset: class folders, which `find_layout` finds, archives, or a table of labels.
 
     Hidden files and folders, empty classes and files without an image suffix are left out and
-    recorded. Links are followed, but no folder is entered twice.
+    recorded. Links are followed, but no folder is entered twice. A table names its images, so all
+    of them are in the index, whatever their names.
+
+    Args:
+        data: A folder, an archive or a pattern of some, or a table.
+        layout: What the folders are.
+        reading: How a table is read; None for the usual names of columns.
 
     Raises:
-        DataError: When there is no such folder or archive, no class folder has an image, or the
-            folders can be read in two ways.
+        DataError: When there is no such folder, archive or table, no class folder has an image, the
+            folders can be read in two ways, or a table cannot be used.
         StoreError: When the dataset is in a store that fails.
     """
+    if is_table(data):
+        return _scan_table(read_label_table(data, reading or TableReading()), data)
     if archives := named_archives(data):
         return _scan_archives(folder_of_archives(data), archives, layout)
     if isinstance(data, Url):
@@ -89,7 +103,8 @@ def scan(data: Place, layout: Layout = Layout.AUTO) -> ImageIndex:
     if not data.is_dir():
         what = "is a file, expected a folder" if data.exists() else "no such folder"
         raise DataError(
-            f"{data}: {what} with one subfolder of images per class, or of .tar archives"
+            f"{data}: {what} with one subfolder of images per class, or of .tar archives, or a "
+            f"table ({', '.join(TABLE_SUFFIXES)}) of paths and labels"
         )
     if below := archives_below(LOCAL, data):
         return _scan_archives(data, [Path(path) for path in below], layout)
@@ -140,6 +155,57 @@ def _scan_archives(root: Place, places: Sequence[Place], layout: Layout) -> Imag
             "such as 0001.jpg and 0001.cls, whose text is the label, or one folder per class"
         )
     return _index(root, found)
+
+
+def _scan_table(table: LabelTable, file: Place) -> ImageIndex:
+    """Index the images of a table.
+
+    Raises:
+        DataError: When none of them is there.
+    """
+    paths = [row.path for row in table.rows]
+    files = _with_states(table.root, paths, locate(table.root, paths))
+    if not any(isinstance(one, StoredImage) or os.path.exists(one) for one in files):
+        raise DataError(
+            f"{file}: none of its {len(files)} images is there: {name_some(list(map(str, files)))}"
+            f"; its paths are relative to {table.root}; name another folder with --root"
+        )
+    local = all(isinstance(one, Path) for one in files)
+    found = _Scanned(left_out=list(table.left_out), described=[table.described])
+    found.rows = [
+        (row.path, row.label, row.split, None if local else one)
+        for row, one in zip(table.rows, files, strict=True)
+    ]
+    names = sorted({row.label for row in table.rows})
+    found.described += _described_lookalikes(names)
+    groups = tuple(row.group for row in table.rows)
+    return replace(_index(table.root, found), groups=groups if any(groups) else ())
+
+
+def _with_states(
+    root: Place, paths: Sequence[str], files: Sequence[ImageFile]
+) -> Sequence[ImageFile]:
+    """Return the files of a table with the states and sizes that one listing of its store tells."""
+    if not isinstance(root, Url):
+        return files
+    inside = [
+        path
+        for path, one in zip(paths, files, strict=True)
+        if isinstance(one, StoredImage) and not is_url(path) and ".." not in path.split("/")
+    ]
+    common = posixpath.commonpath([posixpath.dirname(path) for path in inside]) if inside else ""
+    try:
+        listed = (root / common if common else root).files()
+    except OSError:
+        return files  # whoever may read files may not always list them
+    start = f"{common}/" if common else ""
+    found = {start + name: file for name, file in listed.items()}
+    return [
+        replace(one, state=found[path].state, size=found[path].size)
+        if isinstance(one, StoredImage) and not one.name and path in found
+        else one
+        for path, one in zip(paths, files, strict=True)
+    ]
 
 
 def _scan_samples(archive: Archive) -> _Scanned:
@@ -224,6 +290,10 @@ def _described_names(found: FoundLayout, class_names: Sequence[str]) -> Iterator
         written.setdefault((one.split, one.name), set()).add(one.folder.name)
     if twice := sorted({name for (_, name), forms in written.items() if len(forms) > 1}):
         yield f"{name_some(twice)}: several folders in different Unicode forms, read as one class"
+    yield from _described_lookalikes(class_names)
+
+
+def _described_lookalikes(class_names: Sequence[str]) -> Iterator[str]:
     if alike := [f"{one} and {other}" for one, other in lookalikes(class_names)]:
         yield f"classes that differ only in case or spaces: {name_some(alike)}"
 
@@ -261,21 +331,21 @@ def locate(data: Place, paths: Sequence[str]) -> list[ImageFile]:
     An image that is not there any more has a place from which it cannot be read.
 
     Args:
-        data: The dataset.
+        data: The dataset; for a table, this may be the folder that its paths are relative to.
         paths: N paths.
 
     Raises:
         DataError: When an archive can no longer be read.
         StoreError: When an archive is in a store that fails.
     """
-    root = folder_of_archives(data)
+    root = data.parent if is_table(data) else folder_of_archives(data)
     archives: dict[str, Mapping[str, StoredImage]] = {}
 
     def find(path: str) -> ImageFile:
-        whole = place(path if is_url(path) else str(root / path))
+        whole = place_from(root, path)
         name, mark, inside = str(whole).partition(f"{ARCHIVE_SUFFIX}/")
-        archive = place(name + ARCHIVE_SUFFIX)
-        if not mark or (isinstance(archive, Path) and not archive.is_file()):
+        archive = place(name + ARCHIVE_SUFFIX) if mark else None
+        if archive is None or (isinstance(archive, Path) and not archive.is_file()):
             return StoredImage(whole) if isinstance(whole, Url) else whole
         if name not in archives:
             archives[name] = read_archive(archive).images
@@ -285,6 +355,8 @@ def locate(data: Place, paths: Sequence[str]) -> list[ImageFile]:
 
 
 def name_of(data: Place) -> str:
-    """Return a name for a dataset: that of its folder, or of the folder of its archives."""
+    """Return a name for a dataset: that of its folder or table, or of its archives' folder."""
+    if is_table(data):
+        return data.name.removesuffix(data.suffix)
     root = folder_of_archives(data)
     return root.name if isinstance(root, Url) else root.resolve().name

@@ -191,7 +191,7 @@ def _check(index: ImageIndex, splits: Sequence[str]) -> None:
             named = name_some(describe_unknown(strange, names["train"]))
             raise DataError(
                 f"{index.root}: {named} in {split} but without an image in train; add training "
-                "images, remove the folder, or give it the name of a training folder"
+                "images, remove these, or give them the name of a training class"
             )
     if len(names["train"]) < 2:
         raise DataError(_one_class(index, names["train"]))
@@ -205,5 +205,5 @@ def _check(index: ImageIndex, splits: Sequence[str]) -> None:
 def _one_class(index: ImageIndex, names: Iterable[str]) -> str:
     return (
         f"{index.root}: got one class ({name_some(list(names))}), expected two or more to tell "
-        "apart; make one subfolder per class"
+        "apart; make one subfolder per class, or label each image with its class in a table"
     )

@@ -43,7 +43,7 @@ def recorded_splits(file: Place, index: ImageIndex, digests: Sequence[str]) -> d
     Raises:
         DataError: When the file cannot be read, or names an image that is missing or has changed.
     """
-    file = file / NAME if file.is_dir() else file
+    file = _split_file(file)
     position = {path: row for row, path in enumerate(index.paths)}
     left_out = {item.path: item.reason for item in index.left_out}
     splits: dict[int, Split] = {}
@@ -76,6 +76,15 @@ def recorded_digests(file: Place) -> dict[str, str]:
     return {record["path"]: record["sha256"] for record in _records(file)}
 
 
+def recorded_labels(file: Place) -> dict[str, str]:
+    """Return path -> label of every image in a split file, or in that of a run's folder.
+
+    Raises:
+        DataError: When the file cannot be read.
+    """
+    return {record["path"]: record["label"] for record in _records(_split_file(file))}
+
+
 def recorded_paths(file: Place, split: Split) -> tuple[list[str], list[str]]:
     """Return the paths and the labels of all images of a part of a split file.
 
@@ -93,6 +102,11 @@ def trained_digests(file: Place) -> frozenset[str]:
         DataError: When the file cannot be read.
     """
     return frozenset(r["sha256"] for r in _records(file) if r["split"] == "train")
+
+
+def _split_file(file: Place) -> Place:
+    """Return the split file that a path names: itself, or that of a run's folder."""
+    return file / NAME if file.is_dir() else file
 
 
 def _records(file: Place) -> list[dict[str, str]]:

@@ -90,6 +90,7 @@ class Option:
         show_default: How --help shows the default.
         applies_to: Which runs it has an effect on.
         on_resume: What happens to it when a run is resumed.
+        of_tables: Whether it says how a table is read, and needs a table as DATA.
         chosen_by_budget: Whether `--budget` chooses it, or an option that it depends on.
     """
 
@@ -104,6 +105,7 @@ class Option:
     show_default: str | bool = True
     applies_to: AppliesTo = AppliesTo.ALL
     on_resume: OnResume = OnResume.KEPT
+    of_tables: bool = False
     chosen_by_budget: bool = False
 
 

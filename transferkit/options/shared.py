@@ -1,14 +1,16 @@
 """Options that several commands share, and the texts and panel names they have in common."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from transferkit.classifiers import Classifier
 from transferkit.data.bad_images import OnBadImage
+from transferkit.data.label_table import NO_COLUMN, TableReading
 from transferkit.data.layout import Layout
 from transferkit.data.preprocessing import Resize
+from transferkit.data.table_file import TABLE_SUFFIXES, is_table
 from transferkit.devices import USUAL_BATCH_SIZE, Cache, Device, Precision
 from transferkit.engines import Engine
 from transferkit.errors import OptionError
@@ -21,6 +23,8 @@ from transferkit.options.declaration import (
     Options,
     Range,
     count_or_auto,
+    declared_options,
+    given_flags,
     group_pattern,
     number_or_auto,
     size_in_pixels,
@@ -33,7 +37,8 @@ DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 DATA_HELP = (
     "Folder of images, one subfolder per class; or train/, val/ and test/ folders of such "
-    "subfolders; or tar archives. A path, or an address such as s3://bucket/photos."
+    "subfolders; or tar archives; or a .csv, .tsv or .parquet table of paths and labels. A path, "
+    "or an address such as s3://bucket/photos."
 )
 BACKBONE_HELP = (
     "timm name with or without a weights tag, torchvision:NAME, hf-hub:OWNER/NAME, "
@@ -202,7 +207,7 @@ class InputOptions(ComputeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions(ComputeOptions):
-    """How a folder of images is read, and what computes its images."""
+    """How a folder or a table of images is read, and what computes its images."""
 
     engine: EngineOption = Engine.AUTO
     layout: Annotated[
@@ -213,6 +218,46 @@ class FolderOptions(ComputeOptions):
             "test/ as parts of a split; auto decides by their names and contents.",
         ),
     ] = Layout.AUTO
+    path_column: Annotated[
+        str | None,
+        Option(
+            panel=DATA,
+            of_tables=True,
+            help="Column of a table that holds the paths of the images.",
+            metavar="NAME",
+            show_default="path, or another usual name such as filename",
+        ),
+    ] = None
+    label_column: Annotated[
+        str | None,
+        Option(
+            panel=DATA,
+            of_tables=True,
+            help="Column of a table that holds the classes.",
+            metavar="NAME",
+            show_default="label, or another usual name such as class",
+        ),
+    ] = None
+    split_column: Annotated[
+        str | None,
+        Option(
+            panel=DATA,
+            of_tables=True,
+            help="Column of a table that holds train, val or test; none reads no parts.",
+            metavar="NAME|none",
+            show_default="split, if there is one",
+        ),
+    ] = None
+    root: Annotated[
+        Place | None,
+        Option(
+            panel=DATA,
+            of_tables=True,
+            help="Folder that the paths of a table are relative to.",
+            metavar="DIR",
+            show_default="the table's folder",
+        ),
+    ] = None
     on_bad_image: Annotated[
         OnBadImage,
         Option(
@@ -221,6 +266,29 @@ class FolderOptions(ComputeOptions):
             "stops the command.",
         ),
     ] = OnBadImage.SKIP
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Every command with these options declares DATA itself, as its first argument.
+        self._check_table(getattr(self, "data"))  # noqa: B009
+
+    def _check_table(self, data: Place) -> None:
+        """Refuse options of tables without a table, and those of folders with one."""
+        if is_table(data):
+            if given := given_flags(self, ("layout",)):
+                raise OptionError(f"{given[0]} is for folders, {data} is a table; leave it out")
+            return
+        of_tables = [d.name for d in declared_options(self) if d.option.of_tables]
+        if given := given_flags(self, of_tables):
+            raise OptionError(
+                f"{given[0]} is for a table, {data} is none; leave it out, or name a file that "
+                f"ends in {', '.join(TABLE_SUFFIXES)}"
+            )
+
+    @property
+    def table_reading(self) -> TableReading:
+        """How a table is read where groups do not matter."""
+        return TableReading(self.path_column, self.label_column, self.split_column, root=self.root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,7 +405,8 @@ class HeldOutOptions(ImageOptions):
         Place | None,
         Option(
             panel=DATA,
-            help="Validation folder, one subfolder per class, instead of --val-fraction.",
+            help="Validation folder, one subfolder per class, or a table like DATA, instead of "
+            "--val-fraction.",
             metavar="DIR",
             show_default=False,
             applies_to=AppliesTo.FITTING,
@@ -376,6 +445,17 @@ class HeldOutOptions(ImageOptions):
             applies_to=AppliesTo.FITTING,
         ),
     ] = None
+    group_column: Annotated[
+        str | None,
+        Option(
+            panel=DATA,
+            of_tables=True,
+            help="Column of a table that names an image's group; none reads no groups.",
+            metavar="NAME|none",
+            show_default="group, if there is one and no --group-by or --groups",
+            applies_to=AppliesTo.FITTING,
+        ),
+    ] = None
     class_weights: Annotated[
         ClassWeights,
         Option(
@@ -387,12 +467,19 @@ class HeldOutOptions(ImageOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.group_by and self.groups:
-            raise OptionError("--group-by and --groups both name the groups; leave one out")
+        of_groups = given_flags(self, ("group_by", "groups", "group_column"))
+        if len(of_groups) > 1:
+            raise OptionError(f"{' and '.join(of_groups)} both name the groups; leave one out")
         if self.val and self.split:
             raise OptionError(
                 "--split already says which images are for validation; leave out --val"
             )
+
+    @property
+    def grouped_reading(self) -> TableReading:
+        """How a table is read where groups matter; the table's own count if no others are named."""
+        has_others = self.group_by is not None or self.groups is not None
+        return replace(self.table_reading, group=NO_COLUMN if has_others else self.group_column)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Evaluate a trained model on a labelled folder."""
+"""Evaluate a trained model on labelled images."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,7 +28,7 @@ from transferkit.run.stored_model import local_model
 
 
 def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Return the metrics of a model on the readable images of a folder.
+    """Return the metrics of a model on the readable images of a dataset.
 
     In a dataset with train/, val/ and test/, only the test part is evaluated, or the validation
     part where there is no test part. Images that the model was trained on are evaluated too, and
@@ -46,7 +46,7 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     if options.output:
         require_new(options.output, overwrite=options.overwrite)
         require_place(options.output)
-    index = scan(options.data, options.layout)
+    index = scan(options.data, options.layout, options.table_reading)
     tell_layout(index, reporter)
     index = _held_out(index, reporter)
     predictor = open_predictor(options, reporter, len(index))
@@ -112,7 +112,7 @@ def _model_labels(index: ImageIndex, class_names: Sequence[str]) -> NDArray[np.i
     if unknown:
         raise DataError(
             f"{index.root}: has {len(unknown)} classes that the model does not know "
-            f"({name_some(describe_unknown(unknown, class_names))}); expected folders named after "
-            f"its classes: {name_some(class_names)}"
+            f"({name_some(describe_unknown(unknown, class_names))}); expected the names of its "
+            f"classes: {name_some(class_names)}"
         )
     return np.array([position[index.class_names[i]] for i in index.labels], dtype=np.int64)

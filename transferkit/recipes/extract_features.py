@@ -52,7 +52,7 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
         return extract_on_ray(options, reporter)
     kind: FeatureFormat = format_of(options.output, FeatureFormat, "--output")
     _require_new_output(options)
-    index = scan(options.data, options.layout)
+    index = scan(options.data, options.layout, options.table_reading)
     tell_layout(index, reporter)
     extractor = choose_extractor(options, reporter, kind)
     spool = _compute_features(options, index, extractor, reporter)

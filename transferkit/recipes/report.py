@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from transferkit.bundle import ModelBundle
 from transferkit.files import require_new, require_place
 from transferkit.options.other_commands import ReportOptions
-from transferkit.places import Place, place
+from transferkit.places import Place
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.report.run_contents import ReportSources, write_report
 from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import REPORT_PAGE
-from transferkit.run.record import read_run
+from transferkit.run.record import place_of_images, read_run
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,6 @@ def report(options: ReportOptions, reporter: Reporter = SILENT) -> WrittenPage:
     require_place(output)
     bundle = ModelBundle.load(options.run)
     compute = resolve_compute(options, bundle.network, reporter)
-    data = options.data or place(record.options["data"])
+    data = options.data or place_of_images(record.options)
     notes = write_report(ReportSources(record, bundle, compute, data), output, reporter)
     return WrittenPage(output, notes)

@@ -12,7 +12,7 @@ from typing import Any
 from transferkit.data.split_file import recorded_digests
 from transferkit.errors import BundleError, DataError
 from transferkit.files import write_json
-from transferkit.places import Place
+from transferkit.places import Place, place
 from transferkit.reporter import EpochRow, LeftOut, PhaseRow, Plan, StageRow
 from transferkit.run.folder import (
     HISTORY,
@@ -93,6 +93,15 @@ def read_options(run: Place) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise BundleError(f"{run / OPTIONS}: is damaged, expected a table")
     return options
+
+
+def place_of_images(options: Mapping[str, Any]) -> Place:
+    """Return the dataset of a run; for a table with a folder of images elsewhere, that folder.
+
+    Args:
+        options: The content of options.json.
+    """
+    return place(str(options.get("root") or options.get("data")))
 
 
 def write_plan(run: Place, plan: Plan) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -54,9 +55,10 @@ def test_finetune__says_when_validation_images_are_also_in_training(image_folder
         def notice(self, message):
             self.notices += message
 
-    recorder = Recorder()
+    recorder, val = Recorder(), tmp_path / "val"
+    shutil.copytree(image_folder, val)
     finetune(
-        FinetuneOptions(image_folder, tmp_path, val=image_folder, dry_run=True, **SMALL), recorder
+        FinetuneOptions(image_folder, tmp_path / "run", val=val, dry_run=True, **SMALL), recorder
     )
 
     assert recorder.notices.startswith("24 images are in training and also in validation")

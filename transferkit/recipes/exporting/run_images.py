@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from transferkit.data.images import ImageFile
 from transferkit.data.scan import locate
 from transferkit.data.split_file import recorded_paths
-from transferkit.places import Place, place
+from transferkit.places import Place
 from transferkit.run.folder import MODEL, OPTIONS, SPLIT
-from transferkit.run.record import read_options
+from transferkit.run.record import place_of_images, read_options
 
 _T = TypeVar("_T")
 
@@ -53,7 +53,7 @@ def run_images(model: Path, class_names: Sequence[str], data: Place | None) -> R
     run = model.parent if model.name == MODEL else model
     if not (run / SPLIT).is_file() or not (run / OPTIONS).is_file():
         return _none(f"{model} is not part of a run")
-    data = data or place(str(read_options(run).get("data")))
+    data = data or place_of_images(read_options(run))
     position = {name: i for i, name in enumerate(class_names)}
     paths, names = recorded_paths(run / SPLIT, "val")
     known = [

@@ -43,7 +43,7 @@ def extract_on_ray(options: ExtractFeaturesOptions, reporter: Reporter = SILENT)
         OutputError: When the folder cannot be written, or was begun with something else.
         EngineError: When the engine or Ray is not installed, or the cluster cannot be reached.
     """
-    index = scan(options.data, options.layout)
+    index = scan(options.data, options.layout, options.table_reading)
     tell_layout(index, reporter)
     extractor = choose_extractor(options, reporter, FeatureFormat.PARQUET)
     # An error of device, precision or engine is told here, before a cluster starts.

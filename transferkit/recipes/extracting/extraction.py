@@ -104,8 +104,10 @@ def feature_table(
 def identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
     """Return what the rows depend on, whatever computes them, as JSON values."""
     files = hashlib.sha256()
-    for name, file in zip(index.paths, index.files, strict=True):
-        files.update(f"{name}\t{_size_and_time(file)}\n".encode("utf-8", "surrogateescape"))
+    for name, label, file in zip(index.paths, index.labels, index.files, strict=True):
+        # A table may give the same image another label.
+        text = f"{name}\t{index.class_names[label]}\t{_size_and_time(file)}\n"
+        files.update(text.encode("utf-8", "surrogateescape"))
     network = extractor.network
     return {
         "files": files.hexdigest(),

@@ -204,7 +204,8 @@ def leave_report(
         return
     try:
         with run.stopwatch.part(REPORT):
-            sources = ReportSources(read_run(run.output), bundle, run.compute, run.options.data)
+            data = run.options.root or run.options.data
+            sources = ReportSources(read_run(run.output), bundle, run.compute, data)
             write_report(sources, run.output / REPORT_PAGE, run.reporter)
         spent = run.stopwatch.seconds(REPORT)
         metrics["seconds"] += spent

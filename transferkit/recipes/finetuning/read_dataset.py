@@ -11,10 +11,11 @@ from transferkit.data.groups import groups_by_pattern, groups_from_table, number
 from transferkit.data.index import ImageIndex
 from transferkit.data.scan import scan
 from transferkit.data.split import Split, assign_splits
-from transferkit.data.split_file import recorded_splits
+from transferkit.data.split_file import recorded_labels, recorded_splits
 from transferkit.devices import Cache
 from transferkit.errors import DataError, name_some
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.places import Place
 from transferkit.processes import ALONE, Processes
 from transferkit.recipes.shared.inputs import reading_threads
 from transferkit.reporter import Reporter
@@ -48,10 +49,10 @@ def read_dataset(
 
 
 def _scan(options: FinetuneOptions) -> tuple[ImageIndex, dict[str, str]]:
-    """Return the images, and path -> group of each; no groups if the options name none."""
-    found = scan(options.data, options.layout)
+    """Return the images, and path -> group of each; no groups if none are named."""
+    found = scan(options.data, options.layout, options.grouped_reading)
     if options.val:
-        found = found.with_validation(scan(options.val))
+        found = found.with_validation(scan(options.val, reading=options.grouped_reading))
     return found, _find_groups(options, found)
 
 
@@ -76,14 +77,14 @@ def _divide(
 
 
 def _find_groups(options: FinetuneOptions, index: ImageIndex) -> dict[str, str]:
-    """Return path -> group of each image; empty if the options name no groups."""
+    """Return path -> group of each image; empty if neither options nor a table name groups."""
     if options.group_by:
         groups = groups_by_pattern(index, options.group_by)
     elif options.groups:
         groups = groups_from_table(index, options.groups)
     else:
-        return {}
-    return dict(zip(index.paths, groups, strict=True))
+        groups = index.groups
+    return dict(zip(index.paths, groups, strict=True)) if groups else {}
 
 
 def _report_leaks(dataset: Dataset, reporter: Reporter) -> None:
@@ -117,7 +118,28 @@ def _recorded_splits(
             f"{index.root}: {len(new)} images are new since the run began: {name_some(new)}; put "
             "them elsewhere until the run is finished, or start over with --overwrite"
         )
+    if options.resume:
+        _require_same_labels(file, index)
     return known
+
+
+def _require_same_labels(run: Place, index: ImageIndex) -> None:
+    """Check that a resumed run's images have the labels that they had; a table may change them.
+
+    Raises:
+        DataError: When some have others.
+    """
+    before = recorded_labels(run)
+    changed = [
+        f"{path} ({before[path]}, now {index.class_names[label]})"
+        for path, label in zip(index.paths, index.labels, strict=True)
+        if index.class_names[label] != before[path]
+    ]
+    if changed:
+        raise DataError(
+            f"{index.root}: {len(changed)} labels have changed since the run began: "
+            f"{name_some(changed)}; restore them, or start over with --overwrite"
+        )
 
 
 def require_all_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) -> None:

@@ -119,7 +119,8 @@ def _images_of(archives: Sequence[Place]) -> list[ImageSource]:
 
 def reading_threads(options: ComputeOptions) -> int:
     """Return the number of threads that read and decode the images that options name."""
-    sources = (getattr(options, "data", None), *getattr(options, "inputs", ()))
+    named = (getattr(options, "data", None), getattr(options, "root", None))
+    sources = (*named, *getattr(options, "inputs", ()))
     in_store = any(isinstance(source, str) and is_url(source) for source in sources)
     return options.workers or default_workers(in_store=in_store)
 
