@@ -258,6 +258,16 @@ class FolderOptions(ComputeOptions):
             show_default="the table's folder",
         ),
     ] = None
+    decisions: Annotated[
+        Place | None,
+        Option(
+            panel=DATA,
+            help="CSV or Parquet table of decisions about images: the columns path, action (keep, "
+            "relabel or exclude), label, and optionally sha256. DATA itself is not changed.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None
     on_bad_image: Annotated[
         OnBadImage,
         Option(

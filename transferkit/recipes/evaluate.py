@@ -13,14 +13,13 @@ from transferkit.data.bad_images import readable_part
 from transferkit.data.class_names import describe_unknown, normalized
 from transferkit.data.images import ImageError, read_bytes
 from transferkit.data.index import ImageIndex
-from transferkit.data.scan import scan
 from transferkit.data.split_file import trained_digests
 from transferkit.errors import DataError, StoreError, name_some
 from transferkit.files import require_new, require_place, write_json
 from transferkit.inference import collect
 from transferkit.metrics import summarize
 from transferkit.options.other_commands import EvaluateOptions
-from transferkit.recipes.shared.inputs import tell_layout
+from transferkit.recipes.shared.inputs import find_images, tell_layout
 from transferkit.recipes.shared.predictor import open_predictor
 from transferkit.reporter import SILENT, Reporter
 from transferkit.run.folder import MODEL, SPLIT
@@ -46,7 +45,7 @@ def evaluate(options: EvaluateOptions, reporter: Reporter = SILENT) -> dict[str,
     if options.output:
         require_new(options.output, overwrite=options.overwrite)
         require_place(options.output)
-    index = scan(options.data, options.layout, options.table_reading)
+    index = find_images(options, options.data)
     tell_layout(index, reporter)
     index = _held_out(index, reporter)
     predictor = open_predictor(options, reporter, len(index))

@@ -6,7 +6,6 @@ from pathlib import Path
 from transferkit.bundle import ModelBundle, model_name
 from transferkit.data.bad_images import readable_part
 from transferkit.data.index import ImageIndex
-from transferkit.data.scan import scan
 from transferkit.errors import DataError, OutputError
 from transferkit.files import require_new, require_place
 from transferkit.models.feature_extractor import FeatureExtractor
@@ -24,7 +23,7 @@ from transferkit.recipes.extracting.extraction import (
     identity,
 )
 from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
-from transferkit.recipes.shared.inputs import tell_layout
+from transferkit.recipes.shared.inputs import find_images, tell_layout
 from transferkit.reporter import SILENT, Reporter
 from transferkit.tables import format_of
 from transferkit.tables.feature_table import FeatureFormat, write_features
@@ -52,7 +51,7 @@ def extract_features(options: ExtractFeaturesOptions, reporter: Reporter = SILEN
         return extract_on_ray(options, reporter)
     kind: FeatureFormat = format_of(options.output, FeatureFormat, "--output")
     _require_new_output(options)
-    index = scan(options.data, options.layout, options.table_reading)
+    index = find_images(options, options.data)
     tell_layout(index, reporter)
     extractor = choose_extractor(options, reporter, kind)
     spool = _compute_features(options, index, extractor, reporter)

@@ -11,7 +11,6 @@ import numpy as np
 from transferkit.data.bad_images import readable_part
 from transferkit.data.images import ImageFile, StoredImage
 from transferkit.data.index import ImageIndex
-from transferkit.data.scan import scan
 from transferkit.inference import collect
 from transferkit.network_outputs import features_in_parts
 from transferkit.options.other_commands import ExtractFeaturesOptions
@@ -23,7 +22,7 @@ from transferkit.recipes.extracting.extraction import (
     identity,
 )
 from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
-from transferkit.recipes.shared.inputs import tell_layout
+from transferkit.recipes.shared.inputs import find_images, tell_layout
 from transferkit.recipes.shared.parts_on_ray import compute_parts
 from transferkit.reporter import SILENT, Reporter
 from transferkit.tables.feature_table import UNREADABLE, FeatureFormat, parquet_of
@@ -43,7 +42,7 @@ def extract_on_ray(options: ExtractFeaturesOptions, reporter: Reporter = SILENT)
         OutputError: When the folder cannot be written, or was begun with something else.
         EngineError: When the engine or Ray is not installed, or the cluster cannot be reached.
     """
-    index = scan(options.data, options.layout, options.table_reading)
+    index = find_images(options, options.data)
     tell_layout(index, reporter)
     extractor = choose_extractor(options, reporter, FeatureFormat.PARQUET)
     # An error of device, precision or engine is told here, before a cluster starts.

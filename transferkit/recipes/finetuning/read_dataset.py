@@ -7,6 +7,7 @@ from transferkit.data.bad_images import require_allowed
 from transferkit.data.check import CheckedIndex, check_images
 from transferkit.data.copies import number_copies
 from transferkit.data.dataset import Dataset
+from transferkit.data.decisions import decided
 from transferkit.data.groups import groups_by_pattern, groups_from_table, number_together
 from transferkit.data.index import ImageIndex
 from transferkit.data.scan import scan
@@ -53,6 +54,8 @@ def _scan(options: FinetuneOptions) -> tuple[ImageIndex, dict[str, str]]:
     found = scan(options.data, options.layout, options.grouped_reading)
     if options.val:
         found = found.with_validation(scan(options.val, reading=options.grouped_reading))
+    if options.decisions:
+        found = decided(found, options.decisions)
     return found, _find_groups(options, found)
 
 

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from transferkit.data.archives import archives_below, named_archives, read_archive
+from transferkit.data.decisions import decided
 from transferkit.data.images import ImageSource, StoredImage
 from transferkit.data.index import ImageIndex
+from transferkit.data.scan import scan
 from transferkit.data.trees import LOCAL, ROOT, ListedTree
 from transferkit.data.walk import SUFFIXES, walk_images
 from transferkit.devices import default_workers
 from transferkit.errors import DataError, OptionError
-from transferkit.options.shared import ComputeOptions
+from transferkit.options.shared import ComputeOptions, FolderOptions
 from transferkit.places import Place, Url, is_url, place
 from transferkit.reporter import Reporter
 
@@ -123,6 +125,17 @@ def reading_threads(options: ComputeOptions) -> int:
     sources = (*named, *getattr(options, "inputs", ()))
     in_store = any(isinstance(source, str) and is_url(source) for source in sources)
     return options.workers or default_workers(in_store=in_store)
+
+
+def find_images(options: FolderOptions, data: Place) -> ImageIndex:
+    """Return the images of a dataset, as the options say to read it and what is decided about them.
+
+    Raises:
+        DataError: When the dataset or the decisions cannot be used.
+        StoreError: When one is in a store that fails.
+    """
+    index = scan(data, options.layout, options.table_reading)
+    return decided(index, options.decisions) if options.decisions else index
 
 
 def tell_layout(index: ImageIndex, reporter: Reporter) -> None:
