@@ -5,12 +5,15 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from image_files import make_classes
 
 from transferkit import places
+from transferkit.data.scan import scan
 from transferkit.data.threads import map_in_order
-from transferkit.errors import OutputError, StoreError
+from transferkit.errors import DataError, OutputError, StoreError
 from transferkit.files import require_new, whole_file
-from transferkit.places import Url, asking_until, place
+from transferkit.places import Url, asking_until, is_pattern, is_url, place
+from transferkit.recipes.shared.inputs import expand_inputs
 
 
 def test_urls__have_the_parts_of_paths():
@@ -27,6 +30,112 @@ def test_place__takes_text_without_a_protocol_for_a_path(text):
     assert place(text) == Path(text)
     with pytest.raises(ValueError, match="expected an address such as s3://bucket/folder"):
         Url(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "parent"),
+    [
+        ("file:///tmp/photos/1.jpg", "file:///tmp/photos"),
+        ("https://host/photos/1.jpg", "https://host/photos"),
+        ("s3://bucket/http://x/1.jpg", "s3://bucket/http:/x"),
+    ],
+)
+def test_urls__keep_what_stands_before_their_paths(text, parent):
+    assert Url(text).parent == parent
+
+
+def test_is_url__is_no_name_that_holds_a_protocol():
+    assert not is_url("photos/http://x")
+    assert is_url("filecache::s3://photos")
+
+
+def test_is_pattern__is_no_query_of_a_web_address():
+    assert not is_pattern(Url("https://host/1.jpg?token=1"))
+    assert is_pattern(Url("s3://bucket/?.jpg"))
+
+
+def test_files_of_this_machine__may_be_addressed(tmp_path):
+    make_classes(tmp_path, 1)
+    url = Url(f"file://{tmp_path}")
+
+    assert sorted(url.files()) == ["blue/0.png", "green/0.png", "red/0.png"]
+    (found,) = (url / "red/*.png").matches()
+    assert found.read_bytes() == (tmp_path / "red/0.png").read_bytes()
+
+
+def test_s3__without_the_bucket_holds_nothing(s3):
+    missing = Url("s3://no-such-bucket/photos")
+
+    assert missing.files() == {}
+    assert missing.matches() == []
+    assert not missing.exists()
+    with pytest.raises(DataError, match="no such folder"):
+        scan(missing)
+
+
+def test_s3__that_denies_a_look_is_one_error(s3, monkeypatch):
+    import s3fs
+
+    def deny(*args, **kwargs):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "find", deny)
+
+    with pytest.raises(StoreError, match=r"may not be looked up \(permission denied\); check your"):
+        s3.bucket.files()
+
+
+def test_s3__reads_odd_names(s3, tmp_path):
+    file = tmp_path / "file"
+    for number, name in enumerate(["a::b.png", "x[1].png", "x1.png", "a*b.png", "a b#é+%20.png"]):
+        file.write_bytes(bytes([number]))
+        (s3.bucket / name).put(file)
+        assert (s3.bucket / name).read_bytes() == bytes([number])
+
+    expected = [f"{s3.bucket}/{name}" for name in ("a b#é+%20.png", "a*b.png", "a::b.png")]
+    found = expand_inputs([f"{s3.bucket}/*.png"], [])
+    assert list(map(str, found)) == [*expected, s3.bucket / "x1.png", s3.bucket / "x[1].png"]
+    assert list(map(str, expand_inputs([s3.bucket / "x[1].png"], []))) == [s3.bucket / "x[1].png"]
+
+
+def test_s3__keeps_a_folder_when_a_file_of_its_name_is_removed(s3, tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    for name in ("a", "a/1.png"):
+        (s3.bucket / name).put(tmp_path / "file")
+
+    (s3.bucket / "a").unlink()
+
+    assert list(s3.bucket.files()) == ["a/1.png"]
+
+
+def test_an_error_that_stays__is_not_waited_for(monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def fail(*args, **kwargs):
+        raise IsADirectoryError("photos")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
+    with pytest.raises(StoreError, match=r"photos: cannot be read \(photos; tried 1 time\)"):
+        Url("memory://photos").read_bytes()
+
+
+def test_a_store_that_tells_no_sizes__is_read_all_the_same(tmp_path, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    (tmp_path / "1.bin").write_bytes(b"0123")
+    folder = Url(f"memory://{tmp_path.name}")
+    (folder / "1.bin").put(tmp_path / "1.bin")
+    info, find = MemoryFileSystem.info, MemoryFileSystem.find
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *a, **k: {**info(*a, **k), "size": None})
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "find",
+        lambda *a, **k: {name: {**e, "size": None} for name, e in find(*a, **k).items()},
+    )
+
+    assert folder.files()["1.bin"].size is None
+    with (folder / "1.bin").open("rb") as file:
+        assert file.read() == b"0123"
 
 
 def test_stores__keep_files(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from transferkit.errors import StoreError
 
 _T = TypeVar("_T")
 
-_MARK = "://"
+_PREFIX = re.compile(r"[A-Za-z][\w+.-]*(?:::[A-Za-z][\w+.-]*)*://")
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds, on average, until a store that fails is asked again; then it is given up."""
 
@@ -35,6 +36,9 @@ _STATES = (
 )
 """What stores call the part of a file's description that changes with its content, best first."""
 
+_LACKING = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
+"""Errors of clients, of no common class, that another attempt does not change."""
+
 _BLOCK = 4 * 2**20
 """Bytes that are asked for at once when a stored file is read piece by piece."""
 
@@ -44,11 +48,11 @@ class StoredFile:
     """A file in a store.
 
     Attributes:
-        size: Bytes.
+        size: Bytes; None if the store tells none.
         state: Text that changes when the content does; empty if the store tells none.
     """
 
-    size: int
+    size: int | None
     state: str
 
 
@@ -64,7 +68,7 @@ _patience = _Patience()
 
 @contextmanager
 def asking_until(stopped: threading.Event) -> Iterator[None]:
-    """Let this thread ask no store again, within the block, once an event is set."""
+    """Let this thread ask a failing store at most once more, within the block, after an event."""
     before, _patience.stopped = _patience.stopped, stopped
     try:
         yield
@@ -90,10 +94,10 @@ class Url(str):
         Raises:
             ValueError: When the text is not an address.
         """
-        protocol, mark, path = text.rpartition(_MARK)
-        if not protocol:
+        prefix = _PREFIX.match(text)
+        if not prefix:
             raise ValueError(f"expected an address such as s3://bucket/folder, got {text!r}")
-        return super().__new__(cls, protocol + mark + path.rstrip("/"))
+        return super().__new__(cls, prefix[0] + text.removeprefix(prefix[0]).rstrip("/"))
 
     def __truediv__(self, name: str) -> Url:
         return Url(f"{self}/{name}")
@@ -130,11 +134,14 @@ class Url(str):
         return _state(self._look(lambda store, path: store.info(path)))
 
     def files(self) -> dict[str, StoredFile]:
-        """Return all files below it by their paths relative to it; none if it is not a folder."""
-        root, found = self._look(lambda store, path: (path, store.find(path, detail=True)))
+        """Return all files below it by their paths relative to it; none if there is no folder."""
+        try:
+            root, found = self._look(lambda store, path: (path, store.find(path, detail=True)))
+        except FileNotFoundError:
+            return {}  # as for a folder, though its bucket is missing
         start = f"{root}/" if root else ""
         return {
-            path.removeprefix(start): StoredFile(int(entry.get("size") or 0), _state(entry))
+            path.removeprefix(start): StoredFile(entry.get("size"), _state(entry))
             for path, entry in found.items()
             if path.startswith(start) and not path.endswith("/")
         }
@@ -145,7 +152,10 @@ class Url(str):
 
     def matches(self) -> list[Url]:
         """Return the files and folders that it names as a pattern, sorted."""
-        found = self._look(lambda store, path: store.glob(path))
+        try:
+            found = self._look(lambda store, path: store.glob(path))
+        except FileNotFoundError:
+            return []
         return [self._at(path) for path in sorted(found)]
 
     def read_bytes(self, start: int | None = None, stop: int | None = None) -> bytes:
@@ -166,7 +176,7 @@ class Url(str):
         return self.read_bytes().decode(encoding)
 
     @overload
-    def open(self, mode: Literal["rb"]) -> io.BufferedReader: ...
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader | io.BytesIO: ...
 
     @overload
     def open(
@@ -183,7 +193,11 @@ class Url(str):
     ) -> Any:
         """Return the file, opened for reading at any place."""
         size = self._look(lambda store, path: store.info(path)["size"])
-        content: Any = io.BufferedReader(_Reader(self, int(size)), _BLOCK)
+        content: Any = (
+            io.BytesIO(self.read_bytes())
+            if size is None
+            else io.BufferedReader(_Reader(self, size), _BLOCK)
+        )
         return content if mode == "rb" else io.TextIOWrapper(content, encoding, errors, newline)
 
     def put(self, file: Path) -> None:
@@ -193,7 +207,7 @@ class Url(str):
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Remove the file."""
         if not missing_ok or self.is_file():
-            self.remove()
+            self._ask("removed", lambda store, path: store.rm_file(path))
 
     def remove(self) -> None:
         """Remove the file, or the folder with everything below it."""
@@ -201,11 +215,13 @@ class Url(str):
 
     @property
     def _path(self) -> PurePosixPath:
-        return PurePosixPath(self.rpartition(_MARK)[2])
+        return PurePosixPath(_split(self)[1])
 
     def _at(self, path: str) -> Url:
         """Return the address of another path in the same store."""
-        return Url(f"{self.rpartition(_MARK)[0]}{_MARK}{path.lstrip('/')}")
+        if is_url(path):
+            return Url(path)
+        return Url(_split(self)[0] + (path if self._path.is_absolute() else path.lstrip("/")))
 
     def _look(self, look: Callable[[Any, str], _T]) -> _T:
         """Look the address up, without what fsspec remembers of earlier looks."""
@@ -214,7 +230,13 @@ class Url(str):
             store.invalidate_cache()
             return look(store, path)
 
-        return self._ask("looked up", look_again)
+        try:
+            return self._ask("looked up", look_again)
+        except PermissionError as error:
+            raise StoreError(
+                f"{self}: may not be looked up (permission denied); check your credentials, and "
+                "whether they may list it"
+            ) from error
 
     def _ask(self, what: str, ask: Callable[[Any, str], _T]) -> _T:
         """Ask the store, and ask again after a while if it fails.
@@ -233,7 +255,7 @@ class Url(str):
                 raise PermissionError(errno.EACCES, "permission denied", self) from error
             except Exception as error:
                 # Every store has errors of its own, which have nothing in common but this class.
-                if wait is None or _patience.stopped.is_set():
+                if wait is None or _patience.stopped.is_set() or _is_final(error):
                     reason = " ".join(str(error).split()) or type(error).__name__
                     many = "time" if tries == 1 else "times"
                     raise StoreError(
@@ -250,7 +272,13 @@ Place = Url | Path
 
 def is_url(text: str) -> bool:
     """Return whether text is an address in a store, not a path of this machine."""
-    return bool(text.rpartition(_MARK)[0])
+    return _PREFIX.match(text) is not None
+
+
+def is_pattern(url: Url) -> bool:
+    """Return whether an address is a pattern of others; `?` begins the query of a web address."""
+    magic = "*[" if url.startswith(("http://", "https://")) else "*?["
+    return any(sign in url for sign in magic)
 
 
 def place(text: str) -> Place:
@@ -305,12 +333,16 @@ def _store_of(url: Url) -> tuple[Any, str]:
     from fsspec.config import conf
     from fsspec.core import url_to_fs
 
-    protocol = url.rpartition(_MARK)[0].rpartition("::")[2]
+    prefix, inside = _split(url)
+    bucket, _, key = inside.partition("/")
+    # The key is kept from fsspec, which takes `::` in an address for the end of a chain.
+    given = prefix + bucket if "::" in key else str(url)
+    protocol = prefix.removesuffix("://").rpartition("::")[2]
     own: dict[str, Any] = {}
     if _EXTRAS.get(protocol) == "s3" and "config_kwargs" not in conf.get(protocol, {}):
         own = {protocol: {"config_kwargs": _S3}}
     try:
-        store, path = url_to_fs(str(url), **own)
+        store, path = url_to_fs(given, **own)
     except ImportError as error:
         package = f"'transferkit[{_EXTRAS[protocol]}]'" if protocol in _EXTRAS else "its package"
         raise StoreError(f"{url}: {error}; install it with: pip install {package}") from error
@@ -320,8 +352,21 @@ def _store_of(url: Url) -> tuple[Any, str]:
             "s3://bucket/folder"
         ) from error
     if own:
-        store.retries = 1
-    return store, path
+        getattr(store, "fs", store).retries = 1  # in a chain, it is the innermost that asks
+    return store, f"{path}/{key}" if given != url else path
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Return the protocol of an address with `://`, and what follows."""
+    prefix = _PREFIX.match(url)
+    assert prefix  # every address has one
+    return prefix[0], url.removeprefix(prefix[0])
+
+
+def _is_final(error: Exception) -> bool:
+    """Return whether another attempt would fail in the same way."""
+    wrong = (IsADirectoryError, NotADirectoryError, NotImplementedError, TypeError, ValueError)
+    return isinstance(error, wrong) or type(error).__name__ in _LACKING
 
 
 def _state(entry: Mapping[str, Any]) -> str:

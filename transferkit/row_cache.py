@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,6 +29,7 @@ ABOUT = "about.json"
 """The file of an entry that describes the computation."""
 
 _ROWS, _NAMES = ".rows.npy", ".names.npy"
+_VALUES = "values.json"
 _VERSION = 1
 _NAME_BYTES = 32
 
@@ -47,6 +48,29 @@ def cache_folder() -> Path:
 def entry_key(about: Mapping[str, Any]) -> str:
     """Return the name of an entry's folder, which follows from what describes the computation."""
     return sha256(json_text(dict(sorted(about.items()))).encode()).hexdigest()[:32]
+
+
+def cached_json(about: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    """Return JSON values that are computed once, and then read from the cache.
+
+    Args:
+        about: Everything that they depend on, as JSON values.
+        compute: Computes them.
+
+    Raises:
+        OutputError: When they cannot be kept.
+    """
+    folder = cache_folder() / entry_key(about)
+    try:
+        values = json.loads((folder / _VALUES).read_text("utf-8"))
+    except (OSError, ValueError):
+        values = compute()
+        write_json(folder / _VALUES, values)
+        write_json(folder / ABOUT, dict(about))
+        return values
+    with suppress(OSError):
+        os.utime(folder / ABOUT)
+    return values
 
 
 class Rows:

@@ -20,6 +20,8 @@ def test_read_archive__finds_images_and_labels(tmp_path):
         "a/2.png": b"third",
         "a/2.json": b"{}",
         "notes.txt": b"x",
+        "._1.png": b"of another system",
+        "a/._1.cls": b"\xff",
     }
     archive = read_archive(write_tar(tmp_path / "x.tar", files))
 
@@ -28,34 +30,74 @@ def test_read_archive__finds_images_and_labels(tmp_path):
     assert contents == [b"first", b"second", b"third"]
     assert [archive.label_of(name) for name in archive.images] == ["cat", "cat", None]
     assert str(archive.images["a/2.png"]) == f"{tmp_path}/x.tar/a/2.png"
+    assert {one.path: one.reason for one in archive.left_out} == {
+        "a/2.json": "not an image",
+        "notes.txt": "not an image",
+        "._1.png": "hidden",
+        "a/._1.cls": "hidden",
+    }
 
 
-def test_read_archive__leaves_out_links_and_folders(tmp_path):
+def test_read_archive__reads_names_and_labels_as_they_are_written(tmp_path):
+    files = {
+        "/a/1.png": b"first",
+        "a/1.cls": "\ufeffcat\r\n".encode(),
+        "a//2.png": b"second",
+        "././a/2.cls": b"cat",
+    }
+    archive = read_archive(write_tar(tmp_path / "x.tar", files))
+
+    assert list(archive.images) == ["a/1.png", "a/2.png"]
+    assert {archive.label_of(name) for name in archive.images} == {"cat"}
+
+
+@pytest.mark.parametrize(("label", "why"), [(b"\xff\xfe", "can't decode"), (b"x" * 1001, "longer")])
+def test_read_archive__names_a_label_that_is_none(tmp_path, label, why):
+    path = write_tar(tmp_path / "x.tar", {"a/1.png": b"x", "a/1.cls": label})
+
+    with pytest.raises(DataError, match=rf"x.tar/a/1.cls: is no label \(.*{why}.*\); expected"):
+        read_archive(path)
+
+
+def test_read_archive__follows_hard_links_and_leaves_out_others(tmp_path):
+    """Tar writes a file with two names once, and a link."""
     make_classes(tmp_path / "data", 1)
+    (tmp_path / "data/red/1.png").hardlink_to(tmp_path / "data/red/0.png")
     (tmp_path / "data/red/link.png").symlink_to("0.png")
-    with tarfile.open(tmp_path / "x.tar", "w") as archive:
-        archive.add(tmp_path / "data", "data")
+    with tarfile.open(tmp_path / "x.tar", "w") as file:
+        file.add(tmp_path / "data", "data")
 
-    names = list(read_archive(tmp_path / "x.tar").images)
+    archive = read_archive(tmp_path / "x.tar")
 
-    assert sorted(names) == ["data/blue/0.png", "data/green/0.png", "data/red/0.png"]
+    names = [f"data/{name}" for name in ("blue/0.png", "green/0.png", "red/0.png", "red/1.png")]
+    assert sorted(archive.images) == names
+    assert len({read_bytes(archive.images[name]) for name in names[2:]}) == 1
+    assert [one.path for one in archive.left_out] == ["data/red/link.png"]
 
 
-def test_read_archive__in_a_store_reads_pieces_of_it(s3, tmp_path):
+def test_read_archive__in_a_store_is_read_in_pieces_and_indexed_once(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr("transferkit.places._BLOCK", 2**16)
     contents = {f"{number:03}.jpg": bytes([number]) * 5000 for number in range(200)}
     file = write_tar(tmp_path / "x.tar", contents)
     url = s3.bucket / "x.tar"
     url.put(file)
 
+    s3.gate.asked = 0
     here, there = read_archive(file), read_archive(url)
-
+    in_pieces = s3.gate.asked
     assert list(there.images) == list(here.images)
+    assert read_archive(url) == there
+    assert in_pieces >= file.stat().st_size // 2**16
+    assert s3.gate.asked == in_pieces + 1
+
     assert read_bytes(there.images["123.jpg"]) == bytes([123]) * 5000
     s3.gate.faults = ["cut", "503"]
     assert read_bytes(there.images["007.jpg"]) == bytes([7]) * 5000
+    url.put(write_tar(file, {"1.jpg": b"new"}))
+    assert list(read_archive(url).images) == ["1.jpg"]
 
 
-@pytest.mark.parametrize("kind", ["missing", "cut", "compressed", "other", "label"])
+@pytest.mark.parametrize("kind", ["missing", "cut", "compressed", "other"])
 def test_read_archive__says_what_is_wrong(tmp_path, kind):
     path = tmp_path / "x.tar"
     whole = write_tar(tmp_path / "whole.tar", {"1.jpg": b"0" * 9000, "2.jpg": b"0" * 9000})
@@ -66,8 +108,6 @@ def test_read_archive__says_what_is_wrong(tmp_path, kind):
             archive.add(whole, "1.jpg")
     elif kind == "other":
         path.write_bytes(b"no archive" * 1000)
-    elif kind == "label":
-        write_tar(path, {"1.cls": b"\xff\xfe"})
 
     with pytest.raises(DataError, match=r"x.tar: cannot be read as a tar archive \(.+\); expected"):
         read_archive(path)

@@ -9,6 +9,7 @@ from tar_files import write_tar
 
 from transferkit.data.images import ImageError, read_bytes
 from transferkit.data.label_table import TableReading
+from transferkit.data.layout import Layout
 from transferkit.data.scan import locate, name_of, scan
 from transferkit.errors import DataError
 from transferkit.places import Url, place
@@ -332,18 +333,59 @@ def test_scan__takes_archives_beside_class_folders_for_no_images(tmp_path):
 def test_scan__says_what_archives_without_labels_lack(tmp_path):
     write_tar(tmp_path / "x.tar", {"notes.txt": b"x"})
 
-    with pytest.raises(DataError, match=r"hold no image with a label; expected samples such as"):
+    with pytest.raises(DataError, match=r"x\.tar: no image with a label; expected samples such as"):
         scan(tmp_path)
+
+
+def test_scan__can_take_the_names_of_archives_for_no_parts(tmp_path):
+    write_shards(tmp_path, ["pets-train-0000.tar", "pets-val-0000.tar"])
+
+    assert set(scan(tmp_path, Layout.CLASSES).splits) == {""}
+
+
+def test_scan__takes_a_second_pattern_of_archives_for_validation(tmp_path):
+    write_shards(tmp_path, ["train-0000.tar", "train-0001.tar", "val-0000.tar"])
+
+    training = scan(tmp_path / "train-{0000..0001}.tar")
+    index = training.with_validation(scan(tmp_path / "val-*.tar"))
+
+    assert index.splits == ("train",) * 4 + ("val",) * 2
+    assert [read_bytes(file) for file in index.files] == [b"a", b"b"] * 3
+
+
+def test_scan__tells_of_names_in_a_store_that_are_no_paths(s3, tmp_path):
+    url = s3.put(make_classes(tmp_path / "data", 1), "photos")
+    for name in ("/red/1.png", "red//2.png"):
+        Url(f"{url}/{name}").put(tmp_path / "data/red/0.png")
+
+    index = scan(url)
+
+    assert len(index) == 3
+    why = "a part of its name is empty"
+    assert reasons(index) == {"/red/1.png": why, "red//2.png": why}
+
+
+@pytest.mark.parametrize("name", ["photos [1]", "a*b", "what?", "a {1,2}", "photos.tar"])
+def test_scan__reads_folders_with_signs_of_patterns_in_their_names(tmp_path, name):
+    url = Url(f"memory://{tmp_path.name}/{name}")
+    folder = make_classes(tmp_path / name, 1)
+    for file in folder.rglob("*.png"):
+        (url / file.relative_to(folder).as_posix()).put(file)
+
+    for data in (folder, *([url] if name != "photos.tar" else [])):
+        index = scan(data)
+        files = locate(data, index.paths)
+        assert [read_bytes(file) for file in files] == [read_bytes(file) for file in index.files]
+        assert name_of(data) == name
 
 
 def test_locate__finds_images_by_their_paths(tmp_path, s3):
     folder = make_classes(tmp_path / "data", 1)
-    write_shards(tmp_path / "tars", ["a.tar", "b.tar"])
+    write_shards(tmp_path / "tars", ["a.tar", "B.TAR", "x.tar/c.tar"])
     store = s3.put(folder, "photos")
 
     for data in (folder, store, tmp_path / "tars", tmp_path / "tars/*.tar"):
         index = scan(data)
-        assert locate(data, index.paths) == list(index.files) or data == store
         found = [read_bytes(file) for file in locate(data, index.paths)]
         assert found == [read_bytes(file) for file in index.files]
 

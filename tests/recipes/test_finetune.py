@@ -116,7 +116,9 @@ def test_finetune__records_every_resolved_option(run_folder):
     assert options["output"] == str(run_folder)
     assert set(FinetuneOptions.__dataclass_fields__) < set(options)
     unused = {"val", "split", "group_by", "groups", "pool", "patches", "classifier", "budget"}
-    assert {k for k, v in options.items() if v is None} == unused | {"processes"}
+    of_tables = {"path_column", "label_column", "split_column", "group_column", "root"}
+    none = {k for k, v in options.items() if v is None}
+    assert none == unused | of_tables | {"processes", "decisions"}
     assert options["layer_decay"] == 1
     assert options["learning_rates"]["head"] == options["learning_rates"]["stem"] == 3e-3
     assert options["bn"] == "train"

@@ -3,7 +3,7 @@
 torch's compiler reads the code here and leaves out writing other code, which takes many seconds.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -27,13 +27,19 @@ SMALL = {
 
 @pytest.fixture
 def compilations(monkeypatch) -> list[str]:
-    """The classes of what was compiled."""
+    """The classes of what was compiled, each once it is called for the first time."""
     found: list[str] = []
     compile_quickly = partial(torch.compile, backend="eager")
 
     def record(what, **options):
-        found.append(type(what).__name__)
-        return compile_quickly(what, **options)
+        ready = compile_quickly(what, **options)
+        called = cache(lambda: found.append(type(what).__name__))
+
+        def call(*args):
+            called()
+            return ready(*args)
+
+        return call
 
     monkeypatch.setattr(torch, "compile", record)
     return found

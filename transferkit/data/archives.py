@@ -12,16 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path, PurePath, PurePosixPath
+from typing import NamedTuple
 
 from transferkit.data.images import StoredImage
 from transferkit.data.trees import Tree
 from transferkit.data.walk import SUFFIXES
 from transferkit.errors import DataError
 from transferkit.places import Place, Url, place
+from transferkit.reporter import LeftOut
+from transferkit.row_cache import cached_json
 
 ARCHIVE_SUFFIX = ".tar"
 _LABEL = ".cls"
 _LONGEST_LABEL = 1000
+_VERSION = 1
+"""Of what is cached of archives in stores."""
+
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -33,11 +39,13 @@ class Archive:
         place: The archive.
         images: Name -> image, in the order of the archive.
         labels: Name of a sample -> its label; empty if the archive holds none.
+        left_out: Files that are not used.
     """
 
     place: Place
     images: Mapping[str, StoredImage] = field(repr=False)
     labels: Mapping[str, str] = field(repr=False)
+    left_out: tuple[LeftOut, ...] = field(repr=False)
 
     def label_of(self, name: str) -> str | None:
         """Return the label of the sample that an image belongs to."""
@@ -50,31 +58,113 @@ def is_archive(name: str) -> bool:
 
 
 def read_archive(place: Place) -> Archive:
-    """Index an archive by one pass over it.
+    """Index an archive by one pass over it; that of one in a store, which transfers it, is cached.
 
     Raises:
-        DataError: When it cannot be read, or is not a tar archive, or a compressed one.
+        DataError: When it cannot be read, is not a tar archive, or a compressed one, or holds a
+            label that is no text.
         StoreError: When it is in a store that fails.
     """
-    images: dict[str, StoredImage] = {}
-    labels: dict[str, str] = {}
     try:
         state = _state(place)
-        with place.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for entry in _entries(archive):
-                name = entry.name.removeprefix("./")
-                suffix = PurePosixPath(name).suffix.lower()
-                if suffix in SUFFIXES:
-                    images[name] = StoredImage(place, state, name, entry.offset_data, entry.size)
-                elif suffix == _LABEL and (content := archive.extractfile(entry)):
-                    labels[_sample(name)] = content.read(_LONGEST_LABEL).decode("utf-8").strip()
-    except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
+        if isinstance(place, Url) and state:
+            about = {"what": f"the index of {place}", "state": state, "version": _VERSION}
+            entries = cached_json(about, lambda: [list(entry) for entry in _read(place)])
+        else:
+            entries = _read(place)
+    except (tarfile.TarError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
             f"{place}: cannot be read as a tar archive ({reason}); expected a complete one that is "
             "not compressed"
         ) from error
-    return Archive(place, images, labels)
+    images: dict[str, StoredImage] = {}
+    labels: dict[str, str] = {}
+    left_out = []
+    for name, start, size, label, reason in entries:
+        if label is not None:
+            labels[_sample(name)] = label
+        elif reason:
+            left_out.append(LeftOut(name, reason))
+        else:
+            images[name] = StoredImage(place, state, name, start, size)
+    return Archive(place, images, labels, tuple(left_out))
+
+
+class _Entry(NamedTuple):
+    """A file of an archive.
+
+    Attributes:
+        name: Its path in the archive, without empty parts.
+        start: Where it begins, in bytes.
+        size: Its bytes.
+        label: What it says as the label of a sample; None for every other file.
+        reason: Why it is not used; empty for an image and a label.
+    """
+
+    name: str
+    start: int
+    size: int
+    label: str | None = None
+    reason: str = ""
+
+
+def _read(place: Place) -> list[_Entry]:
+    """Go through an archive.
+
+    Raises:
+        DataError: When a label is no text.
+        tarfile.TarError: When it is damaged, compressed or no archive.
+        OSError: When it cannot be read.
+    """
+    found: dict[str, _Entry] = {}
+    with place.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        while (entry := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]
+            name = _normal(entry.name)
+            if not entry.isdir():
+                found[name] = _entry(archive, entry, name, found, place)
+    return list(found.values())
+
+
+def _entry(
+    archive: tarfile.TarFile,
+    entry: tarfile.TarInfo,
+    name: str,
+    before: Mapping[str, _Entry],
+    place: Place,
+) -> _Entry:
+    if any(part.startswith(".") for part in name.split("/")):
+        return _Entry(name, 0, 0, reason="hidden")
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix not in SUFFIXES and suffix != _LABEL:
+        return _Entry(name, 0, 0, reason="not an image")
+    if entry.islnk() and (original := before.get(_normal(entry.linkname))):
+        return original._replace(name=name)  # archives keep one of the files that are linked
+    if not entry.isreg() or entry.issparse():
+        return _Entry(name, 0, 0, reason="a link, or a file with gaps")
+    label = None
+    if suffix == _LABEL and (content := archive.extractfile(entry)):
+        label = _label(content.read(_LONGEST_LABEL + 1), f"{place}/{name}")
+    return _Entry(name, entry.offset_data, entry.size, label)
+
+
+def _label(content: bytes, shown: str) -> str:
+    """Return the label in a file's content.
+
+    Raises:
+        DataError: When it is no text, or too long.
+    """
+    try:
+        if len(content) > _LONGEST_LABEL:
+            raise ValueError(f"it is longer than {_LONGEST_LABEL} bytes")
+        return content.decode("utf-8-sig").strip()
+    except ValueError as error:
+        raise DataError(f"{shown}: is no label ({error}); expected the name of a class") from error
+
+
+def _normal(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def named_archives(data: Place) -> list[Place]:
@@ -98,6 +188,8 @@ def named_archives(data: Place) -> list[Place]:
 
 def folder_of_archives(data: Place) -> Place:
     """Return the folder that paths of images in archives are relative to."""
+    if not is_archive(data.name):
+        return data
     folder = data
     while _is_pattern(folder) or (is_archive(folder.name) and not _is_folder(folder)):
         folder = folder.parent
@@ -128,14 +220,6 @@ def _files_below(tree: Tree, folder: PurePath, entered: set[str]) -> Iterator[Pu
             yield from _files_below(tree, inside, entered)
 
 
-def _entries(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the regular files of an archive without keeping them."""
-    while (entry := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined]
-        if entry.isreg() and not entry.issparse():
-            yield entry
-
-
 def _sample(name: str) -> str:
     """Return the name of the sample that a file belongs to: its path up to the first dot."""
     folder, slash, last = name.rpartition("/")
@@ -155,7 +239,7 @@ def _is_folder(place: Place) -> bool:
 
 def _is_pattern(place: Place) -> bool:
     is_special = glob.has_magic(str(place)) or _BRACES.search(str(place)) is not None
-    return is_special and (isinstance(place, Url) or not place.exists())
+    return is_special and not place.exists()
 
 
 def _matches(data: Place, pattern: str) -> Iterable[Place]:
@@ -163,7 +247,7 @@ def _matches(data: Place, pattern: str) -> Iterable[Place]:
         return [place(pattern)]  # one that is missing is told of when it is read
     if isinstance(data, Url):
         return Url(pattern).matches()
-    return map(Path, sorted(glob.glob(pattern, recursive=True)))
+    return filter(Path.is_file, map(Path, sorted(glob.glob(pattern, recursive=True))))
 
 
 def _without_braces(pattern: str) -> list[str]:

@@ -67,8 +67,9 @@ class StoredImage:
         return f"{self.place}/{self.name}" if self.name else str(self.place)
 
     def to_json(self) -> list[str | int | None]:
-        """Return the image as JSON values, which `from_json` reads."""
-        return [str(self.place), self.state, self.name, self.start, self.size]
+        """Return the image as JSON values, which `from_json` reads on any machine that has it."""
+        where = self.place if isinstance(self.place, Url) else self.place.absolute()
+        return [str(where), self.state, self.name, self.start, self.size]
 
     @classmethod
     def from_json(cls, values: Sequence[Any]) -> "StoredImage":

@@ -75,7 +75,7 @@ class ImageIndex:
         )
 
     def only(self, split: str) -> "ImageIndex":
-        """Return the images in the folder of one split."""
+        """Return the images of one part of the split."""
         return self._rows([i for i, name in enumerate(self.splits) if name == split])
 
     def with_validation(self, validation: "ImageIndex") -> "ImageIndex":
@@ -85,7 +85,7 @@ class ImageIndex:
             DataError: When this index is already split, the other has classes that this one
                 lacks, or an image is in both, or only one of them has groups.
         """
-        if any(self.splits):
+        if set(self.splits) - {"", "train"}:
             raise DataError(
                 f"{self.root}: is already split by its folders, or by its table; leave out --val, "
                 "or the table's split with --split-column none"

@@ -5,6 +5,7 @@ This module looks at names and folders only; `data.check` reads the files.
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
@@ -32,11 +33,13 @@ from transferkit.data.layout import (
     parts_among,
 )
 from transferkit.data.table_file import TABLE_SUFFIXES, is_table
-from transferkit.data.trees import LOCAL, ROOT, ListedTree, Tree
+from transferkit.data.trees import LOCAL, ROOT, ListedTree, Tree, is_plain
 from transferkit.data.walk import ALREADY_READ, SUFFIXES, walk_images
 from transferkit.errors import DataError, name_some
 from transferkit.places import Place, Url, is_url, place, place_from
 from transferkit.reporter import LeftOut
+
+_IN_ARCHIVE = re.compile(re.escape(f"{ARCHIVE_SUFFIX}/"), re.IGNORECASE)
 
 
 @dataclass
@@ -120,7 +123,7 @@ def _scan_store(url: Url, layout: Layout) -> ImageIndex:
         raise DataError(
             f"{url}: no such folder with one subfolder of images per class, or of .tar archives"
         )
-    tree = ListedTree(files)
+    tree, odd = ListedTree(files), [name for name in files if not is_plain(name)]
     if below := archives_below(tree, ROOT):
         return _scan_archives(url, [url / path.as_posix() for path in below], layout)
     scanned = _scan_folders(tree, ROOT, layout, url)
@@ -130,14 +133,14 @@ def _scan_store(url: Url, layout: Layout) -> ImageIndex:
         path: StoredImage(url / path, files[path].state, size=files[path].size)
         for path, *_ in scanned.rows
     }
-    found = _Scanned()
+    found = _Scanned(left_out=[LeftOut(name, "a part of its name is empty") for name in odd])
     found.add(scanned, images)
     return _index(url, found)
 
 
 def _scan_archives(root: Place, places: Sequence[Place], layout: Layout) -> ImageIndex:
     archives = [read_archive(place) for place in places]
-    split_of = _splits_of_archives(root, places)
+    by_name = {} if layout is Layout.CLASSES else _splits_of_archives(root, places)
     labelled = any(archive.labels for archive in archives)
     found = _Scanned()
     for archive in archives:
@@ -146,12 +149,13 @@ def _scan_archives(root: Place, places: Sequence[Place], layout: Layout) -> Imag
             scanned = _scan_samples(archive)
         else:
             scanned = _scan_folders(ListedTree(archive.images), ROOT, layout, str(archive.place))
-        found.add(scanned, archive.images, inside, split_of[archive.place])
+        found.add(scanned, archive.images, inside, by_name.get(archive.place, ""))
+        found.left_out += [replace(one, path=inside + one.path) for one in archive.left_out]
     many = "archive" if len(archives) == 1 else "archives"
     found.described.insert(0, f"{len(found.rows)} images in {len(archives)} {many}")
     if not found.rows:
         raise DataError(
-            f"{root}: its {len(archives)} archives hold no image with a label; expected samples "
+            f"{name_some([str(one) for one in places])}: no image with a label; expected samples "
             "such as 0001.jpg and 0001.cls, whose text is the label, or one folder per class"
         )
     return _index(root, found)
@@ -343,13 +347,13 @@ def locate(data: Place, paths: Sequence[str]) -> list[ImageFile]:
 
     def find(path: str) -> ImageFile:
         whole = place_from(root, path)
-        name, mark, inside = str(whole).partition(f"{ARCHIVE_SUFFIX}/")
-        archive = place(name + ARCHIVE_SUFFIX) if mark else None
-        if archive is None or (isinstance(archive, Path) and not archive.is_file()):
-            return StoredImage(whole) if isinstance(whole, Url) else whole
-        if name not in archives:
-            archives[name] = read_archive(archive).images
-        return archives[name].get(inside, StoredImage(whole))
+        for mark in _IN_ARCHIVE.finditer(str(whole)):
+            name, inside = str(whole)[: mark.end() - 1], str(whole)[mark.end() :]
+            if name not in archives and place(name).is_file():
+                archives[name] = read_archive(place(name)).images
+            if name in archives:
+                return archives[name].get(inside, StoredImage(whole))
+        return StoredImage(whole) if isinstance(whole, Url) else whole
 
     return [find(path) for path in paths]
 

@@ -59,12 +59,13 @@ class ListedTree:
     """Files and folders of a listing, in which there are no links.
 
     Args:
-        paths: All files, by their paths relative to the root, with `/` between the parts.
+        paths: All files, by their paths relative to the root, with `/` between the parts. Those
+            with an empty part, which object stores allow, are not in the tree.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._inside: dict[str, dict[str, bool]] = {".": {}}
-        for path in paths:
+        for path in filter(is_plain, paths):
             self._add(path, is_folder=False)
 
     def entries(self, folder: PurePath) -> Iterator[Entry]:
@@ -91,6 +92,11 @@ class ListedTree:
             self._inside[folder] = {}
             self._add(folder, is_folder=True)
         self._inside[folder][name] = is_folder or self._inside[folder].get(name, False)
+
+
+def is_plain(path: str) -> bool:
+    """Return whether every part of a path has a name."""
+    return all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 ROOT = PurePosixPath()

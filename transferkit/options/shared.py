@@ -279,8 +279,9 @@ class FolderOptions(ComputeOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # Every command with these options declares DATA itself, as its first argument.
-        self._check_table(getattr(self, "data"))  # noqa: B009
+        # Commands with these options declare DATA themselves, as their first argument.
+        if data := getattr(self, "data", None):
+            self._check_table(data)
 
     def _check_table(self, data: Place) -> None:
         """Refuse options of tables without a table, and those of folders with one."""

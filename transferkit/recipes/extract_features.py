@@ -1,6 +1,7 @@
 """Compute the features of a dataset's images and write them as a table."""
 
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 
 from transferkit.bundle import ModelBundle, model_name
@@ -107,8 +108,10 @@ def _require_new_output(options: ExtractFeaturesOptions) -> None:
 
 def _partial(options: ExtractFeaturesOptions) -> Path:
     """Return the folder of unfinished rows; for a file in a store, it is in the working folder."""
-    name = options.output.name + PARTIAL
-    return Path(name) if isinstance(options.output, Url) else options.output.with_name(name)
+    name = options.output.name
+    if isinstance(options.output, Url):
+        return Path(f"{name}-{sha256(options.output.encode()).hexdigest()[:8]}{PARTIAL}")
+    return options.output.with_name(name + PARTIAL)
 
 
 def _compute_features(

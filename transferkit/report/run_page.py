@@ -49,7 +49,7 @@ class ShownImage:
     """A validation image on the page.
 
     Attributes:
-        path: Place relative to the dataset.
+        path: Path relative to the dataset.
         label: Its class in the dataset.
         suggested: The class that the model suggests.
         confidence: Probability of the suggested class.

@@ -31,10 +31,7 @@ def local_model(model: str) -> str:
         "files": {name: [file.size, file.state] for name, file in files.items()},
     }
     folder = cache_folder() / entry_key(about)
-    for name, file in files.items():
-        if not file.state or not (folder / name).is_file():
-            with whole_file(folder / name, size=file.size) as temporary:
-                temporary.write_bytes((root / name).read_bytes())
+    _download(root, files, folder)
     if (folder / ABOUT).is_file():
         os.utime(folder / ABOUT)  # entries are removed by their time of last use
     else:
@@ -42,10 +39,18 @@ def local_model(model: str) -> str:
     return str(folder / url.name if is_exported else folder)
 
 
+def _download(root: Url, files: Mapping[str, StoredFile], folder: Path) -> None:
+    """Copy the files that a folder lacks, and those of which the store tells no state."""
+    for name, file in files.items():
+        if not file.state or not (folder / name).is_file():
+            with whole_file(folder / name, size=file.size or 0) as temporary:
+                temporary.write_bytes((root / name).read_bytes())
+
+
 def _one_file(url: Url) -> Mapping[str, StoredFile]:
     if not url.is_file():
         raise BundleError(f"{url}: no such file; expected an exported model")
-    return {url.name: StoredFile(0, url.state())}
+    return {url.name: StoredFile(None, url.state())}
 
 
 def _files_of_model(url: Url) -> Mapping[str, StoredFile]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from transferkit.errors import BundleError, OtherProcessError
@@ -190,7 +190,9 @@ def _read(path: Place) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
                 f"{path}: has format version {record['version']}, expected {_VERSION}; resume with "
                 "the transferkit version that wrote it, or start over with --overwrite"
             )
-        return record, load((path.parent / _tensors_name(record)).read_bytes())
+        tensors = path.parent / _tensors_name(record)
+        is_here = isinstance(tensors, Path)
+        return record, load_file(tensors) if is_here else load(tensors.read_bytes())
 
 
 def _tensors_name(record: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,22 +64,28 @@ def run_images(model: Path, class_names: Sequence[str], data: Place | None) -> R
     ]
     files = locate(data, [path for path, _ in known])
     labelled = [
-        (file, label) for file, (_, label) in zip(files, known, strict=True) if _is_there(file)
+        (file, label)
+        for file, (_, label), is_there in zip(files, known, _are_there(files), strict=True)
+        if is_there
     ]
     if not labelled:
         return _none(
             f"the run's validation images are not in {data}; name their folder with --data"
         )
     train, _ = recorded_paths(run / SPLIT, "train")
+    trained = locate(data, _spread(train, _MOST_CALIBRATED))
     return RunImages(
         [file for file, _ in labelled],
         np.array([label for _, label in labelled], dtype=np.int64),
-        [file for file in locate(data, _spread(train, _MOST_CALIBRATED)) if _is_there(file)],
+        list(compress(trained, _are_there(trained))),
     )
 
 
-def _is_there(file: ImageFile) -> bool:
-    return file.is_file() if isinstance(file, Path) else file.place.is_file()
+def _are_there(files: Sequence[ImageFile]) -> list[bool]:
+    """Return which files are there; many of them may be in one archive."""
+    places = [file if isinstance(file, Path) else file.place for file in files]
+    known = {place: place.is_file() for place in set(places)}
+    return [known[place] for place in places]
 
 
 def _none(why: str) -> RunImages:

@@ -124,7 +124,7 @@ def identity(index: ImageIndex, extractor: FeatureExtractor) -> dict[str, Any]:
 def _size_and_time(file: ImageFile) -> str:
     """Return a file's size and modification time, or the like, which change when the file does."""
     if isinstance(file, StoredImage):
-        return file.state
+        return f"{file.size}\t{file.state}"
     try:
         status = file.stat()
     except OSError:

@@ -3,19 +3,19 @@
 import glob
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from transferkit.data.archives import archives_below, named_archives, read_archive
 from transferkit.data.decisions import decided
 from transferkit.data.images import ImageSource, StoredImage
 from transferkit.data.index import ImageIndex
 from transferkit.data.scan import scan
-from transferkit.data.trees import LOCAL, ROOT, ListedTree
+from transferkit.data.trees import LOCAL, ROOT, ListedTree, is_plain
 from transferkit.data.walk import SUFFIXES, walk_images
 from transferkit.devices import default_workers
 from transferkit.errors import DataError, OptionError
 from transferkit.options.shared import ComputeOptions, FolderOptions
-from transferkit.places import Place, Url, is_url, place
+from transferkit.places import Place, Url, is_pattern, is_url, place
 from transferkit.reporter import Reporter
 
 STANDARD_INPUT = "-"
@@ -103,15 +103,21 @@ def _images_in(folder: Path) -> list[ImageSource]:
 
 def _stored_images(url: Url) -> list[ImageSource]:
     """Return the images that an address names; one with an image's suffix is a file."""
-    if glob.has_magic(url):
-        return [image for one in url.matches() for image in _stored_images(one)]
+    if is_pattern(url) and not url.exists():
+        return [image for one in url.matches() for image in _images_at(one)]
+    return _images_at(url)
+
+
+def _images_at(url: Url) -> list[ImageSource]:
     if url.suffix.lower() in SUFFIXES:
         return [url]
     files = url.files()
     tree = ListedTree(files)
     if archives := archives_below(tree, ROOT):
         return _images_of([url / one.as_posix() for one in archives])
-    found = (one.path.as_posix() for one in walk_images(ROOT, set(), tree) if not one.reason)
+    found = [one.path.as_posix() for one in walk_images(ROOT, set(), tree) if not one.reason]
+    # Names that are no paths of a tree are read all the same.
+    found += [name for name in files if not is_plain(name) and PurePath(name).suffix in SUFFIXES]
     return [StoredImage(url / path, files[path].state, size=files[path].size) for path in found]
 
 
@@ -121,7 +127,7 @@ def _images_of(archives: Sequence[Place]) -> list[ImageSource]:
 
 def reading_threads(options: ComputeOptions) -> int:
     """Return the number of threads that read and decode the images that options name."""
-    named = (getattr(options, "data", None), getattr(options, "root", None))
+    named = (getattr(options, name, None) for name in ("data", "val", "root"))
     sources = (*named, *getattr(options, "inputs", ()))
     in_store = any(isinstance(source, str) and is_url(source) for source in sources)
     return options.workers or default_workers(in_store=in_store)
