@@ -298,8 +298,8 @@ class FeatureOptions(ImageOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOutOptions(ImageOptions):
-    """Which images are trained on and which are held out, and what is cached."""
+class TogetherOptions(ImageOptions):
+    """What is cached, and which images belong together."""
 
     cache: Annotated[
         Cache,
@@ -324,6 +324,39 @@ class HeldOutOptions(ImageOptions):
             on_resume=OnResume.FREE,
         ),
     ] = 10.0
+    group_by: Annotated[
+        re.Pattern[str] | None,
+        Option(
+            panel=DATA,
+            help="Regular expression whose parentheses name an image's group in its path below "
+            r"DATA, as in 'patient(\d+)'. A group stays on one side of every split.",
+            parse=group_pattern,
+            metavar="REGEX",
+            show_default=False,
+            applies_to=AppliesTo.FITTING,
+        ),
+    ] = None
+    groups: Annotated[
+        Path | None,
+        Option(
+            panel=DATA,
+            help="CSV or Parquet table with the columns path and group, instead of --group-by.",
+            metavar="FILE",
+            show_default=False,
+            applies_to=AppliesTo.FITTING,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.group_by and self.groups:
+            raise OptionError("--group-by and --groups both name the groups; leave one out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutOptions(TogetherOptions):
+    """Which images are trained on, and which are held out."""
+
     val_fraction: Annotated[
         float,
         Option(
@@ -354,28 +387,6 @@ class HeldOutOptions(ImageOptions):
             applies_to=AppliesTo.FITTING,
         ),
     ] = None
-    group_by: Annotated[
-        re.Pattern[str] | None,
-        Option(
-            panel=DATA,
-            help="Regular expression whose parentheses name an image's group in its path below "
-            r"DATA, as in 'patient(\d+)'. A group stays on one side of every split.",
-            parse=group_pattern,
-            metavar="REGEX",
-            show_default=False,
-            applies_to=AppliesTo.FITTING,
-        ),
-    ] = None
-    groups: Annotated[
-        Path | None,
-        Option(
-            panel=DATA,
-            help="CSV or Parquet table with the columns path and group, instead of --group-by.",
-            metavar="FILE",
-            show_default=False,
-            applies_to=AppliesTo.FITTING,
-        ),
-    ] = None
     class_weights: Annotated[
         ClassWeights,
         Option(
@@ -387,8 +398,6 @@ class HeldOutOptions(ImageOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.group_by and self.groups:
-            raise OptionError("--group-by and --groups both name the groups; leave one out")
         if self.val and self.split:
             raise OptionError(
                 "--split already says which images are for validation; leave out --val"
