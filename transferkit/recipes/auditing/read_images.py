@@ -1,0 +1,69 @@
+"""Read the dataset of an audit: find the images, check them, and find copies and groups."""
+
+from transferkit.data.bad_images import require_allowed
+from transferkit.data.check import check_images
+from transferkit.data.copies import number_copies
+from transferkit.data.dataset import Dataset
+from transferkit.data.groups import groups_by_pattern, groups_from_table
+from transferkit.data.image_measures import ImageMeasures, measure_images
+from transferkit.data.index import ImageIndex
+from transferkit.data.scan import scan
+from transferkit.devices import Cache
+from transferkit.options.audit import AuditOptions
+from transferkit.recipes.shared.inputs import reading_threads, tell_layout
+from transferkit.reporter import Reporter
+
+
+def read_images(options: AuditOptions, reporter: Reporter) -> Dataset:
+    """Scan a dataset's folders and decode each image once.
+
+    Unlike a run's dataset it is not divided: without parts that folders name, all images are for
+    training.
+
+    Raises:
+        DataError: When the dataset cannot be used.
+    """
+    found = scan(options.data, options.layout)
+    tell_layout(found, reporter)
+    group_of = dict(zip(found.paths, _groups(options, found), strict=False))
+    checked = check_images(
+        found,
+        workers=reading_threads(options),
+        reporter=reporter,
+        remember=_remembers(options),
+        allow_truncated=options.allow_truncated,
+    )
+    index = checked.index
+    require_allowed(index.root, index.left_out, options.on_bad_image)
+    return Dataset(
+        index,
+        checked.sha256,
+        number_copies(checked.sha256, checked.signatures),
+        tuple(name or "train" for name in index.splits),  # type: ignore[misc]
+        tuple(group_of[path] for path in index.paths) if group_of else (),
+    )
+
+
+def measure_dataset(options: AuditOptions, dataset: Dataset, reporter: Reporter) -> ImageMeasures:
+    """Return the measures of a dataset's N images."""
+    return measure_images(
+        dataset.index.files,
+        dataset.sha256,
+        workers=reading_threads(options),
+        reporter=reporter,
+        remember=_remembers(options),
+        allow_truncated=options.allow_truncated,
+    )
+
+
+def _remembers(options: AuditOptions) -> bool:
+    return options.cache not in (Cache.MEMORY, Cache.OFF)
+
+
+def _groups(options: AuditOptions, index: ImageIndex) -> tuple[str, ...]:
+    """Return the group of each image; none if the options name no groups."""
+    if options.group_by:
+        return groups_by_pattern(index, options.group_by)
+    if options.groups:
+        return groups_from_table(index, options.groups)
+    return ()
