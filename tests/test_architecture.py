@@ -14,6 +14,7 @@ import transferkit
 from transferkit.cli import app
 from transferkit.models.strategies import Strategy
 from transferkit.options import other_commands as option_classes
+from transferkit.options.audit import AuditOptions
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import Options, declared_options
 from transferkit.options.finetune import FinetuneOptions
@@ -62,6 +63,7 @@ COMMANDS = {
     "export": option_classes.ExportOptions,
     "report": option_classes.ReportOptions,
     "compare": CompareOptions,
+    "audit": AuditOptions,
     "backbones": option_classes.BackbonesOptions,
     "inspect": option_classes.InspectOptions,
     "cache": option_classes.CacheOptions,
@@ -164,7 +166,7 @@ def test_recipes__are_one_file_per_command_and_folders_of_steps():
 
     assert files == {name.replace("-", "_") for name in COMMANDS}
     assert folders - {"__pycache__"} == {
-        *("finetuning", "predicting", "extracting", "comparing", "exporting", "shared"),
+        *("finetuning", "predicting", "extracting", "comparing", "auditing", "exporting", "shared"),
     }
 
 

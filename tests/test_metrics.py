@@ -6,7 +6,9 @@ import sklearn.metrics
 
 from transferkit.intervals import wilson_interval
 from transferkit.metrics import (
+    confused_pairs,
     confusion,
+    doubtful_labels,
     expected_calibration_error,
     likely_label_errors,
     log_loss,
@@ -146,3 +148,19 @@ def test_likely_label_errors__suggest_no_class_without_labels():
     probabilities = np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], dtype=np.float32)
 
     assert likely_label_errors(np.array([0, 0]), probabilities) == ()
+
+
+def test_doubtful_labels__agree_with_those_found_by_hand():
+    """Row 2 is told with 0.9 against 0.1, row 0 with 0.6 against 0.2, and row 1 is not doubted."""
+    probabilities = np.array([[0.2, 0.6, 0.2], [0.5, 0.4, 0.1], [0.0, 0.9, 0.1]])
+
+    found = doubtful_labels(np.array([0, 0, 2]), probabilities)
+
+    assert [(row, best) for row, best, _ in found] == [(2, 1), (0, 1)]
+    assert [doubt for _, _, doubt in found] == pytest.approx([0.9, 0.75])
+
+
+def test_confused_pairs__count_both_directions():
+    matrix = np.array([[8, 2, 0], [4, 6, 0], [1, 0, 4]])
+
+    assert confused_pairs(matrix) == ((0, 1, 6, 6 / 20), (0, 2, 1, 1 / 15))

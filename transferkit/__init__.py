@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transferkit.api import (
+        audit,
         compare,
         draw_report,
         evaluate,
@@ -34,6 +35,7 @@ __version__ = version("transferkit")
 __all__ = [
     "ModelBundle",
     "TransferKitError",
+    "audit",
     "compare",
     "draw_report",
     "evaluate",

@@ -5,6 +5,7 @@ from functools import wraps
 from inspect import signature
 from typing import ParamSpec, TypeVar
 
+from transferkit.options.audit import AuditOptions
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import create_options
 from transferkit.options.finetune import FinetuneOptions
@@ -18,6 +19,7 @@ from transferkit.options.other_commands import (
     ReportOptions,
 )
 from transferkit.options.predict import PredictOptions
+from transferkit.recipes.audit import audit as _audit
 from transferkit.recipes.backbones import backbones as _backbones
 from transferkit.recipes.compare import compare as _compare
 from transferkit.recipes.evaluate import evaluate as _evaluate
@@ -75,6 +77,7 @@ def _extract_or_fit(options: ExtractFeaturesOptions) -> Extraction | FinetuneRes
 finetune = _from_keywords(FinetuneOptions, _finetune)
 extract_features = _from_keywords(ExtractFeaturesOptions, _extract_or_fit)
 predict = _from_keywords(PredictOptions, _all_predictions)
+audit = _from_keywords(AuditOptions, _audit)
 compare = _from_keywords(CompareOptions, _compare)
 evaluate = _from_keywords(EvaluateOptions, _evaluate)
 explain = _from_keywords(ExplainOptions, _all_explanations)

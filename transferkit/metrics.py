@@ -78,6 +78,24 @@ def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]
     return np.bincount(cells, minlength=count * count).reshape(count, count)
 
 
+def confused_pairs(matrix: NDArray[np.int64]) -> tuple[tuple[int, int, int, float], ...]:
+    """Return the pairs of classes that are mistaken for each other, the most confused first.
+
+    Args:
+        matrix: (C, C), labels in rows, predicted classes in columns.
+
+    Returns:
+        (class, other class, rows of either that were taken for the other, their share of the rows
+        that either class has), for each pair with such rows.
+    """
+    swapped, sizes = matrix + matrix.T, matrix.sum(axis=1)
+    first, second = np.nonzero(np.triu(swapped, 1))
+    counts = swapped[first, second]
+    shares = counts / (sizes[first] + sizes[second])
+    order = np.argsort(-shares, kind="stable")
+    return tuple((int(first[i]), int(second[i]), int(counts[i]), float(shares[i])) for i in order)
+
+
 def likely_label_errors(
     labels: Labels, probabilities: Probabilities
 ) -> tuple[tuple[int, int], ...]:
@@ -108,6 +126,33 @@ def likely_label_errors(
     suspected = rows[(confident.max(axis=1) >= 0) & (suggested != labels)]
     order = suspected[np.argsort(own[suspected], kind="stable")]
     return tuple((int(row), int(suggested[row])) for row in order)
+
+
+def doubtful_labels(
+    labels: Labels, probabilities: Probabilities
+) -> tuple[tuple[int, int, float], ...]:
+    """Return the rows for which another class is more probable than their label.
+
+    The doubt is the share of the other class in the probability of the two: 0.5 where they are
+    equally probable, 0.9 where the other one is nine times as probable. `likely_label_errors` asks
+    for a confident class besides, and names fewer of the labels that are wrong (measured in
+    `docs/how-to/audit.md`).
+
+    Args:
+        labels: (N,) int64.
+        probabilities: (N, C), from models that were not trained on these rows.
+
+    Returns:
+        (row, most probable class, doubt), the most doubtful first.
+    """
+    rows, best = np.arange(len(labels)), probabilities.argmax(axis=1)
+    own = probabilities[rows, labels].astype(np.float64)
+    highest = probabilities[rows, best].astype(np.float64)
+    doubts = highest / (highest + own)
+    order = np.argsort(-doubts, kind="stable")
+    return tuple(
+        (int(row), int(best[row]), float(doubts[row])) for row in order if best[row] != labels[row]
+    )
 
 
 def per_class(

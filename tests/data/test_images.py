@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageChops, ImageCms
 
 from transferkit.data import images
-from transferkit.data.images import ImageError, decode_image, read_image
+from transferkit.data.images import ImageError, decode_image, read_image, stored_form
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.data.transforms import eval_transform
 
@@ -313,3 +313,19 @@ def sideways() -> Image.Exif:
     exif = Image.Exif()
     exif[0x112] = 6
     return exif
+
+
+def test_stored_form__reads_format_size_and_quantization_from_the_header():
+    image = Image.new("RGB", (30, 20))
+    tables = {0: [8] * 64, 1: [16] * 64}
+
+    png, jpeg = (stored_form(encoded(image, k, qtables=tables)) for k in ("PNG", "JPEG"))
+
+    assert (png.format, png.size, png.quantization) == ("PNG", (30, 20), 0)
+    assert (jpeg.format, jpeg.size, jpeg.quantization) == ("JPEG", (30, 20), 8)
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 20])
+def test_stored_form__of_no_image_is_an_image_error(data):
+    with pytest.raises(ImageError):
+        stored_form(data)

@@ -6,7 +6,7 @@ import safetensors.numpy
 import torch
 
 from transferkit.errors import BundleError
-from transferkit.models.usual_images import UsualImages
+from transferkit.models.usual_images import UsualImages, distances_among
 
 
 def directions(count, axis, seed, width=16):
@@ -100,3 +100,16 @@ def test_load__refuses_a_damaged_file(tmp_path, content):
 def test_load__names_a_missing_file(tmp_path):
     with pytest.raises(BundleError, match="usual: cannot be read"):
         UsualImages.load(tmp_path / "usual")
+
+
+def test_distances_among__leave_each_image_itself_out_in_every_part(monkeypatch):
+    features = directions(70, 0, seed=0)
+    whole = distances_among(features)
+    monkeypatch.setattr("transferkit.models.usual_images.MOST", 32)
+
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = (features / lengths) @ (features / lengths).T
+    np.fill_diagonal(cosines, -1)
+    expected = 1 - np.sort(cosines, axis=1)[:, -5:].mean(axis=1)
+    np.testing.assert_allclose(distances_among(features), expected, atol=1e-5)
+    np.testing.assert_allclose(whole, expected, atol=1e-5)

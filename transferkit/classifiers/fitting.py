@@ -1,7 +1,8 @@
 """Choose a classifier's settings by cross-validation, fit it on all rows, and calibrate it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -26,7 +27,8 @@ SEARCH_ROWS = 5000
 """Largest number of rows for cross-validation; the chosen settings are fitted on all rows."""
 
 Labels = NDArray[np.int64]
-Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+Splits = Sequence[Split]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,29 +104,47 @@ def fit_classifier(
         OptionError: When the classifier cannot weight classes.
     """
     require_weights_possible(kind, balanced=balanced)
-    if not np.isfinite(features).all():
-        raise DataError("some features are not finite numbers; try --precision fp32")
-    require_enough(labels, copies)
-    # In float64, so that rounding, which depends on the batch, stays far below the digits shown.
-    rows, family = features.astype(np.float64), FAMILIES[kind]
+    family = FAMILIES[kind]
     common: dict[str, Any] = {"class_weight": "balanced"} if balanced else {}
     common |= {"random_state": seed} if family.takes_seed else {}
-    # Threads of scikit-learn and of BLAS would wait for each other; a single BLAS thread is faster.
-    with threadpool_limits(1, "blas"), catch_warnings():
-        simplefilter("ignore", ConvergenceWarning)
-        chosen_from = _some_rows(labels, copies if groups is None else None, seed)
-        splits = _splits(
-            labels[chosen_from], seed, _of(copies, chosen_from), _of(groups, chosen_from)
-        )
+    rows = checked_rows(features, labels, copies)
+    with single_blas_thread():
+        chosen = some_rows(labels, copies if groups is None else None, seed)
+        splits = folds_of(labels[chosen], seed, of_rows(copies, chosen), of_rows(groups, chosen))
         correct, grid = _cross_validate(
-            family, rows[chosen_from], labels[chosen_from], common, splits, report
+            family, rows[chosen], labels[chosen], common, splits, report
         )
         best = int(np.argmax(correct))  # the first of those with equal accuracy
-        held_out = _partition(_splits(labels, seed, copies, groups)) if family.calibrated else None
+        held_out = _partition(folds_of(labels, seed, copies, groups)) if family.calibrated else None
         estimator = _fit_estimator(family, {**grid[best], **common}, rows, labels, held_out)
     count = sum(len(test) for _, test in splits)
     tried = zip(grid, (float(c) / count for c in correct), strict=True)
     return Fitted(estimator, grid[best], tuple(tried), int(correct[best]), count, len(splits))
+
+
+def checked_rows(
+    features: NDArray[np.floating[Any]], labels: Labels, copies: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
+    """Return the features in float64, in which rounding stays far below the digits shown.
+
+    Raises:
+        DataError: When they cannot be cross-validated, or one is not finite.
+    """
+    if not np.isfinite(features).all():
+        raise DataError("some features are not finite numbers; try --precision fp32")
+    require_enough(labels, copies)
+    return features.astype(np.float64)
+
+
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Compute the block with one BLAS thread: those of scikit-learn and BLAS wait for each other.
+
+    Warnings of fits that have not converged are ignored.
+    """
+    with threadpool_limits(1, "blas"), catch_warnings():
+        simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 def _fit_estimator(
@@ -161,7 +181,7 @@ def _cross_validate(
     grid = family.grid(min(len(train) for train, _ in splits), features.shape[1])
     correct = np.zeros(len(grid), dtype=np.int64)
 
-    def answer(split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> list[int]:
+    def answer(split: Split) -> list[int]:
         train, test = split
         scaler = StandardScaler().fit(features[train])
         fold = Fold(
@@ -209,7 +229,7 @@ def _distinct(
     return inverse, first
 
 
-def _splits(
+def folds_of(
     labels: Labels,
     seed: int,
     copies: NDArray[np.int64] | None,
@@ -250,11 +270,12 @@ def _partition(splits: Splits) -> Splits:
     return [(train, np.union1d(rows, spared)), *others]
 
 
-def _of(numbers: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def of_rows(numbers: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the numbers of some rows, if there are numbers."""
     return None if numbers is None else numbers[rows]
 
 
-def _some_rows(labels: Labels, copies: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
+def some_rows(labels: Labels, copies: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
     """Return the rows for cross-validation: all, or a share of each class without copies."""
     if len(labels) <= SEARCH_ROWS:
         return np.arange(len(labels))

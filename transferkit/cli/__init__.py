@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from transferkit import __version__
+from transferkit.cli.audit import audit
 from transferkit.cli.backbones import backbones
 from transferkit.cli.cache import cache
 from transferkit.cli.compare import compare
@@ -54,7 +55,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(finetune, extract_features, predict, evaluate, explain, report, compare),
+    *(finetune, extract_features, predict, evaluate, explain, report, compare, audit),
     *(backbones, inspect, export, cache),
 ):
     app.command(command.__name__.replace("_", "-"), help=_unwrapped(command.__doc__))(command)

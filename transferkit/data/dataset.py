@@ -62,13 +62,13 @@ class Dataset:
 
     def copied(self) -> list[tuple[str, ...]]:
         """Return the paths of images that have copies, one tuple per image."""
-        return [tuple(self.index.paths[row] for row in rows) for rows in self._copied_rows()]
+        return [tuple(self.index.paths[row] for row in rows) for rows in self.copied_rows()]
 
     def labelled_twice(self) -> list[tuple[str, ...]]:
         """Return the copies that carry more than one label, of which at most one is right."""
         return [
             tuple(self.index.paths[row] for row in rows)
-            for rows in self._copied_rows()
+            for rows in self.copied_rows()
             if len(set(self.index.labels[rows].tolist())) > 1
         ]
 
@@ -104,7 +104,8 @@ class Dataset:
         text = "\n".join(f"{p}\t{self.index.class_names[i]}\t{s}\t{to}" for p, i, s, to in rows)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
-    def _copied_rows(self) -> list[NDArray[np.int64]]:
+    def copied_rows(self) -> list[NDArray[np.int64]]:
+        """Return the positions of images that have copies, one array per image."""
         order = np.argsort(self.copies, kind="stable")
         edges = np.flatnonzero(np.diff(self.copies[order])) + 1
         return [rows for rows in np.split(order, edges) if len(rows) > 1]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from transferkit.data.colour import encoding_of, to_rgb
 from transferkit.places import Place, Url, is_url, place
@@ -38,6 +38,8 @@ MAX_PIXELS = 178_956_970
 
 _JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _LARGEST_REDUCTION = 8
+_SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
 _HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
 
 
@@ -202,6 +204,41 @@ def decode_image(
             # With an end marker appended, the decoder accepts what is there.
             return decode_image(data + _JPEG_END, needed)
         raise ImageError(reason) from error
+
+
+@dataclass(frozen=True)
+class StoredForm:
+    """How an image is stored.
+
+    Attributes:
+        format: Pillow's name of the format, such as JPEG.
+        size: (width, height) of the upright image in pixels.
+        quantization: Mean of a JPEG's table for brightness, 1 at the best quality; 0 for others.
+    """
+
+    format: str
+    size: tuple[int, int]
+    quantization: float
+
+
+def stored_form(data: bytes) -> StoredForm:
+    """Return how an image file's content is stored, by its header alone.
+
+    Raises:
+        ImageError: When it has no header of an image.
+    """
+    try:
+        with _open(data) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+            tables = getattr(image, "quantization", None) or {0: (0,)}
+            return StoredForm(
+                str(image.format),
+                image.size[::-1] if turned else image.size,
+                float(np.mean(tables[min(tables)])),
+            )
+    except Exception as error:
+        # As in `decode_image`: on hostile files pillow raises nearly anything.
+        raise ImageError(_reason(error, data)) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

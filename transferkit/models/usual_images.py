@@ -66,10 +66,7 @@ class UsualImages(nn.Module):
 
     def own_scores(self) -> NDArray[np.float32]:
         """Return the scores (N,) of the usual images themselves, each compared with the others."""
-        similarity = self.features @ self.features.T
-        similarity.fill_diagonal_(-1.0)
-        scores: NDArray[np.float32] = _scores(similarity).numpy()
-        return scores
+        return _scores_among(self.features)
 
     def digest(self) -> str:
         """Return the SHA-256 of the features."""
@@ -96,6 +93,27 @@ class UsualImages(nn.Module):
         if features.ndim != 2 or len(features) < FEWEST or rows.shape != features.shape[:1]:
             raise BundleError(f"{file}: is damaged; train the model again")
         return cls(functional.normalize(features.float()), rows.long().numpy(), threshold)
+
+
+def distances_among(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far each image is from all others: its score (N,), 0 to 2, without itself.
+
+    Args:
+        features: (N, D) of N >= `FEWEST` images.
+    """
+    return _scores_among(functional.normalize(torch.from_numpy(features)))
+
+
+def _scores_among(features: Tensor) -> NDArray[np.float32]:
+    """Return the scores (N,) of images among themselves, from features (N, D) of length 1."""
+    scores = []
+    # In parts, because all similarities at once would take memory that grows with the square of N.
+    for start in range(0, len(features), MOST):
+        part = features[start : start + MOST]
+        similarity = part @ features.T
+        similarity.diagonal(start).fill_(-1.0)
+        scores.append(_scores(similarity).numpy())
+    return np.concatenate(scores)
 
 
 def _scores(similarity: Tensor) -> Tensor:

@@ -377,8 +377,8 @@ class FeatureOptions(ImageOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOutOptions(ImageOptions):
-    """Which images are trained on and which are held out, and what is cached."""
+class TogetherOptions(ImageOptions):
+    """What is cached, and which images belong together."""
 
     cache: Annotated[
         Cache,
@@ -403,37 +403,6 @@ class HeldOutOptions(ImageOptions):
             on_resume=OnResume.FREE,
         ),
     ] = 10.0
-    val_fraction: Annotated[
-        float,
-        Option(
-            panel=DATA,
-            help="Share of each class used for validation.",
-            within=Range(0, 1, open_low=True, open_high=True),
-            applies_to=AppliesTo.FITTING,
-        ),
-    ] = 0.2
-    val: Annotated[
-        Place | None,
-        Option(
-            panel=DATA,
-            help="Validation folder, one subfolder per class, or a table like DATA, instead of "
-            "--val-fraction.",
-            metavar="DIR",
-            show_default=False,
-            applies_to=AppliesTo.FITTING,
-        ),
-    ] = None
-    split: Annotated[
-        Path | None,
-        Option(
-            panel=DATA,
-            help="The split.csv of a run, or the run's folder, instead of --val-fraction. Its "
-            "images keep their split; new ones are divided between training and validation.",
-            metavar="FILE|RUN",
-            show_default=False,
-            applies_to=AppliesTo.FITTING,
-        ),
-    ] = None
     group_by: Annotated[
         re.Pattern[str] | None,
         Option(
@@ -467,6 +436,55 @@ class HeldOutOptions(ImageOptions):
             applies_to=AppliesTo.FITTING,
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        of_groups = given_flags(self, ("group_by", "groups", "group_column"))
+        if len(of_groups) > 1:
+            raise OptionError(f"{' and '.join(of_groups)} both name the groups; leave one out")
+
+    @property
+    def grouped_reading(self) -> TableReading:
+        """How a table is read where groups matter; the table's own count if no others are named."""
+        has_others = self.group_by is not None or self.groups is not None
+        return replace(self.table_reading, group=NO_COLUMN if has_others else self.group_column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutOptions(TogetherOptions):
+    """Which images are trained on, and which are held out."""
+
+    val_fraction: Annotated[
+        float,
+        Option(
+            panel=DATA,
+            help="Share of each class used for validation.",
+            within=Range(0, 1, open_low=True, open_high=True),
+            applies_to=AppliesTo.FITTING,
+        ),
+    ] = 0.2
+    val: Annotated[
+        Place | None,
+        Option(
+            panel=DATA,
+            help="Validation folder, one subfolder per class, or a table like DATA, instead of "
+            "--val-fraction.",
+            metavar="DIR",
+            show_default=False,
+            applies_to=AppliesTo.FITTING,
+        ),
+    ] = None
+    split: Annotated[
+        Path | None,
+        Option(
+            panel=DATA,
+            help="The split.csv of a run, or the run's folder, instead of --val-fraction. Its "
+            "images keep their split; new ones are divided between training and validation.",
+            metavar="FILE|RUN",
+            show_default=False,
+            applies_to=AppliesTo.FITTING,
+        ),
+    ] = None
     class_weights: Annotated[
         ClassWeights,
         Option(
@@ -478,19 +496,10 @@ class HeldOutOptions(ImageOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        of_groups = given_flags(self, ("group_by", "groups", "group_column"))
-        if len(of_groups) > 1:
-            raise OptionError(f"{' and '.join(of_groups)} both name the groups; leave one out")
         if self.val and self.split:
             raise OptionError(
                 "--split already says which images are for validation; leave out --val"
             )
-
-    @property
-    def grouped_reading(self) -> TableReading:
-        """How a table is read where groups matter; the table's own count if no others are named."""
-        has_others = self.group_by is not None or self.groups is not None
-        return replace(self.table_reading, group=NO_COLUMN if has_others else self.group_column)
 
 
 @dataclass(frozen=True, kw_only=True)

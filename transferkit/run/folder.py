@@ -34,10 +34,12 @@ class Contents:
     Attributes:
         marker: The file that identifies such a folder, so that --overwrite may replace it.
         names: Names of its files and folders, which --overwrite removes.
+        resumable: Whether --resume may continue in such a folder.
     """
 
     marker: str
     names: tuple[str, ...]
+    resumable: bool = True
 
 
 RUN = Contents(OPTIONS, _ALL)
@@ -124,9 +126,10 @@ def _require_free(run: Place, options: Replacing, contents: Contents) -> None:
         return
     present = {entry.name for entry in run.iterdir()} - {_LOCK}
     if present and not options.overwrite:
+        resume = ", resume the run in it with --resume," if contents.resumable else ""
         raise OutputError(
-            f"{run}: already exists and is not empty; name another --output, resume the run in it "
-            "with --resume, or replace it with --overwrite"
+            f"{run}: already exists and is not empty; name another --output{resume} or replace it "
+            "with --overwrite"
         )
     if present and contents.marker not in present:
         raise OutputError(

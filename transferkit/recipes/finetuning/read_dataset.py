@@ -8,7 +8,7 @@ from transferkit.data.check import CheckedIndex, check_images
 from transferkit.data.copies import number_copies
 from transferkit.data.dataset import Dataset
 from transferkit.data.decisions import decided
-from transferkit.data.groups import groups_by_pattern, groups_from_table, number_together
+from transferkit.data.groups import number_together
 from transferkit.data.index import ImageIndex
 from transferkit.data.scan import scan
 from transferkit.data.split import Split, assign_splits
@@ -18,7 +18,7 @@ from transferkit.errors import DataError, name_some
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.places import Place
 from transferkit.processes import ALONE, Processes
-from transferkit.recipes.shared.inputs import reading_threads
+from transferkit.recipes.shared.inputs import find_groups, reading_threads
 from transferkit.reporter import Reporter
 
 
@@ -56,7 +56,7 @@ def _scan(options: FinetuneOptions) -> tuple[ImageIndex, dict[str, str]]:
         found = found.with_validation(scan(options.val, reading=options.grouped_reading))
     if options.decisions:
         found = decided(found, options.decisions)
-    return found, _find_groups(options, found)
+    return found, find_groups(options, found)
 
 
 def _divide(
@@ -77,17 +77,6 @@ def _divide(
         together=number_together(copies, groups) if groups else None,
     )
     return Dataset(index, checked.sha256, copies, splits, groups)
-
-
-def _find_groups(options: FinetuneOptions, index: ImageIndex) -> dict[str, str]:
-    """Return path -> group of each image; empty if neither options nor a table name groups."""
-    if options.group_by:
-        groups = groups_by_pattern(index, options.group_by)
-    elif options.groups:
-        groups = groups_from_table(index, options.groups)
-    else:
-        groups = index.groups
-    return dict(zip(index.paths, groups, strict=True)) if groups else {}
 
 
 def _report_leaks(dataset: Dataset, reporter: Reporter) -> None:

@@ -7,14 +7,16 @@ from pathlib import Path, PurePath
 
 from transferkit.data.archives import archives_below, named_archives, read_archive
 from transferkit.data.decisions import decided
+from transferkit.data.groups import groups_by_pattern, groups_from_table
 from transferkit.data.images import ImageSource, StoredImage
 from transferkit.data.index import ImageIndex
+from transferkit.data.label_table import TableReading
 from transferkit.data.scan import scan
 from transferkit.data.trees import LOCAL, ROOT, ListedTree, is_plain
 from transferkit.data.walk import SUFFIXES, walk_images
 from transferkit.devices import default_workers
 from transferkit.errors import DataError, OptionError
-from transferkit.options.shared import ComputeOptions, FolderOptions
+from transferkit.options.shared import ComputeOptions, FolderOptions, TogetherOptions
 from transferkit.places import Place, Url, is_pattern, is_url, place
 from transferkit.reporter import Reporter
 
@@ -133,15 +135,37 @@ def reading_threads(options: ComputeOptions) -> int:
     return options.workers or default_workers(in_store=in_store)
 
 
-def find_images(options: FolderOptions, data: Place) -> ImageIndex:
+def find_images(
+    options: FolderOptions, data: Place, reading: TableReading | None = None
+) -> ImageIndex:
     """Return the images of a dataset, as the options say to read it and what is decided about them.
+
+    Args:
+        options: How it is read.
+        data: The dataset.
+        reading: How a table is read; None where groups do not matter.
 
     Raises:
         DataError: When the dataset or the decisions cannot be used.
         StoreError: When one is in a store that fails.
     """
-    index = scan(data, options.layout, options.table_reading)
+    index = scan(data, options.layout, reading or options.table_reading)
     return decided(index, options.decisions) if options.decisions else index
+
+
+def find_groups(options: TogetherOptions, index: ImageIndex) -> dict[str, str]:
+    """Return path -> group of each image; empty if neither options nor a table name groups.
+
+    Raises:
+        DataError: When an image has no group, or the table of groups cannot be read.
+    """
+    if options.group_by:
+        groups = groups_by_pattern(index, options.group_by)
+    elif options.groups:
+        groups = groups_from_table(index, options.groups)
+    else:
+        groups = index.groups
+    return dict(zip(index.paths, groups, strict=True)) if groups else {}
 
 
 def tell_layout(index: ImageIndex, reporter: Reporter) -> None:

@@ -1,0 +1,64 @@
+"""The options of `transferkit audit`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from transferkit.errors import OptionError
+from transferkit.models import PRETRAINED
+from transferkit.models.feature_extractor import Pool
+from transferkit.options.declaration import OnResume, Option
+from transferkit.options.shared import (
+    BACKBONE_HELP,
+    DATA_HELP,
+    DEFAULT_BACKBONE,
+    MODEL,
+    OUTPUT,
+    WEIGHTS_HELP,
+    FeatureOptions,
+    TogetherOptions,
+)
+from transferkit.places import Place
+
+
+@dataclass(frozen=True)
+class AuditOptions(FeatureOptions, TogetherOptions):
+    """Options of `transferkit audit`."""
+
+    data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+    output: Annotated[
+        Path | None,
+        Option(
+            panel=OUTPUT,
+            flags=("-o", "--output"),
+            help="Folder for audit.csv.",
+            metavar="FOLDER",
+            show_default="runs/<data>-audit",
+            on_resume=OnResume.CALL,
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool,
+        Option(
+            panel=OUTPUT,
+            flags=("--overwrite",),
+            help="Replace an existing audit.",
+            on_resume=OnResume.CALL,
+        ),
+    ] = False
+    backbone: Annotated[
+        str, Option(panel=MODEL, flags=("-b", "--backbone"), help=BACKBONE_HELP)
+    ] = DEFAULT_BACKBONE
+    weights: Annotated[str, Option(panel=MODEL, help=WEIGHTS_HELP)] = PRETRAINED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pool is Pool.NONE:
+            raise OptionError(
+                "--pool none: gives feature maps, expected vectors; use --pool flatten"
+            )
+
+    @property
+    def resume(self) -> bool:
+        """An audit starts anew: what takes long comes from the cache."""
+        return False

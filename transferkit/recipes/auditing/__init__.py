@@ -1,0 +1,1 @@
+"""The steps of an audit; `recipes/audit.py` puts them together."""
