@@ -127,6 +127,16 @@ def test_extract_features__and_evaluate__write_to_a_store(
     assert os.listdir(tmp_path) == []
 
 
+def test_audit__reads_and_writes_in_a_store(s3, stored_images, cli):
+    folder = s3.bucket / "audit"
+
+    ran = cli("audit", stored_images, "-o", folder, "-b", "test_resnet", "--weights", "none")
+
+    assert ran.code == 0, ran.err
+    assert ran.out.endswith(f"findings: {folder}/audit.csv\n")
+    assert (folder / "audit.csv").read_text("utf-8").startswith("path,kind,score,")
+
+
 def test_predict_on_ray__writes_its_parts_to_a_store(
     s3, stored_images, image_folder, run_folder, tmp_path
 ):

@@ -1,7 +1,6 @@
 """The options of `transferkit audit`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from transferkit.errors import OptionError
@@ -27,7 +26,7 @@ class AuditOptions(FeatureOptions, TogetherOptions):
 
     data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
     output: Annotated[
-        Path | None,
+        Place | None,
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),

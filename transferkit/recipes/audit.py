@@ -1,7 +1,6 @@
 """Audit a dataset: what is wrong in a folder of images, before anything is trained on it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from transferkit.data.dataset import Dataset
 from transferkit.data.scan import name_of
@@ -39,7 +38,6 @@ def audit(options: AuditOptions, reporter: Reporter = SILENT) -> Audit:
         EngineError: When an engine that was asked for by name cannot compute the features.
     """
     with chosen_folder(options, f"{name_of(options.data)}-audit", AUDIT) as folder:
-        assert isinstance(folder, Path)  # the option takes no address
         dataset = read_images(options, reporter)
         found = tuple(_look(options, dataset, reporter))
         findings = tuple(finding for step in found for finding in step.findings)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from transferkit.places import Place
 from transferkit.reporter import LeftOut
 from transferkit.tables.audit_findings import Finding, Kind
 
@@ -34,7 +34,7 @@ class Audit:
         left_out: Files of the dataset that are not used, with their reasons.
     """
 
-    folder: Path
+    folder: Place
     images: int
     class_names: tuple[str, ...]
     findings: tuple[Finding, ...]
