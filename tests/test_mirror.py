@@ -57,6 +57,7 @@ COVERED_BY = {
     "options/recorded.py": "recipes/finetuning/test_resuming.py",
     "options/predict.py": "cli/test_predict.py",
     "options/shared.py": "cli/test_exits.py",
+    "options/dataset_options.py": "test_labels_from_tables.py",
     "recipes/auditing/audit_result.py": "recipes/test_audit.py",
     "recipes/auditing/compute_features.py": "recipes/test_audit.py",
     "recipes/auditing/read_images.py": "recipes/test_audit.py",

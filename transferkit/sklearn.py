@@ -24,7 +24,8 @@ from transferkit.models import PRETRAINED
 from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import POOLED, FeatureExtractor
 from transferkit.network_outputs import features
-from transferkit.options.shared import DEFAULT_BACKBONE, FeatureOptions
+from transferkit.options.dataset_options import FeatureOptions
+from transferkit.options.shared import DEFAULT_BACKBONE
 from transferkit.recipes.shared.backbone import create_extractor
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.reporter import SILENT

@@ -6,6 +6,7 @@ from typing import Annotated
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
 from transferkit.models.feature_extractor import Pool
+from transferkit.options.dataset_options import FeatureOptions, TogetherOptions
 from transferkit.options.declaration import OnResume, Option
 from transferkit.options.shared import (
     BACKBONE_HELP,
@@ -14,8 +15,6 @@ from transferkit.options.shared import (
     MODEL,
     OUTPUT,
     WEIGHTS_HELP,
-    FeatureOptions,
-    TogetherOptions,
 )
 from transferkit.places import Place
 

@@ -12,6 +12,7 @@ from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
 from transferkit.models.strategies import Strategy
 from transferkit.models.unfreeze import Unfreeze
+from transferkit.options.dataset_options import HeldOutOptions
 from transferkit.options.declaration import OnResume, Option, Range
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.shared import (
@@ -23,7 +24,6 @@ from transferkit.options.shared import (
     STRATEGY,
     TRAINING,
     WEIGHTS_HELP,
-    HeldOutOptions,
 )
 from transferkit.places import Place
 

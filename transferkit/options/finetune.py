@@ -12,6 +12,7 @@ from transferkit.models import NO_WEIGHTS, PRETRAINED
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.strategies import STRATEGY_HELP, HeadStart, Strategy
 from transferkit.models.unfreeze import HEAD_ALONE, UNFREEZE_HELP, Unfreeze
+from transferkit.options.dataset_options import ClassifierOptions
 from transferkit.options.declaration import (
     AUTO,
     AppliesTo,
@@ -35,7 +36,6 @@ from transferkit.options.shared import (
     STRATEGY,
     TRAINING,
     WEIGHTS_HELP,
-    ClassifierOptions,
 )
 from transferkit.places import Place
 from transferkit.training.schedule import Scheduler

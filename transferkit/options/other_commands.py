@@ -14,6 +14,7 @@ from transferkit.engines import ExportFormat, Quantize
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
 from transferkit.options.cluster import ClusterOptions
+from transferkit.options.dataset_options import ClassifierOptions, FolderOptions
 from transferkit.options.declaration import (
     AppliesTo,
     OnResume,
@@ -37,9 +38,7 @@ from transferkit.options.shared import (
     MODEL_HELP,
     OUTPUT,
     WEIGHTS_HELP,
-    ClassifierOptions,
     ComputeOptions,
-    FolderOptions,
     InputOptions,
     Overwrite,
     Tta,

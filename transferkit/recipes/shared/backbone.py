@@ -10,7 +10,7 @@ from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import POOLED, FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.stages import HEAD
-from transferkit.options.shared import FeatureOptions
+from transferkit.options.dataset_options import FeatureOptions
 from transferkit.reporter import SILENT, Reporter
 from transferkit.training.randomness import seeded
 

@@ -16,7 +16,8 @@ from transferkit.data.trees import LOCAL, ROOT, ListedTree, is_plain
 from transferkit.data.walk import SUFFIXES, walk_images
 from transferkit.devices import default_workers
 from transferkit.errors import DataError, OptionError
-from transferkit.options.shared import ComputeOptions, FolderOptions, TogetherOptions
+from transferkit.options.dataset_options import FolderOptions, TogetherOptions
+from transferkit.options.shared import ComputeOptions
 from transferkit.places import Place, Url, is_pattern, is_url, place
 from transferkit.reporter import Reporter
 
