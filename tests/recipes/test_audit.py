@@ -1,6 +1,8 @@
 """An audit, through Python and the command line: what is planted in a folder is named."""
 
 import csv
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -88,7 +90,7 @@ def test_audit__writes_a_row_for_each_finding(found):
     assert [(row["path"], row["kind"]) for row in rows] == [
         (finding.path, finding.kind) for finding in found.findings
     ]
-    assert [path.name for path in found.folder.iterdir()] == ["audit.csv"]
+    assert sorted(path.name for path in found.folder.iterdir()) == ["audit.csv", "audit.html"]
 
 
 def test_audit__has_a_rule_for_each_kind(found):
@@ -148,6 +150,59 @@ def test_audit__keeps_groups_together(image_folder, tmp_path, monkeypatch):
     assert len(np.unique(given["groups"])) == 8
 
 
+def contents_of(page: Path) -> dict:
+    """Return what the script of an audit's page reads."""
+    (text,) = re.findall('id="contents">(.*?)</script>', page.read_text(encoding="utf-8"))
+    return json.loads(text)
+
+
+def test_page__shows_each_image_with_its_thumbnail_and_typical_images_of_both_classes(found):
+    images = contents_of(found.folder / "audit.html")["images"]
+    drawn = {image["path"] for image in images if image["thumbnail"].startswith("data:image/jpeg")}
+    typical = {image["path"] for image in images} - {finding.path for finding in found.findings}
+
+    assert drawn == {image["path"] for image in images} - {"blue/empty.png"}
+    assert {path.split("/")[0] for path in typical} >= {"blue", "red"}
+
+
+def test_page__knows_earlier_decisions(planted, tmp_path):
+    before = tmp_path / "before.csv"
+    before.write_text("path,action,label\nblue/red.png,relabel,red\ngreen/again.png,exclude,\n")
+    again = transferkit.audit(planted, tmp_path / "audit", decisions=before, **SMALL)
+
+    assert contents_of(again.folder / "audit.html")["decisions"] == [
+        {"path": "blue/red.png", "action": "relabel", "label": "red", "sha256": ""},
+        {"path": "green/again.png", "action": "exclude", "label": "", "sha256": ""},
+    ]
+
+
+def test_page__saves_decisions_that_training_honours(planted, found, browser, tmp_path):
+    page = browser.new_page()
+    page.goto((found.folder / "audit.html").as_uri())
+    page.get_by_label("Filter").fill("blue/red.png")
+    page.locator("#label article:visible").get_by_label("relabel to").check()
+    page.get_by_label("Filter").fill("")
+    for kind, path in (("blank", "red/blank.png"), ("unreadable", "blue/empty.png")):
+        card = page.locator(f'#{kind} article[aria-label="{path}"]')
+        card.scroll_into_view_if_needed()
+        card.get_by_label("exclude").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save decisions.csv").click()
+    download.value.save_as(tmp_path / "decisions.csv")
+    page.close()
+    transferkit.finetune(
+        planted,
+        tmp_path / "run",
+        **{**SMALL, "decisions": tmp_path / "decisions.csv", "epochs": 1, "batch_size": 16},
+    )
+    with (tmp_path / "run" / "split.csv").open(newline="", encoding="utf-8") as file:
+        labels = {row["path"]: row["label"] for row in csv.DictReader(file)}
+
+    assert labels["blue/red.png"] == "red"
+    assert not {"red/blank.png", "blue/empty.png"} & labels.keys()
+    assert (tmp_path / "run" / "skipped.csv").read_text().count("excluded by decisions.csv") == 2
+
+
 def test_audit__of_a_single_class_finds_what_it_can(tmp_path):
     save_images = [save_image(tmp_path / f"data/a/{i}.png", (9, 99, 9), seed=i) for i in range(6)]
     found = transferkit.audit(tmp_path / "data", tmp_path / "audit", **EDGES)
@@ -188,7 +243,10 @@ def test_command__prints_each_kind_in_80_columns_and_exits_for_unreadable_images
     assert lines[3].startswith("      copy      4  the same file, or")
     assert [line.split(":")[0].strip() for line in lines[4:8:2]] == ["green/4.png", "green/3.png"]
     assert max(map(len, lines)) <= 80
-    assert lines[-1] == "findings: runs/colours-audit/audit.csv"
+    assert lines[-2:] == [
+        "findings: runs/colours-audit/audit.csv",
+        "page: runs/colours-audit/audit.html",
+    ]
     assert len(rows_of(tmp_path / "runs/colours-audit")) > 8
 
 

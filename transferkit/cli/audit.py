@@ -11,7 +11,7 @@ from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
 from transferkit.options.audit import AuditOptions
-from transferkit.tables.audit_findings import NAME, Finding, Kind
+from transferkit.tables.audit_findings import NAME, PAGE, Finding, Kind
 
 if TYPE_CHECKING:
     from transferkit.recipes.auditing.audit_result import Audit
@@ -32,7 +32,8 @@ def audit(options: AuditOptions, invocation: Invocation) -> None:
 
     Names unreadable files, copies, labels that are probably wrong, images unlike all others, poor
     images, confused and small classes, and properties of the files that give the class away. Prints
-    the worst of each kind and writes all to audit.csv. The images are not changed.
+    the worst of each kind and writes all to audit.csv. In audit.html you look at the images and
+    decide what to keep, relabel or exclude. The images are not changed.
     """
     from transferkit.recipes.audit import audit as recipe
 
@@ -42,9 +43,9 @@ def audit(options: AuditOptions, invocation: Invocation) -> None:
 
 
 def print_audit(found: "Audit", console: Console) -> None:
-    """Print how much of each kind was found by which rule, the worst of it, and where the file is.
+    """Print how much of each kind was found by which rule, the worst of it, and where the files are.
 
-    No line but the last is wider than the console.
+    No line but the last two is wider than the console.
     """
     print(f"{found.images} images of {len(found.class_names)} classes")
     for kind in Kind:
@@ -53,6 +54,7 @@ def print_audit(found: "Audit", console: Console) -> None:
         for finding in _worst(findings):
             _print_line(f"{_INDENT}{finding.subject}", console)
     print(f"findings: {found.folder / NAME}")
+    print(f"page: {found.folder / PAGE}")
 
 
 def _worst(findings: Sequence[Finding]) -> list[Finding]:

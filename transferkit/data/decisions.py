@@ -62,7 +62,7 @@ def decided(index: ImageIndex, file: Place) -> ImageIndex:
             there or has changed, or a label that no image has.
         StoreError: When the file or an image is in a store that fails.
     """
-    decisions = _read(file)
+    decisions = read_decisions(file)
     rows = _rows_of(index, decisions, file)
     _require_unchanged(index, decisions, rows, file)
     labels = index.labels.copy()
@@ -81,11 +81,12 @@ def decided(index: ImageIndex, file: Place) -> ImageIndex:
     return replace(index, labels=labels, layout=layout).without(excluded)
 
 
-def _read(file: Place) -> tuple[Decision, ...]:
+def read_decisions(file: Place) -> tuple[Decision, ...]:
     """Return the decisions of a file, one per image.
 
     Raises:
         DataError: When it cannot be read, or its rows make no decisions or contradict each other.
+        StoreError: When it is in a store that fails.
     """
     found: dict[str, Decision] = {}
     for number, row in enumerate(read_columns(file, lambda names: _columns(file, names)), start=1):

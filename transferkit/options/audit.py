@@ -29,7 +29,7 @@ class AuditOptions(FeatureOptions, TogetherOptions):
         Option(
             panel=OUTPUT,
             flags=("-o", "--output"),
-            help="Folder for audit.csv.",
+            help="Folder for audit.csv and audit.html.",
             metavar="FOLDER",
             show_default="runs/<data>-audit",
             on_resume=OnResume.CALL,

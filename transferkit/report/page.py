@@ -1,10 +1,14 @@
-"""Self-contained HTML pages from templates: they load nothing and run no scripts.
+"""Self-contained HTML pages from templates: they load nothing.
 
 Values are escaped unless they are `Markup`, which only this package creates. A page extends
-`templates/base.html` and draws with the macros in `templates/figures.html`.
+`templates/base.html` and draws with the macros in `templates/figures.html`. It runs no script but
+one whose digest its content policy names.
 """
 
+import base64
+from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +17,7 @@ from transferkit.places import Place
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def render(template: str, **values: Any) -> str:
@@ -24,6 +29,29 @@ def render(template: str, **values: Any) -> str:
     """
     text: str = _environment().get_template(template).render(values, version=version("transferkit"))
     return text
+
+
+@dataclass(frozen=True)
+class InlineScript:
+    """A script inside a page.
+
+    Attributes:
+        text: Its text, as it stands between the tags.
+        source: How a content policy names it, by its digest.
+    """
+
+    text: "Markup"
+    source: str
+
+
+def inline_script(template: str) -> InlineScript:
+    """Return a file in `templates/` as a script for a page."""
+    from markupsafe import Markup
+
+    environment = _environment()
+    text, _, _ = environment.loader.get_source(environment, template)  # type: ignore[union-attr]
+    digest = base64.b64encode(sha256(text.encode()).digest()).decode()
+    return InlineScript(Markup(text), f"'sha256-{digest}'")
 
 
 def write_page(path: Place, html: str) -> None:

@@ -8,14 +8,15 @@ from PIL import Image
 _SIDE, _QUALITY = 176, 72
 
 
-def thumbnail(image: Image.Image) -> str:
-    """Return a small JPEG as a `data:` address, its longer side at most 176 pixels.
+def thumbnail(image: Image.Image, side: int = _SIDE) -> str:
+    """Return a small JPEG as a `data:` address.
 
     Args:
         image: Upright RGB image; not changed.
+        side: Pixels of the longer side, at most.
     """
     small = image.copy()
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return _address(small, "jpeg", quality=_QUALITY, optimize=True)
 
 

@@ -7,7 +7,8 @@ from enum import StrEnum
 from transferkit.places import Place
 from transferkit.tables import write_csv
 
-NAME = "audit.csv"
+NAME, PAGE = "audit.csv", "audit.html"
+"""The files of an audit."""
 
 COLUMNS = ("path", "kind", "score", "suggested_label", "group", "detail")
 
@@ -48,6 +49,7 @@ class Finding:
         detail: A short sentence.
         suggested_label: The class that the image more probably has; empty where none is suggested.
         group: The number of the image that the copies show, from 1; None for other findings.
+        classes: The classes that a finding about classes is about; empty where it is about all.
     """
 
     kind: Kind
@@ -56,6 +58,7 @@ class Finding:
     detail: str
     suggested_label: str = ""
     group: int | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:

@@ -119,6 +119,7 @@ def find_confused_classes(dataset: Dataset, probabilities: NDArray[np.float64] |
             "",
             share,
             f"{names[a]} and {names[b]}: {count} images, {share:.0%}, are taken for the other",
+            classes=(names[a], names[b]),
         )
         for a, b, count, share in confused_pairs(table)
         if share >= _CONFUSED_SHARE and count >= _CONFUSED_IMAGES
@@ -134,7 +135,13 @@ def find_small_classes(dataset: Dataset) -> Found:
     counts = np.bincount(labels[first], minlength=len(names))
     limit = max(float(_FEWEST), _SHARE_OF_MEDIAN * float(np.median(counts)))
     findings = (
-        Finding(Kind.SMALL, "", float(1 - counts[i] / limit), f"{names[i]}: {counts[i]} images")
+        Finding(
+            Kind.SMALL,
+            "",
+            float(1 - counts[i] / limit),
+            f"{names[i]}: {counts[i]} images",
+            classes=(names[i],),
+        )
         for i in np.argsort(counts, kind="stable")
         if counts[i] < limit
     )

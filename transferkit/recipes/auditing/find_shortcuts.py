@@ -98,8 +98,15 @@ def find_shortcuts(
         if not named:
             return Found({Kind.SHORTCUT: _RULE})
         alone = {name: predict(values) for name, values in properties.items()}
+    names = dataset.index.class_names
     findings = [
-        Finding(Kind.SHORTCUT, "", guess.share, _sentence(guess, label, labels, alone, dataset))
+        Finding(
+            Kind.SHORTCUT,
+            "",
+            guess.share,
+            _sentence(guess, label, labels, alone, dataset),
+            classes=() if label is None else (names[label],),
+        )
         for label, guess in named
     ]
     return Found({Kind.SHORTCUT: _RULE}, tuple(findings))
