@@ -43,7 +43,7 @@ def audit(options: AuditOptions, invocation: Invocation) -> None:
 
 
 def print_audit(found: "Audit", console: Console) -> None:
-    """Print how much of each kind was found by which rule, the worst of it, and where the files are.
+    """Print how much of each kind was found by which rule, the worst of it, and the files.
 
     No line but the last two is wider than the console.
     """

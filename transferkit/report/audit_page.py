@@ -48,7 +48,7 @@ _TEXTS = {
     Kind.SMALL: ("Small classes", "Few images teach little, and measure little. Add some."),
     Kind.SHORTCUT: (
         "Shortcuts",
-        "A network may learn these instead of what the images show, and fail where they are absent.",
+        "A network may learn these instead of what the images show, and fail without them.",
     ),
 }
 """Kind -> title, and what to do about it."""
