@@ -133,8 +133,10 @@ def test_audit__reads_and_writes_in_a_store(s3, stored_images, cli):
     ran = cli("audit", stored_images, "-o", folder, "-b", "test_resnet", "--weights", "none")
 
     assert ran.code == 0, ran.err
-    assert ran.out.endswith(f"findings: {folder}/audit.csv\n")
+    assert ran.out.endswith(f"findings: {folder}/audit.csv\npage: {folder}/audit.html\n")
     assert (folder / "audit.csv").read_text("utf-8").startswith("path,kind,score,")
+    page = (folder / "audit.html").read_text("utf-8")
+    assert page.count("data:image/jpeg") >= 3
 
 
 def test_predict_on_ray__writes_its_parts_to_a_store(

@@ -18,14 +18,20 @@ def export(options: ExportOptions, invocation: Invocation) -> None:
         transferkit export runs/photos
         transferkit export runs/photos -o photos.onnx
         transferkit export runs/photos -o small.onnx --quantize int8
+        transferkit export runs/photos --to hf-hub:me/photos
 
     Class names and preprocessing are in the file's metadata. It is compared with predict on the
     run's validation images, and written only if no label differs. Without -o it becomes part of
-    the run, and predict -m RUN then needs no torch and answers in a fraction of the time.
+    the run, and predict -m RUN then needs no torch and answers in a fraction of the time. With --to
+    the model's folder goes to a model hub instead, where predict -m hf-hub:OWNER/NAME finds it.
     """
     from transferkit.recipes.export import export as recipe
+    from transferkit.recipes.exporting.upload import Uploaded
 
     written = recipe(options, invocation.reporter)
+    if isinstance(written, Uploaded):
+        print(f"{written.address}: {written.size / 1e6:.1f} MB, {written.url}")
+        return
     print(f"{written.output}: {written.size / 1e6:.1f} MB")
     for line in _lines(written):
         print(line)

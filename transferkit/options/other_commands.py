@@ -4,6 +4,7 @@ The command line and the reference are generated from these classes, and Python 
 same options as keywords. Importing this module does not import torch.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from transferkit.attribution import Method
 from transferkit.devices import Precision
 from transferkit.engines import ExportFormat, Quantize
 from transferkit.errors import OptionError
-from transferkit.models import PRETRAINED
+from transferkit.models import HUB_PREFIX, PRETRAINED
 from transferkit.options.cluster import ClusterOptions
 from transferkit.options.dataset_options import ClassifierOptions, FolderOptions
 from transferkit.options.declaration import (
@@ -238,6 +239,19 @@ class ExportOptions(Options):
         Option(panel=OUTPUT, help="Format of the file.", show_default="by the file's suffix"),
     ] = None
     overwrite: Overwrite = False
+    to: Annotated[
+        str | None,
+        Option(
+            panel=OUTPUT,
+            help="Upload the model's folder to a model hub instead, with a card that describes it. "
+            "It needs `hf auth login`, or HF_TOKEN.",
+            metavar="hf-hub:OWNER/NAME",
+            show_default=False,
+        ),
+    ] = None
+    private: Annotated[
+        bool, Option(panel=OUTPUT, help="With --to: a repository that only you can see.")
+    ] = False
     quantize: Annotated[
         Quantize,
         Option(
@@ -259,6 +273,7 @@ class ExportOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_hub()
         if self.quantize is Quantize.INT8 and self.resolved_format is not ExportFormat.ONNX:
             raise OptionError(f"--quantize: int8 is for ONNX, got {self.resolved_format}")
         if self.output is None and self.resolved_format is not ExportFormat.ONNX:
@@ -270,6 +285,18 @@ class ExportOptions(Options):
             raise OptionError(
                 f"--output: got {self.output}; a file of the format {self.resolved_format} ends in "
                 f"{_SUFFIXES[self.resolved_format]}"
+            )
+
+    def _check_hub(self) -> None:
+        if self.to is None:
+            if self.private:
+                raise OptionError("--private is for --to; leave it out, or add --to")
+            return
+        if not re.fullmatch(rf"{HUB_PREFIX}[\w.-]+/[\w.-]+", self.to):
+            raise OptionError(f"--to: got {self.to}, expected {HUB_PREFIX}OWNER/NAME")
+        if given := given_flags(self, ("output", "format", "quantize", "max_drop", "data")):
+            raise OptionError(
+                f"{given[0]} is for a file, and --to uploads the model as it is; leave one out"
             )
 
     @property

@@ -25,6 +25,7 @@ from transferkit.intervals import Estimate, difference
 from transferkit.options.other_commands import ExportOptions
 from transferkit.recipes.exporting.parity import Comparison, Parity, compare
 from transferkit.recipes.exporting.run_images import RunImages, run_images
+from transferkit.recipes.exporting.upload import Uploaded, upload
 from transferkit.reporter import SILENT, Reporter
 from transferkit.run.model_folder import EXPORTED, WEIGHTS, model_folder
 
@@ -69,8 +70,8 @@ class Exported:
     quantized: Quantized | None
 
 
-def export(options: ExportOptions, reporter: Reporter = SILENT) -> Exported:
-    """Write a trained model for other programs.
+def export(options: ExportOptions, reporter: Reporter = SILENT) -> Exported | Uploaded:
+    """Write a trained model for other programs, or upload it to a model hub.
 
     The file maps pixels to probabilities: normalisation and softmax are part of it, and class names
     and preprocessing are in its metadata. It is compared with what `predict` computes in fp32 of
@@ -80,8 +81,14 @@ def export(options: ExportOptions, reporter: Reporter = SILENT) -> Exported:
         BundleError: When the model cannot be loaded.
         EngineError: When it cannot be converted, or the result differs.
         OptionError: When the model cannot have the format, or 8-bit numbers cost too much accuracy.
-        OutputError: When the file exists or cannot be written.
+        OutputError: When the file or the repository exists or cannot be written.
     """
+    if options.to is not None:
+        return upload(options.run, options.to, private=options.private, replace=options.overwrite)
+    return _write_file(options, reporter)
+
+
+def _write_file(options: ExportOptions, reporter: Reporter) -> Exported:
     home = model_folder(options.run)
     output = options.output or home / EXPORTED
     require_new(output, overwrite=options.overwrite)

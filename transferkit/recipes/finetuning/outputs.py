@@ -23,6 +23,7 @@ from transferkit.places import Place
 from transferkit.recipes.finetuning.resuming import require_same_beginning
 from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
 from transferkit.recipes.finetuning.settings import RunSettings
+from transferkit.report.model_card import model_card, write_card
 from transferkit.report.plots import draw_range_test
 from transferkit.report.run_contents import ReportSources, write_report
 from transferkit.reporter import Plan
@@ -123,7 +124,7 @@ def write_model(
     usual: UsualImages | None,
     head: FeatureHead | None = None,
 ) -> ModelBundle:
-    """Write the model, val_predictions.npz and metrics.json.
+    """Write the model with its card, val_predictions.npz and metrics.json.
 
     Args:
         run: The run; its network is trained, or unchanged if there is a `head`.
@@ -159,6 +160,7 @@ def write_model(
     metrics["seconds"] = run.stopwatch.total
     metrics["time"] = run.stopwatch.report()
     write_json(run.output / METRICS, metrics)
+    write_card(run.output / MODEL, model_card(read_run(run.output), bundle))
     return bundle
 
 
