@@ -1,7 +1,7 @@
 """How Sphinx builds the documentation: uv run sphinx-build -W -b html docs build/docs.
 
 The build needs no network. `extensions/command_reference.py` writes the reference of the command
-line from the options classes.
+line from the options classes. Notebooks are executed, and must run without an error.
 """
 
 import sys
@@ -16,8 +16,11 @@ author = "The transferkit authors"
 copyright = "The transferkit authors, Apache-2.0"
 version = release = __version__
 
-extensions = ["myst_parser", "command_reference"]
-exclude_patterns = ["extensions"]
+extensions = ["myst_nb", "command_reference"]
+exclude_patterns = ["extensions", "**/runs"]
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
 myst_heading_anchors = 3
 
 html_theme = "furo"

@@ -50,7 +50,7 @@ LAYERS = [
     },
     {"options"},
     {"recipes"},
-    {"api", "cli", "sklearn"},
+    {"api", "cli", "notebook", "sklearn"},
 ]
 """Bottom to top: a module imports from its own layer or those below."""
 

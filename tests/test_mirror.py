@@ -38,6 +38,7 @@ COVERED_BY = {
     "recipes/exporting/run_images.py": "recipes/test_export.py",
     "recipes/shared/load_model.py": "recipes/test_predict.py",
     "recipes/shared/predictor.py": "recipes/test_export.py",
+    "report/embedding.py": "test_notebook.py",
     "run/model_folder.py": "test_bundle.py",
     "run/stored_model.py": "test_stores.py",
     "engines/__init__.py": "test_forward_pass.py",

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transferkit.places import Place
+from transferkit.report.embedding import embedded_page
 from transferkit.reporter import LeftOut
-from transferkit.tables.audit_findings import Finding, Kind
+from transferkit.tables.audit_findings import PAGE, Finding, Kind
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Audit:
     findings: tuple[Finding, ...]
     rules: Mapping[Kind, str]
     left_out: tuple[LeftOut, ...]
+
+    def _repr_html_(self) -> str:
+        """Return the audit's page, as notebooks show it; decisions can be made and saved there."""
+        return embedded_page(self.folder / PAGE, runs_script=True)
 
     def of_kind(self, kind: Kind) -> tuple[Finding, ...]:
         """Return the findings of a kind, the clearest first."""

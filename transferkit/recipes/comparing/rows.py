@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from transferkit.intervals import Estimate, accuracy, difference
 from transferkit.options.compare import Candidate
 from transferkit.recipes.comparing.candidate_runs import CandidateRun, RunState
+from transferkit.recipes.comparing.comparison_folder import PAGE
+from transferkit.report.embedding import embedded_page
 from transferkit.reporter import LeftOut
 from transferkit.run.stopwatch import FROZEN
 
@@ -100,6 +102,10 @@ class Comparison:
     baseline: float
     left_out: tuple[LeftOut, ...]
     resume_hint: str
+
+    def _repr_html_(self) -> str:
+        """Return the comparison's page, as notebooks show it."""
+        return embedded_page(self.folder / PAGE)
 
     @property
     def failed(self) -> bool:

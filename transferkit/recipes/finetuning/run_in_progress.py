@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from transferkit.places import Place
 from transferkit.processes import ALONE
+from transferkit.report.embedding import embedded_page, summary
+from transferkit.run.folder import REPORT_PAGE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,3 +125,9 @@ class FinetuneResult:
     val_paths: tuple[str, ...] = ()
     val_probabilities: NDArray[np.float32] | None = None
     range_test: RangeTest | None = None
+
+    def _repr_html_(self) -> str:
+        """Return the run's page, or without one its figures, as notebooks show it."""
+        if self.run and (self.run / REPORT_PAGE).is_file():
+            return embedded_page(self.run / REPORT_PAGE)
+        return summary(self.plan, self.metrics)
