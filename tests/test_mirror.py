@@ -92,6 +92,7 @@ COVERED_BY = {
 """Module -> the test file that covers it, for modules without a file of their own."""
 
 ACROSS_MODULES = {
+    "cli/test_completion.py": "what the shell completes",
     "gpu/test_copies_on_gpu.py": "batches on a GPU",
     "gpu/test_several_gpus.py": "what several GPUs train together",
     "gpu/test_training_on_gpu.py": "runs on a GPU",
