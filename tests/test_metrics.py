@@ -10,7 +10,6 @@ from transferkit.metrics import (
     confusion,
     doubtful_labels,
     expected_calibration_error,
-    likely_label_errors,
     log_loss,
     majority_baseline,
     per_class,
@@ -117,15 +116,19 @@ def test_confusion__agrees_with_scikit_learn():
     assert (confusion(LABELS, PROBABILITIES) == expected).all()
 
 
-def test_likely_label_errors__agree_with_those_found_by_hand():
-    """Thresholds are 0.6 and 0.625: rows 2 and 5 reach the other class's, row 6 reaches none."""
-    first = np.array([0.9, 0.8, 0.1, 0.2, 0.1, 0.65, 0.55])
-    labels = np.array([0, 0, 0, 1, 1, 1, 1])
+def test_doubtful_labels__agree_with_those_found_by_hand():
+    """Rows 2 and 0 have 0.9 against 0.1 and 0.6 against 0.15; in row 3 the factor is below 3."""
+    probabilities = np.array(
+        [[0.15, 0.6, 0.25], [0.5, 0.4, 0.1], [0.0, 0.9, 0.1], [0.2, 0.2, 0.59]]
+    )
 
-    assert likely_label_errors(labels, np.stack([first, 1 - first], axis=1)) == ((2, 1), (5, 0))
+    found = doubtful_labels(np.array([0, 0, 2, 0]), probabilities)
+
+    assert [(row, best) for row, best, _ in found] == [(2, 1), (0, 1)]
+    assert [doubt for _, _, doubt in found] == pytest.approx([0.9, 0.8])
 
 
-def test_likely_label_errors__are_the_labels_that_were_swapped():
+def test_doubtful_labels__are_the_labels_that_were_swapped():
     """A model is accurate but underconfident, and 20 of 400 labels are swapped."""
     random = np.random.default_rng(3)
     true = random.integers(0, 4, 400)
@@ -135,29 +138,13 @@ def test_likely_label_errors__are_the_labels_that_were_swapped():
     labels = true.copy()
     labels[swapped] = (labels[swapped] + 1) % 4
 
-    found = likely_label_errors(labels, probabilities)
+    found = doubtful_labels(labels, probabilities)
 
-    rows = [row for row, _ in found]
+    rows = [row for row, _, _ in found]
     assert len(set(swapped.tolist()) & set(rows)) >= 18
     assert len(found) < 30
     assert set(rows[:15]) <= set(swapped.tolist())
-    assert all(suggested == true[row] for row, suggested in found[:15])
-
-
-def test_likely_label_errors__suggest_no_class_without_labels():
-    probabilities = np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], dtype=np.float32)
-
-    assert likely_label_errors(np.array([0, 0]), probabilities) == ()
-
-
-def test_doubtful_labels__agree_with_those_found_by_hand():
-    """Row 2 is told with 0.9 against 0.1, row 0 with 0.6 against 0.2, and row 1 is not doubted."""
-    probabilities = np.array([[0.2, 0.6, 0.2], [0.5, 0.4, 0.1], [0.0, 0.9, 0.1]])
-
-    found = doubtful_labels(np.array([0, 0, 2]), probabilities)
-
-    assert [(row, best) for row, best, _ in found] == [(2, 1), (0, 1)]
-    assert [doubt for _, _, doubt in found] == pytest.approx([0.9, 0.75])
+    assert all(suggested == true[row] for row, suggested, _ in found[:15])
 
 
 def test_confused_pairs__count_both_directions():

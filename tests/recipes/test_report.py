@@ -230,8 +230,9 @@ def test_label_errors__are_shown_for_swapped_labels(pages, tmp_path):
     val = tmp_path / "data/val"
     (val / "red/red0.png").rename(val / "blue/red0.png")
     (val / "green/green1.png").rename(val / "red/green1.png")
-    fitted = {"backbone": "edges8", "strategy": "features", "classifier": "linear", "patches": 1}
-    transferkit.finetune(tmp_path / "data", tmp_path / "run", **fitted)
+    network = {"backbone": "test_resnet", "weights": "none", "image_size": 32}
+    training = {"strategy": "full", "epochs": 8, "learning_rate": 3e-3, "batch_size": 6}
+    transferkit.finetune(tmp_path / "data", tmp_path / "run", **network, **training)
     page = (tmp_path / "run/report.html").read_text()
     section = page[page.index("Likely label errors") : page.index("Calibration and features</h2>")]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transferkit.metrics import likely_label_errors, majority_baseline, summarize
+from transferkit.metrics import doubtful_labels, majority_baseline, summarize
 from transferkit.report.feature_map import project
 from transferkit.report.page import write_page
 from transferkit.report.run_page import RunReport, ShownImage, run_page
@@ -76,7 +76,7 @@ def made_up(names=NAMES, count=60, epochs=6) -> RunReport:
         history=history(epochs),
         predictions=ProbabilityTable(paths, labels, names, probabilities),
         mistakes=shown, mistaken=20, suspects=shown,
-        suspected=len(likely_label_errors(labels, probabilities)),
+        suspected=len(doubtful_labels(labels, probabilities)),
         unusual=[replace(one, unusual_score=0.5 - 0.02 * i) for i, one in enumerate(shown[:8])],
         usual_threshold=0.42,
         feature_map=project(rows, features), notes={},
@@ -133,6 +133,7 @@ def test_run_page__describes_the_run(page):
         "1 min 15 s", "1 left out", "truncated", "last backbone stage", "from epoch",
         "0.250 before its logits were divided by a temperature of 0.60", "When to answer",
         "accuracy of the answers", "unusual if its score is above 0.420", "score 0.500 (unusual)",
+        "another class at least 3 times as probable as the label",
         "Verified: 3 frozen tensors", "transferkit predict IMAGE... -m 'runs/<script>",
     ):  # fmt: skip
         assert shown in text, shown

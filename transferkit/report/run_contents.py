@@ -11,7 +11,7 @@ from transferkit.compute import ComputeSettings
 from transferkit.data.scan import locate
 from transferkit.errors import OptionError, name_some
 from transferkit.inference import collect
-from transferkit.metrics import likely_label_errors
+from transferkit.metrics import doubtful_labels
 from transferkit.network_outputs import features
 from transferkit.places import Place
 from transferkit.report.evidence import RecordedImages, draw_evidence
@@ -90,7 +90,8 @@ def gather(sources: ReportSources, reporter: Reporter) -> RunReport:
     compute = replace(sources.compute, batch_size=_MAP_BATCH, allow_truncated=allow)
     table = record.predictions
     wrong = _mistakes(table)
-    suspected = likely_label_errors(table.labels, table.probabilities)
+    doubtful = doubtful_labels(table.labels, table.probabilities)
+    suspected = [(row, suggested) for row, suggested, _ in doubtful]
     mistakes, suspects = wrong[:_MISTAKES], suspected[:_SUSPECTS]
     recorded = RecordedImages(record.sha256, allow)
     unusual = _most_unusual(bundle, table)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferkit.confidence import risk_coverage
-from transferkit.metrics import confusion, reliability
+from transferkit.metrics import DOUBT_FACTOR, confusion, reliability
 from transferkit.report.charts import (
     COLOURS,
     Axis,
@@ -118,6 +118,7 @@ def run_page(report: RunReport) -> str:
         names=names,
         val=report.metrics["val"],
         explained=any(one.evidence for one in report.mistakes),
+        doubt_factor=DOUBT_FACTOR,
         settings=dict(report.plan.settings),
         totals=[sum(row[i] for row in report.plan.classes.values()) for i in range(3)],
         majority=_majority(report.plan),

@@ -7,15 +7,10 @@ from transferkit.classifiers.fitting import require_enough
 from transferkit.classifiers.held_out import held_out_probabilities
 from transferkit.data.dataset import Dataset
 from transferkit.errors import DataError
-from transferkit.metrics import confused_pairs, confusion, doubtful_labels
+from transferkit.metrics import DOUBT_FACTOR, confused_pairs, confusion, doubtful_labels
 from transferkit.recipes.auditing.audit_result import Found
 from transferkit.reporter import Reporter
 from transferkit.tables.audit_findings import Finding, Kind
-
-_DOUBT = 0.75
-"""Share of another class in the probability of the two, from which a label is doubted. Where every
-fifth label is wrong, an honest model is hardly ever surer than 80 %, so that a higher share would
-miss the more labels the more of them are wrong."""
 
 _CONFUSED_SHARE, _CONFUSED_IMAGES = 0.15, 10
 """Share of the images of two classes that are taken for the other class, and their least number,
@@ -83,7 +78,7 @@ def find_label_errors(dataset: Dataset, probabilities: NDArray[np.float64] | Non
     findings = []
     for position, suggested, doubt in doubtful_labels(labels, judged):
         row, label = int(rows[position]), int(labels[position])
-        if doubt < _DOUBT or row in contradicted:
+        if row in contradicted:
             continue
         own, other = float(judged[position, label]), float(judged[position, suggested])
         name = index.class_names[suggested]
@@ -96,8 +91,7 @@ def find_label_errors(dataset: Dataset, probabilities: NDArray[np.float64] | Non
                 suggested_label=name,
             )
         )
-    times = round(_DOUBT / (1 - _DOUBT))
-    rule = f"another class {times} times as probable, by a model that never saw the image"
+    rule = f"another class {DOUBT_FACTOR} times as probable, by a model that never saw the image"
     return Found({Kind.LABEL: rule}, tuple(findings))
 
 
