@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
 HEAVY = (
     *("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib", "captum"),
-    *("jinja2", "onnx", "onnxruntime", "openvino"),
+    *("jinja2", "onnx", "onnxruntime", "openvino", "tensorboard", "mlflow", "wandb"),
 )
 
 LAYERS = [
@@ -46,6 +46,7 @@ LAYERS = [
             "exported_model",
             "report",
             "run",
+            "trackers",
         ),
     },
     {"options"},

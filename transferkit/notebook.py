@@ -11,7 +11,15 @@ from importlib.util import find_spec
 from typing import Any
 
 from transferkit.report.embedding import summary
-from transferkit.reporter import SILENT, EpochRow, LeftOut, Plan, Progress, Reporter
+from transferkit.reporter import (
+    SILENT,
+    EpochRow,
+    LeftOut,
+    Plan,
+    Progress,
+    Reporter,
+    SilentReporter,
+)
 
 
 def default_reporter() -> Reporter:
@@ -25,7 +33,7 @@ def _is_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
-class NotebookReporter:
+class NotebookReporter(SilentReporter):
     """Shows a run below the cell that runs it."""
 
     def __init__(self) -> None:

@@ -4,10 +4,13 @@ The library communicates through a `Reporter` and through return values only. Th
 passes a reporter that prints with rich; `SILENT` ignores everything.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, Protocol
+
+from transferkit.places import Place
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,65 @@ class EpochRow:
     seconds: float
 
 
+@dataclass(frozen=True)
+class StepRow:
+    """One finished training step.
+
+    Attributes:
+        step: Number of the step in the run, from 1.
+        epoch: Number of its epoch, from 1.
+        loss: Mean cross-entropy of its batch in nats (with label smoothing).
+        learning_rates: Name of every stage that it trained -> its learning rate, stem first.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """A run whose folder is written, before it computes anything.
+
+    Attributes:
+        folder: The run's folder.
+        options: Every option with its resolved value, as a JSON value.
+        plan: The final plan.
+        is_resumed: Whether the run was stopped before, and is resumed.
+    """
+
+    folder: Place
+    options: Mapping[str, Any]
+    plan: Plan
+    is_resumed: bool
+
+
+class Outcome(StrEnum):
+    """How a run ended: with its results, interrupted or paused, or by an error."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """The end of a run.
+
+    Attributes:
+        outcome: How it ended.
+        metrics: The content of metrics.json; empty unless it finished.
+        model: Its model's folder; None unless it finished.
+        page: Its report page; None where there is none.
+    """
+
+    outcome: Outcome
+    metrics: Mapping[str, Any]
+    model: Place | None = None
+    page: Place | None = None
+
+
 class Progress(Protocol):
     """A progress count."""
 
@@ -111,6 +173,10 @@ class Progress(Protocol):
 class Reporter(Protocol):
     """Receives what a run reports. Every call returns at once."""
 
+    @property
+    def follows_steps(self) -> bool:
+        """Whether `steps` is called; without it, no step is read from the device for it."""
+
     def notice(self, message: str) -> None:
         """Receive a sentence that the user should read."""
 
@@ -120,11 +186,20 @@ class Reporter(Protocol):
     def plan(self, plan: Plan) -> None:
         """Receive the plan, once, before training."""
 
+    def began(self, start: RunStart) -> None:
+        """Receive the beginning of a run; `ended` follows, however the run ends."""
+
+    def steps(self, rows: Sequence[StepRow]) -> None:
+        """Receive the steps that were taken since the last call, and before an epoch's end."""
+
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
         """Receive a finished epoch of `epochs`; `best` if it is the best so far."""
 
     def resumable(self, command: str) -> None:
         """Receive the command that resumes the run, which is being interrupted."""
+
+    def ended(self, end: RunEnd) -> None:
+        """Receive the end of a run that began."""
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Progress]:
@@ -140,6 +215,8 @@ class _SilentProgress:
 class SilentReporter:
     """A reporter that ignores everything."""
 
+    follows_steps: bool = False
+
     def notice(self, message: str) -> None:
         """Do nothing."""
 
@@ -149,10 +226,19 @@ class SilentReporter:
     def plan(self, plan: Plan) -> None:
         """Do nothing."""
 
+    def began(self, start: RunStart) -> None:
+        """Do nothing."""
+
+    def steps(self, rows: Sequence[StepRow]) -> None:
+        """Do nothing."""
+
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
         """Do nothing."""
 
     def resumable(self, command: str) -> None:
+        """Do nothing."""
+
+    def ended(self, end: RunEnd) -> None:
         """Do nothing."""
 
     @contextmanager
@@ -162,3 +248,10 @@ class SilentReporter:
 
 
 SILENT = SilentReporter()
+
+
+def silent(*, follows_steps: bool) -> SilentReporter:
+    """Return a reporter that ignores everything, with or without reading the steps for it."""
+    reporter = SilentReporter()
+    reporter.follows_steps = follows_steps
+    return reporter

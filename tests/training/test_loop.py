@@ -15,7 +15,7 @@ from transferkit.models.create_network import create_network
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.strategies import Strategy, plan_phases
 from transferkit.models.unfreeze import HEAD_ALONE
-from transferkit.reporter import SILENT, SilentReporter
+from transferkit.reporter import SILENT, SilentReporter, silent
 from transferkit.training import loop
 from transferkit.training.loop import fit
 from transferkit.training.loss import Criterion
@@ -209,8 +209,9 @@ class Readings(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("follows_steps", [False, True])
 @pytest.mark.parametrize("scales", [False, True])
-def test_steps__are_waited_for_every_tenth_time_only(monkeypatch, scales):
+def test_steps__are_waited_for_every_tenth_time_only(monkeypatch, scales, follows_steps):
     network, phases = network_and_phases()
     labels = torch.tensor([0, 1])
     batches = [Batch(torch.rand(2, 3, 32, 32), labels, labels) for _ in range(25)]
@@ -228,7 +229,7 @@ def test_steps__are_waited_for_every_tenth_time_only(monkeypatch, scales):
     )
     whole = replace(phases[-1], epochs=range(1, 2))
     with Readings(monkeypatch) as readings:
-        fit(setup, [whole], patience=0, reporter=SILENT)
+        fit(setup, [whole], patience=0, reporter=silent(follows_steps=follows_steps))
 
     # After steps 1, 11 and 21, and at the end of the epoch.
     assert (readings.scalars, readings.lists) == (0, 4)

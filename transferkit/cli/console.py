@@ -100,7 +100,7 @@ def _fitted(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-class ConsoleReporter:
+class ConsoleReporter(SilentReporter):
     """Draws a run in a terminal, or writes it as plain lines in a pipe.
 
     Args:

@@ -105,8 +105,10 @@ def _command_line_type(declared: DeclaredOption) -> Any:
         return str  # what the parser reads; it returns the field's type
     if _is_path(declared):
         return Path
-    is_list = declared.option.convert or declared.type == tuple[str, ...]
-    return list[str] if is_list else declared.type
+    if declared.option.convert:
+        return list[str]
+    kinds = get_args(declared.type)
+    return list[kinds[0]] if kinds[1:] == (Ellipsis,) else declared.type  # type: ignore[valid-type]
 
 
 def _typer_info(declared: DeclaredOption) -> Any:

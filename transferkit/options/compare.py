@@ -25,6 +25,7 @@ from transferkit.options.shared import (
     TRAINING,
     WEIGHTS_HELP,
 )
+from transferkit.options.tracker_options import TrackerOptions
 from transferkit.places import Place
 
 _BY_GRADIENT = tuple(str(s) for s in Strategy if s is not Strategy.FEATURES)
@@ -80,7 +81,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class CompareOptions(HeldOutOptions):
+class CompareOptions(HeldOutOptions, TrackerOptions):
     """Options of `transferkit compare`."""
 
     data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
@@ -211,6 +212,7 @@ class CompareOptions(HeldOutOptions):
             OptionError: When the candidate cannot be run with these options.
         """
         shared = {entry.name: getattr(self, entry.name) for entry in fields(HeldOutOptions)}
+        shared["log"] = self.log
         trained = {"epochs": self.epochs} if candidate.is_trained else {}
         return FinetuneOptions(
             self.data,

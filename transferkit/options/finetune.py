@@ -37,12 +37,13 @@ from transferkit.options.shared import (
     TRAINING,
     WEIGHTS_HELP,
 )
+from transferkit.options.tracker_options import TrackerOptions
 from transferkit.places import Place
 from transferkit.training.schedule import Scheduler
 
 
 @dataclass(frozen=True)
-class FinetuneOptions(ClassifierOptions):
+class FinetuneOptions(ClassifierOptions, TrackerOptions):
     """Options of `transferkit finetune`."""
 
     data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
@@ -450,6 +451,11 @@ class FinetuneOptions(ClassifierOptions):
     def trains_head_alone(self) -> bool:
         """Whether only the new head is trained, in every epoch."""
         return self.strategy is Strategy.PARTIAL and self.unfreeze == HEAD_ALONE
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains or fits a model, rather than showing a plan or testing rates."""
+        return not (self.dry_run or self.find_lr)
 
     @property
     def tests_rates(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferkit.data.scan import name_of
@@ -15,9 +16,11 @@ from transferkit.processes import Processes, join
 from transferkit.recipes.finetuning.read_dataset import read_dataset
 from transferkit.recipes.finetuning.resuming import resumed_options
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, FinetuneRun, ShouldStop
-from transferkit.reporter import SILENT, Reporter
-from transferkit.run.folder import chosen_folder
+from transferkit.reporter import SILENT, Outcome, Reporter, RunEnd, silent
+from transferkit.run.folder import MODEL, REPORT_PAGE, chosen_folder
 from transferkit.run.stopwatch import CHECKING, START_UP, Stopwatch
+from transferkit.trackers import require_installed
+from transferkit.trackers.following import followed
 
 if TYPE_CHECKING:
     from transferkit.data.dataset import Dataset
@@ -33,6 +36,7 @@ def finetune(
     *,
     should_stop: ShouldStop = lambda row: False,
     began: float | None = None,
+    comparison: Path | None = None,
 ) -> FinetuneResult:
     """Train a classifier as the options say, and write the run's folder.
 
@@ -46,6 +50,7 @@ def finetune(
             run, whose result then has no metrics.
         began: When the process began, on the clock of `time.perf_counter`, if it carries out
             this run only. The time from then on counts as the run's start-up.
+        comparison: Folder of the comparison that it belongs to; None for a run of its own.
 
     Raises:
         DataError: When the dataset cannot be used.
@@ -58,9 +63,16 @@ def finetune(
     """
     stopwatch = Stopwatch(began)
     options, processes = _joined(options)
+    if not options.resume:  # which goes on without a tracker rather than not at all
+        require_installed(options.log)
+    trackers = options.log if options.trains else ()
     if not processes.is_first:
-        reporter = SILENT
-    with _shared_folder(options, processes) as folder:
+        # What is read from the devices must be the same in all processes.
+        reporter, trackers = silent(follows_steps=reporter.follows_steps or bool(trackers)), ()
+    with (
+        _shared_folder(options, processes) as folder,
+        followed(reporter, trackers, comparison) as reporter,
+    ):
         with stopwatch.part(START_UP):
             prepare, carry_out = _import_strategy(options)
         with stopwatch.part(CHECKING):
@@ -83,10 +95,22 @@ def finetune(
         if options.budget is not None:
             from transferkit.recipes.finetuning.choose_for_budget import choose_for_budget
 
-            return carry_out(choose_for_budget(options, prepared, reporter))
-        result = carry_out(prepared(options, reporter))
+            run = choose_for_budget(options, prepared, reporter)
+        else:
+            run = prepared(options, reporter)
+        result = carry_out(run)
+        _report_end(result, reporter)
     processes.finish()  # only now is everything written
     return result
+
+
+def _report_end(result: FinetuneResult, reporter: Reporter) -> None:
+    """Report the end of a run that finished; one that was paused has no metrics."""
+    if result.metrics and result.run is not None:
+        model, page = result.run / MODEL, result.run / REPORT_PAGE
+        has_page = page.is_file()
+        end = RunEnd(Outcome.FINISHED, result.metrics, model, page if has_page else None)
+        reporter.ended(end)
 
 
 def _joined(options: FinetuneOptions) -> tuple[FinetuneOptions, Processes]:

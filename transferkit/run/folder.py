@@ -19,9 +19,12 @@ MODEL, METRICS, HISTORY, SPLIT, SKIPPED, OPTIONS = (
 )  # fmt: skip
 PLAN, VAL_PREDICTIONS, REPORT_PAGE = "plan.json", "val_predictions.npz", "report.html"
 RANGE_TEST, RANGE_TEST_PLOT, CHECKPOINT = "find_lr.csv", "find_lr.png", "checkpoint"
+LOGS = "logs"
+"""Folder of what trackers write there: files of TensorBoard and CSV, numbers of their runs."""
+
 _ALL = (
     MODEL, METRICS, HISTORY, SPLIT, SKIPPED, OPTIONS, RANGE_TEST, RANGE_TEST_PLOT, CHECKPOINT,
-    PLAN, VAL_PREDICTIONS, REPORT_PAGE,
+    PLAN, VAL_PREDICTIONS, REPORT_PAGE, LOGS,
 )  # fmt: skip
 _LOCK = ".lock"
 """Locked by the process that writes; the file a killed process leaves behind is not locked."""

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
@@ -22,7 +21,7 @@ from transferkit.run.folder import (
     SPLIT,
     VAL_PREDICTIONS,
 )
-from transferkit.tables import write_csv
+from transferkit.tables import finite_cells, write_csv
 from transferkit.tables.probabilities import ProbabilityTable, read_probabilities
 
 _PACKAGES = (
@@ -138,12 +137,7 @@ def write_history(run: Place, history: Sequence[EpochRow]) -> None:
         OutputError: When it cannot be written.
     """
     columns = [entry.name for entry in fields(EpochRow)]
-    rows = ([_cell(value) for value in astuple(row)] for row in history)
-    write_csv(run / HISTORY, columns, rows)
-
-
-def _cell(value: object) -> object:
-    return "" if isinstance(value, float) and not math.isfinite(value) else value
+    write_csv(run / HISTORY, columns, (finite_cells(astuple(row)) for row in history))
 
 
 def read_history(run: Place) -> tuple[EpochRow, ...]:

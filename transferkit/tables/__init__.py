@@ -1,6 +1,7 @@
 """Tables that transferkit writes, in every format, and helpers that the formats share."""
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, TextIO
@@ -38,6 +39,13 @@ class _Lines:
 
     def write(self, line: str) -> int:
         return self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def finite_cells(values: Iterable[object]) -> list[object]:
+    """Return the cells of a row; a number that is not finite leaves its cell empty."""
+    return [
+        "" if isinstance(value, float) and not math.isfinite(value) else value for value in values
+    ]
 
 
 def write_csv(path: Place, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -13,6 +13,7 @@ from transferkit.models.freezing import freeze, frozen_names, train_mode
 from transferkit.models.strategies import Phase
 from transferkit.models.weights import copy_tensors
 from transferkit.reporter import EpochRow, Progress, Reporter
+from transferkit.training.followed_steps import FollowedSteps
 from transferkit.training.frozen_proof import Digests, digests, require_unchanged
 from transferkit.training.optimizer import applied_rates, restart_thawed
 from transferkit.training.setup import PhaseData, TrainingSetup, Validation
@@ -48,7 +49,7 @@ def fit(
         phases: Which parameters are trained in which epochs.
         patience: Stop after this many epochs of the last phase without a new best; 0 disables
             early stopping.
-        reporter: Receives every epoch.
+        reporter: Receives every epoch, and every step if it follows steps.
         so_far: State of an interrupted call; changed in place. Training continues from there as
             if it had not been interrupted.
         saver: Called after each step and epoch, and when the run is stopped.
@@ -65,7 +66,17 @@ def fit(
         TransferKitError: When a frozen tensor changed.
     """
     result = TrainingState() if so_far is None else so_far
-    run = _Run(setup, phases, result, patience, reporter, saver, should_stop, seconds_left)
+    run = _Run(
+        setup,
+        phases,
+        result,
+        patience,
+        reporter,
+        saver,
+        should_stop,
+        seconds_left,
+        FollowedSteps(setup, reporter),
+    )
     known: Digests = {}
     for phase in phases:
         if len(result.history) + 1 < phase.epochs.stop and not run.is_over:
@@ -87,6 +98,7 @@ class _Run:
     saver: StateSaver
     should_stop: Callable[[EpochRow], bool]
     seconds_left: Callable[[], float]
+    followed: FollowedSteps
 
     @property
     def epochs(self) -> int:
@@ -227,11 +239,26 @@ class _Run:
             self.reporter.progress(description, self.setup.images_per_epoch) as progress,
         ):
             progress.advance(so_far.images)
-            self._take_steps(data, epoch, so_far, progress)
-            loss_sum, correct = so_far.collect(self.setup.processes)
+            try:
+                self._take_steps(data, epoch, so_far, progress)
+            except KeyboardInterrupt:
+                # Of several processes, the others may read nothing any more.
+                if not self.setup.processes.are_several:
+                    self._read_sums(so_far)
+                raise
+            loss_sum, correct = self._read_sums(so_far)
             mean = loss_sum / so_far.images
             _require_finite("training", mean, epoch)
             return mean, correct / so_far.images
+
+    def _read_sums(self, so_far: EpochState) -> tuple[float, float]:
+        """Return the sum of losses and the number of correct answers, and report the steps so far.
+
+        Waits for the device.
+        """
+        loss_sum, correct, losses = so_far.collect(self.setup.processes, self.followed.losses)
+        self.followed.report(losses)
+        return loss_sum, correct
 
     def _take_steps(
         self, data: PhaseData, epoch: int, so_far: EpochState, progress: Progress
@@ -240,13 +267,15 @@ class _Run:
         for batch in data.batches(epoch, so_far.steps):
             count = len(batch.all_labels)
             so_far.rates = applied_rates(self.setup.optimizer)
+            self.followed.begin_step()
             loss, logits = training_step(self.setup, data.trained, batch)
+            self.followed.end_step(epoch, loss)
             so_far.images += count
             so_far.loss_sum += loss * count
             so_far.correct += (logits.argmax(dim=1) == batch.labels).sum()
             if so_far.steps % _SHOW_EVERY == 0:
                 # Reading a number waits for the device: one sync per `_SHOW_EVERY` steps.
-                mean = so_far.collect(self.setup.processes)[0] / so_far.images
+                mean = self._read_sums(so_far)[0] / so_far.images
                 _require_finite("training", mean, epoch)
                 shown = f"loss {mean:.3f}"
             so_far.steps += 1

@@ -96,6 +96,15 @@ def applied_rates(optimizer: Any) -> tuple[float, float]:
     return head[-1], backbone[-1] if backbone else 0.0
 
 
+def stage_rates(optimizer: Any) -> dict[str, float]:
+    """Return the current learning rate of every stage that is trained, stem first."""
+    return {
+        group["stage"]: group["lr"]
+        for group in optimizer.param_groups
+        if any(parameter.requires_grad for parameter in group["params"])
+    }
+
+
 def _parameter_groups(
     module: nn.Module,
     stages: Sequence[Stage],

@@ -1,6 +1,6 @@
 """The state of a training run, and the protocol of whoever saves it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -45,19 +45,27 @@ class EpochState:
         """Return the state of an epoch before its first step."""
         return cls(0, 0, torch.zeros((), device=device), torch.zeros((), device=device))
 
-    def collect(self, processes: Processes) -> tuple[float, float]:
+    def collect(
+        self, processes: Processes, losses: Sequence[Tensor] = ()
+    ) -> tuple[float, float, list[float]]:
         """Move the sums of all processes to the first one, and return them; waits for the device.
 
+        Args:
+            processes: The processes that train.
+            losses: Scalars on the device, as many in every process, to read in the same wait.
+
         Returns:
-            The sum of the losses and the number of correct answers, of all processes.
+            The sum of the losses and the number of correct answers, of all processes; and `losses`,
+            each added up over the processes.
         """
-        totals = processes.total(torch.stack([self.loss_sum, self.correct.to(self.loss_sum)]))
+        own = [self.loss_sum, self.correct.to(self.loss_sum), *losses]
+        totals = processes.total(torch.stack(own))
         if processes.are_several:
-            self.loss_sum, self.correct = (total.clone() for total in totals)
+            self.loss_sum, self.correct = (total.clone() for total in totals[:2])
         if not processes.is_first:
             self.forget_sums()
-        loss_sum, correct = totals.tolist()
-        return loss_sum, correct
+        loss_sum, correct, *others = totals.tolist()
+        return loss_sum, correct, others
 
     def move_sums(self, device: torch.device) -> None:
         """Move the sums to a device."""

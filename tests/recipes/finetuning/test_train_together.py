@@ -113,6 +113,11 @@ def history(run):
     return [[float(row[n]) for n in row if n not in ("phase", "seconds")] for row in rows]
 
 
+def steps(run):
+    with (run / "logs/steps.csv").open() as file:
+        return [[float(cell) for cell in row] for row in list(csv.reader(file))[1:]]
+
+
 def test_processes__train_what_one_trains_and_divide_the_work(trained):
     for strategy in STRATEGIES:
         alone, together = (trained / f"{strategy}-{count}" for count in (1, 3))
@@ -137,7 +142,7 @@ def test_processes__train_what_one_trains_and_divide_the_work(trained):
 
 
 def test_several__resume_as_any_number(twenty, tmp_path):
-    everything = "strategy='full', bn='eval'"
+    everything = "strategy='full', bn='eval', log='csv'"
     copy = "if not number: __import__('shutil').copytree('paused', 'paused-1')"
     jobs = [
         (3, f"train('whole', {everything})"),
@@ -154,6 +159,11 @@ def test_several__resume_as_any_number(twenty, tmp_path):
     np.testing.assert_allclose(
         history(tmp_path / "paused-1"), history(tmp_path / "whole"), rtol=1e-4
     )
+    assert steps(tmp_path / "paused") == steps(tmp_path / "whole")
+    np.testing.assert_allclose(steps(tmp_path / "paused-1"), steps(tmp_path / "whole"), rtol=1e-4)
+    losses = np.array(steps(tmp_path / "whole"))[:, 2].reshape(3, -1)
+    expected = [row[1] for row in history(tmp_path / "whole")]
+    np.testing.assert_allclose(losses.mean(axis=1), expected, rtol=1e-5)
 
 
 def test_several__stop_at_the_same_step_when_one_is_told_to(twenty, tmp_path):

@@ -21,7 +21,16 @@ from transferkit.options.declaration import OnResume, option_names
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.comparing.comparison_folder import RUNS, failed_before
 from transferkit.recipes.finetune import finetune
-from transferkit.reporter import EpochRow, LeftOut, Plan, Progress, Reporter
+from transferkit.reporter import (
+    EpochRow,
+    LeftOut,
+    Plan,
+    Progress,
+    Reporter,
+    RunEnd,
+    RunStart,
+    StepRow,
+)
 from transferkit.run.folder import METRICS, MODEL, OPTIONS, SPLIT
 from transferkit.run.record import read_history, read_run
 
@@ -91,6 +100,7 @@ class _RunReporter:
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
+        self.follows_steps = reporter.follows_steps
 
     def notice(self, message: str) -> None:
         """Forward the notice."""
@@ -102,12 +112,24 @@ class _RunReporter:
     def plan(self, plan: Plan) -> None:
         """Do nothing: there would be one plan per run."""
 
+    def began(self, start: RunStart) -> None:
+        """Forward the beginning."""
+        self._reporter.began(start)
+
+    def steps(self, rows: Sequence[StepRow]) -> None:
+        """Forward the steps."""
+        self._reporter.steps(rows)
+
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
         """Forward the epoch."""
         self._reporter.epoch(row, epochs, best)
 
     def resumable(self, command: str) -> None:
         """Do nothing: the comparison as a whole is resumed, not one of its runs."""
+
+    def ended(self, end: RunEnd) -> None:
+        """Forward the end."""
+        self._reporter.ended(end)
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Progress]:
@@ -189,6 +211,7 @@ class Runner:
                 self._current_options(run),
                 _RunReporter(self.reporter),
                 should_stop=lambda row: self._should_stop(run, row, until),
+                comparison=self.folder,
             )
             if result.metrics:
                 self._read_result(run)

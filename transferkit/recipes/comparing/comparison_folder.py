@@ -10,14 +10,14 @@ from transferkit.errors import DataError, OutputError
 from transferkit.files import write_json
 from transferkit.options.compare import CompareOptions
 from transferkit.options.recorded import GIVEN, given_options, read_recorded, resumed
-from transferkit.run.folder import SPLIT, Contents
+from transferkit.run.folder import LOGS, SPLIT, Contents
 from transferkit.run.record import package_versions
 
 OPTIONS, RUNS, TABLE, FIGURES, PAGE = (
     "compare-options.json", "runs", "compare.csv", "compare.json", "compare.html",
 )  # fmt: skip
 
-COMPARISON = Contents(OPTIONS, (OPTIONS, SPLIT, RUNS, TABLE, FIGURES, PAGE))
+COMPARISON = Contents(OPTIONS, (OPTIONS, SPLIT, RUNS, TABLE, FIGURES, PAGE, LOGS))
 
 
 def write_setup(folder: Path, options: CompareOptions, dataset: Dataset) -> None:

@@ -26,7 +26,7 @@ from transferkit.recipes.finetuning.settings import RunSettings
 from transferkit.report.model_card import model_card, write_card
 from transferkit.report.plots import draw_range_test
 from transferkit.report.run_contents import ReportSources, write_report
-from transferkit.reporter import Plan
+from transferkit.reporter import Plan, RunStart
 from transferkit.run.folder import (
     METRICS,
     MODEL,
@@ -51,26 +51,28 @@ def claimed_by_first(run: FinetuneRun[RunSettings]) -> AbstractContextManager[No
 
 
 def write_beginning(run: FinetuneRun[RunSettings], plan: Plan) -> None:
-    """Write what is known before training, or check that a resumed run began with the same.
+    """Write and report what is known before training, or check that a resumed run began with it.
 
     Raises:
         OutputError: When it cannot be written.
         WeightsError: When the weights have changed since the resumed run began.
     """
+    options = json_values(resolved_options(run))
     if run.options.resume:
         require_same_beginning(run.output, run.network, run.reporter)
     else:
-        _write_inputs(run)
+        _write_inputs(run, options)
     write_plan(run.output, plan)
+    run.reporter.began(RunStart(run.output, options, plan, is_resumed=run.options.resume))
 
 
-def _write_inputs(run: FinetuneRun[RunSettings]) -> None:
-    """Write options.json, split.csv and skipped.csv."""
+def _write_inputs(run: FinetuneRun[RunSettings], options: Mapping[str, Any]) -> None:
+    """Write options.json, from the resolved options, split.csv and skipped.csv."""
     dataset = run.dataset
     write_json(
         run.output / OPTIONS,
         {
-            **json_values(resolved_options(run)),
+            **options,
             GIVEN: given_options(run.options),
             "versions": package_versions(),
             "weights_sha256": run.network.backbone_digest(),
