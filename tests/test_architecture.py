@@ -70,6 +70,8 @@ COMMANDS = {
     "cache": option_classes.CacheOptions,
 }
 
+OF_EVERY_COMMAND = ("help", "quiet", "config", "save_config", "config_schema")
+
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name[:2] != "__")
 
 
@@ -217,7 +219,7 @@ def test_commands__are_all_listed_here():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options__of_command_line_and_class_are_the_same(name):
     command = typer.main.get_command(app).commands[name]
-    parameters = {p.name: p for p in command.params if p.name not in ("help", "quiet")}
+    parameters = {p.name: p for p in command.params if p.name not in OF_EVERY_COMMAND}
     declared = {entry.name: entry for entry in declared_options(COMMANDS[name])}
 
     assert set(parameters) == set(declared)

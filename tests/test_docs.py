@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
-SHOWN_ONLY = {"text", "json"}
+SHOWN_ONLY = {"text", "json", "toml"}
 """Languages of blocks that show output and files."""
 
 CAPTIONED = {"needs-hub", "needs-photographs", "needs-interruption"}

@@ -23,6 +23,7 @@ COVERED_BY = {
     "cli/explain.py": "recipes/test_explain.py",
     "cli/invocation.py": "cli/test_parameters.py",
     "cli/report.py": "recipes/test_report.py",
+    "cli/settings_parameters.py": "options/test_settings_file.py",
     "data/bad_images.py": "data/test_check.py",
     "data/colour.py": "data/test_images.py",
     "durations.py": "cli/test_console.py",

@@ -10,6 +10,7 @@ import typer
 
 from transferkit.cli.exits import exit_codes
 from transferkit.cli.invocation import Invocation
+from transferkit.cli.settings_parameters import save_settings, settings_parameters
 from transferkit.errors import OptionError
 from transferkit.options.declaration import (
     DeclaredOption,
@@ -33,22 +34,36 @@ def takes(
 ) -> Callable[[Callable[[_O, Invocation], None]], Callable[..., None]]:
     """Make a command of a function whose first parameter is an options object.
 
-    Typer sees every field of the options class as a parameter of the command, and `--quiet`. The
-    command reads its `Invocation` from the context, where the global options leave it.
+    Typer sees every field of the options class as a parameter of the command, `--quiet`, and those
+    of settings files. The command reads its `Invocation` from the context, where the global options
+    leave it.
     """
 
     def decorate(run: Callable[[_O, Invocation], None]) -> Callable[..., None]:
-        def command(*, context: typer.Context, quiet: bool, **values: Any) -> None:
+        def command(
+            *,
+            context: typer.Context,
+            quiet: bool,
+            config: dict[str, Any] | None,
+            save_config: str | None,
+            config_schema: bool,
+            **values: Any,
+        ) -> None:
             invocation: Invocation = context.obj
             if quiet:
                 invocation = replace(invocation, reporter=SILENT)
-            given = {name: value for name, value in values.items() if _is_given(context, name)}
+            words = {name: value for name, value in values.items() if _is_given(context, name)}
+            given = {**(config or {}), **words}
             with exit_codes():
                 _require_one_process(options)
-                run(create_options(options, **given), invocation)
+                chosen = create_options(options, **given)
+                if save_config:
+                    save_settings(save_config, chosen, given, context)
+                else:
+                    run(chosen, invocation)
 
         declared = [_parameter(entry) for entry in _in_help_order(options)]
-        parameters = [_CONTEXT, *declared, _QUIET]
+        parameters = [_CONTEXT, *declared, *settings_parameters(options), _QUIET]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         command.__doc__ = run.__doc__

@@ -153,7 +153,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for declared in declared_options(self):
-            value = _checked(declared, getattr(self, declared.name))
+            value = checked_value(declared, getattr(self, declared.name))
             object.__setattr__(self, declared.name, value)
 
     @classmethod
@@ -293,7 +293,7 @@ def rate_spread_or_auto(text: str) -> float | tuple[float, float] | Literal["aut
         ) from None
 
 
-def _checked(declared: DeclaredOption, value: Any) -> Any:
+def checked_value(declared: DeclaredOption, value: Any) -> Any:
     """Return the value of an option as its type.
 
     Raises:

@@ -1,0 +1,118 @@
+"""The options of a command in a TOML file: read from it, and written as it.
+
+Keys are the names of the options in Python and in options.json. Paths are relative to the current
+folder, as on the command line.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from transferkit.errors import OptionError, name_some
+from transferkit.options.declaration import Options, checked_value, declared_options
+from transferkit.options.recorded import GIVEN, json_values
+from transferkit.places import Place
+
+_RECORDS = ("options.json", "compare-options.json")
+"""What runs and comparisons record their options in; `run.folder` would take long to import."""
+
+_DATA = "data"
+"""The option of the call that a record has beside those as given."""
+
+
+def read_settings(path: Place, kind: type[Options]) -> dict[str, Any]:
+    """Return the options in a file, each as its type.
+
+    Args:
+        path: A TOML file; or the folder of a run or a comparison, or the JSON file with its
+            options, of which those that it was given and its data are taken.
+        kind: The options class of the command.
+
+    Raises:
+        OptionError: When the file cannot be read, has a key that `kind` does not have, or a value
+            that cannot work.
+    """
+    path = _file(path)
+    values = _read(path)
+    known = {declared.name: declared for declared in declared_options(kind)}
+    if unknown := [_describe_unknown(key, kind) for key in values if key not in known]:
+        raise OptionError(f"{path}: {name_some(unknown, between='; ')}")
+    try:
+        return {key: checked_value(known[key], value) for key, value in values.items()}
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
+
+
+def _file(path: Place) -> Place:
+    """Return the file with the options of a folder; a file as it is."""
+    if not path.is_dir():
+        return path
+    for name in _RECORDS:
+        if (path / name).is_file():
+            return path / name
+    raise OptionError(
+        f"--config: {path} is a folder without {' or '.join(_RECORDS)}; expected a run, a "
+        "comparison or a TOML file"
+    )
+
+
+def _read(path: Place) -> dict[str, Any]:
+    """Return the content of a TOML file, or what a run was given.
+
+    Raises:
+        OptionError: When it cannot be read.
+    """
+    try:
+        text = path.read_text("utf-8")
+        if path.suffix != ".json":
+            return tomllib.loads(text)
+        recorded = json.loads(text)
+        return {_DATA: recorded[_DATA], **recorded[GIVEN]}
+    except OSError as error:
+        raise OptionError(f"--config: cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            f"{path}: {error}; expected a TOML file with lines such as epochs = 20, or "
+            f"{_RECORDS[0]} of a run"
+        ) from error
+
+
+def _describe_unknown(key: str, kind: type[Options]) -> str:
+    """Return that a key is unknown, with the option that it resembles or whose flag it is."""
+    declared = declared_options(kind)
+    flags = {flag.lstrip("-"): entry.name for entry in declared for flag in entry.flags}
+    names = {entry.name: entry.name for entry in declared}
+    close = get_close_matches(key, [*names, *flags], n=1)
+    hint = f", did you mean {({**flags, **names})[close[0]]}?" if close else ""
+    return f"unknown key {key!r}{hint}"
+
+
+def format_settings(options: Options, names: Iterable[str], command: str) -> str:
+    """Return options as the text of a TOML file.
+
+    Args:
+        options: The options.
+        names: Those to write.
+        command: The command whose options they are.
+
+    Raises:
+        OptionError: When one is a path whose bytes are not UTF-8.
+    """
+    values = json_values({name: getattr(options, name) for name in names})
+    # TOML has no null: such a value is the default.
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if value is not None]
+    if odd := [line for line in lines if not _is_unicode(line)]:
+        raise OptionError(f"--save-config: TOML is UTF-8, and this is not: {odd[0]}; rename it")
+    return "\n".join((f"# transferkit {command} --config FILE", *lines, ""))
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether text has no bytes that Python could not decode."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _toml(value: Any) -> str:
+    """Return text, a number, a truth value or a list of them as TOML, which are as in JSON."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
