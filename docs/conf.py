@@ -21,6 +21,7 @@ exclude_patterns = ["extensions", "**/runs"]
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # else pages load scripts from elsewhere
 myst_heading_anchors = 3
 
 html_theme = "furo"

@@ -37,6 +37,7 @@ def test_finetune__leaves_exactly_the_files_of_a_run(run_folder):
         "history.csv",
         "metrics.json",
         "model",
+        "model/README.md",
         "model/confidence.json",
         "model/config.json",
         "model/model.safetensors",

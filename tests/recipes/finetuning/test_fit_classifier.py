@@ -35,7 +35,7 @@ def test_features__leaves_a_run_with_a_classifier_and_no_head(run):
     config = json.loads((run / "model" / "config.json").read_text())
 
     assert sorted(p.name for p in (run / "model").iterdir()) == [
-        "classifier.skops", "confidence.json", "config.json", "model.safetensors",
+        "README.md", "classifier.skops", "confidence.json", "config.json", "model.safetensors",
     ]  # fmt: skip
     assert config["num_classes"] == 0
     assert config["label_names"] == ["blue", "green", "red"]
