@@ -23,6 +23,7 @@ from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.options.declaration import AUTO
 from transferkit.options.other_commands import EvaluateOptions
 from transferkit.options.predict import PredictOptions
+from transferkit.options.serve import ServeOptions
 from transferkit.recipes.shared.inputs import reading_threads
 from transferkit.reporter import Reporter
 from transferkit.run.model_folder import EXPORTED, WEIGHTS, model_folder
@@ -31,7 +32,7 @@ from transferkit.run.stored_model import local_model
 if TYPE_CHECKING:
     from transferkit.bundle import ModelBundle
 
-PredictorOptions = PredictOptions | EvaluateOptions
+PredictorOptions = PredictOptions | EvaluateOptions | ServeOptions
 """Options that name what classifies images."""
 
 
