@@ -52,7 +52,15 @@ def colour_model(
     )
     about = {"name": "colours", "classes": list(CLASSES)}
     record_of = Answer(CLASSES, 3, 0.0, None, None).prediction
-    return ServedModel(about, CLASSES, images, record_of, **known)
+    return ServedModel(
+        **{
+            "about": about,
+            "class_names": CLASSES,
+            "images": images,
+            "record_of": record_of,
+            **known,
+        }
+    )
 
 
 class Reply(NamedTuple):

@@ -110,6 +110,7 @@ ACROSS_MODULES = {
     "recipes/finetuning/test_placement.py": "where tensors are, on a machine with a GPU",
     "recipes/finetuning/test_train_together.py": "what several processes train together",
     "recipes/test_confidence_of_runs.py": "what a run knows of its confidence, in every record",
+    "serving/test_page.py": "the page of a served model, in a browser",
     "test_architecture.py": "the rules of the package",
     "test_contract.py": "freezing, on all families of networks",
     "test_docs.py": "what the documents show",

@@ -27,11 +27,13 @@ from transferkit.tables.predictions import PredictionFormat, format_predictions
 
 _PACKAGE = Path(__file__).parents[1]
 
+_PAGE, _STYLE = _PACKAGE / "serving/page", _PACKAGE / "report/templates"
+
 _FILES = {
-    "/": (_PACKAGE / "serving/page/index.html", "text/html"),
-    "/page.css": (_PACKAGE / "serving/page/page.css", "text/css"),
-    "/page.js": (_PACKAGE / "serving/page/page.js", "text/javascript"),
-    "/style.css": (_PACKAGE / "report/templates/style.css", "text/css"),
+    "/": ([_PAGE / "index.html"], "text/html"),
+    "/page.css": ([_PAGE / "page.css"], "text/css"),
+    "/page.js": ([_PAGE / "page.js"], "text/javascript"),
+    "/style.css": ([_STYLE / "style.css", _STYLE / "controls.css"], "text/css"),
 }
 """The page, and the style that it shares with the reports."""
 
@@ -251,8 +253,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
                   dict(error.headers or {}))  # fmt: skip
 
 
-def _file(path: Path, media_type: str) -> Response:
-    return Response(path.read_bytes(), media_type=media_type)
+def _file(paths: list[Path], media_type: str) -> Response:
+    return Response(b"".join(path.read_bytes() for path in paths), media_type=media_type)
 
 
 def _always(response: Response) -> Callable[[Request], Awaitable[Response]]:
