@@ -16,14 +16,14 @@ FILES_OF_THE_PAGE = {"/", "/page.css", "/page.js", "/style.css"}
 
 @pytest.mark.parametrize("needs_token", [False, True])
 def test_description__is_valid(needs_token):
-    described = describe_api("colours", needs_token=needs_token)
+    described = describe_api(needs_token=needs_token)
 
     validate(described)
     assert ("security" in described) == needs_token
 
 
 def test_description__names_every_route_and_method():
-    described = describe_api("colours", needs_token=True)["paths"]
+    described = describe_api(needs_token=True)["paths"]
     limits = Limits(UploadLimits(1, 1), queue=1, max_wait=0, seconds=1)
     with running_service(colour_model(), limits) as service:
         routes = create_app(service, Access(is_local=True), print).routes
@@ -39,7 +39,7 @@ def test_description__names_every_route_and_method():
 
 
 def test_description__has_the_fields_of_a_record():
-    schema = describe_api("colours", needs_token=False)["components"]["schemas"]["Prediction"]
+    schema = describe_api(needs_token=False)["components"]["schemas"]["Prediction"]
     record = Prediction("a.png", None, None, (), "broken").to_record()
 
     assert list(schema["properties"]) == list(record)
@@ -48,4 +48,4 @@ def test_description__has_the_fields_of_a_record():
 
 def test_description__is_served():
     with served() as client:
-        assert client.ask("GET", "/openapi.json").json == describe_api("colours", needs_token=False)
+        assert client.ask("GET", "/openapi.json").json == describe_api(needs_token=False)

@@ -2,12 +2,14 @@
 
 import json
 import threading
+from contextlib import suppress
 from http.client import HTTPResponse
 
 import numpy as np
 import pytest
 from served import colour_model, multipart, picture, served, shares, wait_until
 
+from transferkit.data.images import read_image
 from transferkit.errors import OptionError
 from transferkit.serving.access import Access
 from transferkit.serving.collected import CollectedImages
@@ -194,6 +196,26 @@ def test_images_that_are_not_computed_in_time__are_told_to_come_later(held):
 
         assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
         assert "not computed within 0.2 seconds" in reply.json["error"]
+
+
+@pytest.mark.parametrize(("limit", "most"), [(100, 1), (1000, 2)])
+def test_large_images__are_decoded_one_at_a_time(monkeypatch, limit, most):
+    active, seen, both = [], [], threading.Barrier(2)
+
+    def read(*args, **kwargs):
+        active.append(1)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.1)
+        seen.append(len(active))
+        active.pop()
+        return read_image(*args, **kwargs)
+
+    monkeypatch.setattr("transferkit.serving.service._LARGE", limit)
+    monkeypatch.setattr("transferkit.serving.service.read_image", read)
+
+    with served() as client:
+        assert client.predict_files(*[("a.png", picture())] * 2).status == 200
+    assert max(seen) == most
 
 
 def test_an_error_of_the_server__is_told_to_its_operator_alone():

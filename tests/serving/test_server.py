@@ -13,7 +13,8 @@ from transferkit.serving import server
 def test_open_socket__of_a_port_that_is_taken_says_so():
     with server.open_socket("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OptionError, match=f"--port: cannot listen at 127.0.0.1, port {port}"):
+        expected = f"--port: cannot listen at 127.0.0.1, port {port}: address already in use;"
+        with pytest.raises(OptionError, match=expected):
             server.open_socket("127.0.0.1", port)
 
 

@@ -13,7 +13,7 @@ def serve(options: ServeOptions, invocation: Invocation) -> None:
     Examples:
         transferkit serve runs/photos
         transferkit serve runs/photos --collect marked
-        transferkit serve runs/photos --host 0.0.0.0 --token $(openssl rand -hex 16)
+        transferkit serve runs/photos --host 0.0.0.0 --token SECRET
         curl -F image=@photo.jpg http://127.0.0.1:8000/predict
 
     Prints the address once the model is ready. /predict takes images and answers as predict does

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 
-def describe_api(name: str, *, needs_token: bool) -> dict[str, Any]:
-    """Return the description of the endpoint of a model.
+def describe_api(*, needs_token: bool) -> dict[str, Any]:
+    """Return the description of the endpoint.
 
     Args:
-        name: Name of the model.
         needs_token: Whether requests must show a token.
     """
     described: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_text())
-    described["info"] = {"title": f"transferkit: {name}", "version": version("transferkit")}
+    described["info"] = {"title": "transferkit serve", "version": version("transferkit")}
     if needs_token:
         described["security"] = [{"token": []}]
     return described

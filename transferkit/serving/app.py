@@ -52,7 +52,7 @@ def create_app(service: Service, access: Access, tell: Callable[[str], None]) ->
         tell: Receives what the operator should know of an error within the server.
     """
     endpoints = _Endpoints(service, access)
-    description = describe_api(service.model.about["name"], needs_token=access.token is not None)
+    description = describe_api(needs_token=access.token is not None)
     routes = [
         *(Route(path, _always(_file(*file))) for path, file in _FILES.items()),
         Route("/openapi.json", _always(_json(description))),

@@ -1,5 +1,6 @@
 """Listen at an address, and serve an application there until a signal."""
 
+import os
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -32,11 +33,15 @@ def open_socket(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise OptionError(f"--host: {host} is no address of this machine ({error})") from error
+        reason = str(getattr(error, "strerror", None) or error).lower()
+        raise OptionError(
+            f"--host: got {host}, expected a name or an address of this machine ({reason})"
+        ) from error
     try:
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        # The text of the error itself repeats the address.
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise OptionError(
             f"--port: cannot listen at {host}, port {port}: {reason}; choose another port, or 0 "
             "for any free one, and an address of this machine"

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transferkit.data.images import ImageError, read_image
+from transferkit.data.images import ImageError, read_image, stored_pixels
 from transferkit.data.transforms import eval_transform
 from transferkit.errors import OptionError
 from transferkit.inference import PreparedPass
@@ -23,6 +24,9 @@ from transferkit.tables.predictions import Prediction
 
 _BODIES_AT_ONCE = 4
 """Largest bodies whose room all requests share."""
+
+_LARGE = 25_000_000
+"""Pixels beyond which images are decoded one at a time: the largest take a gigabyte each."""
 
 RecordOf = Callable[[str, NDArray[np.floating[Any]], float | None], Prediction]
 """Name, probabilities and score of an image to its record."""
@@ -86,6 +90,7 @@ class Service:
         self.places = Places(limits.queue)
         reading = model.images.reading
         self._transform = eval_transform(model.images.preprocessing)
+        self._large = Lock()
         self._decoders = ThreadPoolExecutor(reading.workers, thread_name_prefix="decoder")
         self._batches = BatchingThread(
             model.images.of_pixels, batch_size=reading.batch_size, max_wait=limits.max_wait
@@ -153,8 +158,9 @@ class Service:
 
     def _decode(self, data: bytes) -> NDArray[np.uint8]:
         transform, reading = self._transform, self.model.images.reading
-        image = read_image(data, transform.needed, allow_truncated=reading.allow_truncated)
-        return transform.prepare(image)
+        with self._large if stored_pixels(data) > _LARGE else nullcontext():
+            image = read_image(data, transform.needed, allow_truncated=reading.allow_truncated)
+            return transform.prepare(image)
 
     def close(self) -> None:
         """End the threads; what was not begun is left out."""
