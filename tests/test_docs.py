@@ -180,7 +180,9 @@ def run_line(line: str, cli, monkeypatch, *, interrupted: bool) -> None:
         return
     assert program == "transferkit"
     with monkeypatch.context() as patch:
-        patch.setattr("transferkit.recipes.serve.Serving.run", lambda serving: None)
+        patch.setattr(
+            "transferkit.recipes.serve.Serving.run", lambda serving, when_ready: when_ready()
+        )
         if interrupted:
             stop_after(patch, 2)
         ran = cli(*cheaper(words))

@@ -1,7 +1,5 @@
 """Bodies of requests: what is taken from them, and what any stream of bytes comes to."""
 
-import asyncio
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -20,7 +18,14 @@ def read(pieces, headers=FORM, limits=LIMITS, room=1_000_000):
             yield piece
 
     with BodyRoom(room).held() as take:
-        return asyncio.run(read_uploads(headers, stream(), limits, take))
+        return result_of(read_uploads(headers, stream(), limits, take))
+
+
+def result_of(coroutine):
+    """Return the result of a coroutine that never waits; an event loop may run (the browser's)."""
+    with pytest.raises(StopIteration) as ended:
+        coroutine.send(None)
+    return ended.value.value
 
 
 def pieces_of(body: bytes, size: int) -> list[bytes]:

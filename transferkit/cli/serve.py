@@ -23,5 +23,4 @@ def serve(options: ServeOptions, invocation: Invocation) -> None:
     from transferkit.recipes.serve import serve as recipe
 
     with recipe(options, invocation.reporter) as serving:
-        write_result(f"{serving.address}\n")
-        serving.run()
+        serving.run(lambda: write_result(f"{serving.address}\n"))

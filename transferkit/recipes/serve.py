@@ -63,12 +63,16 @@ class Serving:
     server: "Server"
     socket: socket.socket
 
-    def run(self) -> None:
+    def run(self, when_ready: Callable[[], None] = lambda: None) -> None:
         """Answer requests until SIGTERM, or until `server.stop()` from another thread.
+
+        Args:
+            when_ready: Called once requests are answered and signals are handled.
 
         Raises:
             KeyboardInterrupt: After Ctrl-C.
         """
+        self.server.when_ready = when_ready
         self.server.run([self.socket])
 
 

@@ -74,6 +74,8 @@ class Server(uvicorn.Server):
             when_idle: Called once there was no request for some seconds.
         """
         super().__init__(config)
+        self.when_ready: Callable[[], None] = lambda: None
+        """Called once requests are answered and signals are handled."""
         self._when_idle = when_idle
         self._idle_ticks = 0
 
@@ -89,6 +91,11 @@ class Server(uvicorn.Server):
             yield
         finally:
             signal.signal(signal.SIGTERM, previous)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer requests."""
+        await super().startup(sockets)
+        self.when_ready()
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to end; uvicorn asks ten times per second."""
