@@ -1,11 +1,12 @@
 """Load a server of a run: its throughput beside predict's, its answers, its memory, and abuse.
 
-    python benchmarks/serving.py RUN IMAGES [--seconds 60] [--requests 20000]
+    python benchmarks/serving.py RUN IMAGES [--seconds 60] [--rounds 4] [--requests 20000]
 
 Needs wrk (https://github.com/wg/wrk). 32 clients on loopback send one image per request, for
-`--seconds`; `transferkit predict` computes the same images before and after. The answers to all
-images are compared with those of predict. `--requests` more, with the smallest of the images, and
-hostile clients follow, and the server's memory is told after each. Prints one line per figure.
+`--seconds` in several rounds; in turn with these, `transferkit predict` computes the same images,
+and its rate counts from its first record on. The answers to all images are compared with those of
+predict. `--requests` more, with the smallest of the images, and hostile clients follow, and the
+server's memory is told after each. Prints one line per figure; processor times are per image.
 """
 
 import argparse
@@ -22,10 +23,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from statistics import median
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
-CLIENTS, PORT = 32, 8321
+CLIENTS, BATCH, PORT = 32, 32, 8321
 IDLE_SECONDS = 7
 """After these, an idle server has returned freed memory."""
 
@@ -60,46 +62,51 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--requests", type=int, default=20_000)
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed")
     files = sorted(path for path in given.images.rglob("*.*") if path.is_file())
-    rates = [predict_rate(given.run, files)]
     with served(given.run) as process:
-        found = load(files, given.seconds)
-        print(f"load: {found}")
+        ratios = []
+        for _ in range(given.rounds):
+            rate = predict_rate(given.run, files)
+            before = processor_time(process)
+            found = load(files, given.seconds // given.rounds)
+            spent = (processor_time(process) - before) / sum(found["statuses"].values())
+            ratios.append(found["rate"] / rate)
+            print(f"predict: {rate:.1f} images per second; served, {1000 * spent:.1f} ms: {found}")
+        print(f"throughput: {median(ratios):.2f} times that of predict "
+              f"({', '.join(f'{one:.2f}' for one in ratios)})")  # fmt: skip
         compare_answers(given.run, files)
         tell_memory(process, "after the load")
         many_requests(files, given.requests, process)
         abuse(process, files[0].read_bytes())
     print("SIGTERM: exit code", process.returncode)
-    rates.append(predict_rate(given.run, files))
-    mean = sum(rates) / len(rates)
-    print(f"predict: {rates[0]:.1f} and {rates[1]:.1f} images per second; served: "
-          f"{found['rate']:.1f}, {found['rate'] / mean:.2f} times")  # fmt: skip
 
 
 def predict_rate(run: Path, files: list[Path]) -> float:
-    """Return the images per second of predict, without the time that it takes to begin."""
-    spent = [seconds_of_predict(run, files[:count]) for count in (1, len(files))]
-    return (len(files) - 1) / (spent[1] - spent[0])
+    """Return the images per second of predict, after its first batch."""
+    times = [when for when, _ in predict(run, files)]
+    return (len(files) - BATCH) / (times[-1] - times[BATCH - 1])
 
 
-def seconds_of_predict(run: Path, files: list[Path]) -> float:
-    """Return the seconds that predict takes."""
-    started = time.perf_counter()
-    predict(run, files)
-    return time.perf_counter() - started
+def predict(run: Path, files: list[Path]) -> list[tuple[float, dict[str, Any]]]:
+    """Return the records of predict, each with the time when it came."""
+    words = [*TRANSFERKIT, "predict", "-", "-m", str(run), "--format", "jsonl", "-q"]
+    with TemporaryFile("w+") as listed:
+        listed.write("\n".join(map(str, files)))
+        listed.seek(0)
+        with subprocess.Popen(words, stdin=listed, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            return [(time.perf_counter(), json.loads(line)) for line in process.stdout]
 
 
-def predict(run: Path, files: list[Path]) -> list[dict[str, Any]]:
-    """Return the records of predict."""
-    words = [*TRANSFERKIT, "predict", "-", "-m", str(run), "--format", "json", "-q"]
-    listed = "\n".join(map(str, files))
-    ran = subprocess.run(words, input=listed, capture_output=True, text=True, check=True)
-    records: list[dict[str, Any]] = json.loads(ran.stdout)
-    return records
+def processor_time(process: subprocess.Popen[str]) -> float:
+    """Return the seconds of processor time that a process has taken."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -140,7 +147,7 @@ def load(files: list[Path], seconds: int) -> dict[str, Any]:
 def compare_answers(run: Path, files: list[Path]) -> None:
     """Print how far the answers to all images are from the records of predict."""
     gaps, other_labels = [], 0
-    for file, expected in zip(files, predict(run, files), strict=True):
+    for file, (_, expected) in zip(files, predict(run, files), strict=True):
         (record,) = json.loads(ask(file.read_bytes())[1])
         other_labels += record["label"] != expected["label"]
         assert record["error"] == expected["error"]
