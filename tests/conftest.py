@@ -103,6 +103,16 @@ def run_folder(image_folder, tmp_path_factory) -> Path:
     return run
 
 
+@pytest.fixture(scope="session")
+def exported_run(run_folder, tmp_path_factory) -> Path:
+    """The run of `run_folder` with its exported model. Read only."""
+    import transferkit
+
+    run = shutil.copytree(run_folder, tmp_path_factory.mktemp("exported") / "colours")
+    transferkit.export(run)
+    return run
+
+
 @pytest.fixture
 def cli(capsys, monkeypatch) -> Callable[..., Ran]:
     """Call the command line as the console script does, into a pipe of no known width."""

@@ -19,12 +19,14 @@ from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import Options, declared_options
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.predict import PredictOptions
+from transferkit.options.serve import ServeOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
 HEAVY = (
     *("torch", "torchvision", "timm", "sklearn", "numpy", "pyarrow", "matplotlib", "captum"),
     *("jinja2", "onnx", "onnxruntime", "openvino", "tensorboard", "mlflow", "wandb"),
+    *("starlette", "uvicorn"),
 )
 
 LAYERS = [
@@ -47,6 +49,7 @@ LAYERS = [
             "report",
             "run",
             "trackers",
+            "serving",
         ),
     },
     {"options"},
@@ -61,6 +64,7 @@ COMMANDS = {
     "predict": PredictOptions,
     "evaluate": option_classes.EvaluateOptions,
     "explain": option_classes.ExplainOptions,
+    "serve": ServeOptions,
     "export": option_classes.ExportOptions,
     "report": option_classes.ReportOptions,
     "compare": CompareOptions,

@@ -30,7 +30,7 @@ from transferkit.devices import Precision
 from transferkit.errors import BundleError, TransferKitError
 from transferkit.files import json_text, whole_folder, write_json
 from transferkit.forward_pass import create_pass, features_of
-from transferkit.inference import Outputs, collect, require_readable, run_batches, with_scores
+from transferkit.inference import Outputs, PreparedPass, collect, require_readable
 from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.models.create_network import create_network
 from transferkit.models.downloads import hub_file
@@ -38,7 +38,6 @@ from transferkit.models.feature_extractor import FeatureExtractor, Pool
 from transferkit.models.network import Network
 from transferkit.models.usual_images import UsualImages
 from transferkit.network_outputs import (
-    OutputsOf,
     probabilities_and_scores_in_parts,
     probabilities_in_parts,
 )
@@ -199,15 +198,15 @@ class ModelBundle:
         """Yield class probabilities, and how unusual each image is, batch by batch in order."""
         yield from self.probabilities_in_parts(compute)(images)
 
-    def probabilities_in_parts(self, compute: ComputeSettings) -> OutputsOf:
-        """Return the function of images that yields what `probabilities` does."""
+    def probabilities_in_parts(self, compute: ComputeSettings) -> PreparedPass:
+        """Return the pass that yields what `probabilities` does."""
         if self.head is not None:
             return self._by_classifier(self.head, compute)
         if self.usual is not None:
             return probabilities_and_scores_in_parts(self.network, self.usual, compute)
         return probabilities_in_parts(self.network, compute)
 
-    def _by_classifier(self, head: FeatureHead, compute: ComputeSettings) -> OutputsOf:
+    def _by_classifier(self, head: FeatureHead, compute: ComputeSettings) -> PreparedPass:
         forward = create_pass(features_of(self.extractor), compute)
 
         def of(rows: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
@@ -220,11 +219,8 @@ class ModelBundle:
             read = forward.begin(pixels)
             return lambda: of(read())
 
-        def outputs_of(images: Sequence[ImageSource]) -> Iterator[Outputs]:
-            for part in run_batches(begin, self.network.preprocessing, images, compute.reading):
-                yield part if self.usual is None else with_scores(part)
-
-        return outputs_of
+        has_scores = self.usual is not None
+        return PreparedPass(begin, self.network.preprocessing, compute.reading, has_scores)
 
     def save(self, folder: Place) -> None:
         """Write the model as `folder`, atomically; an existing folder is replaced.

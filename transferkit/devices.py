@@ -6,7 +6,7 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from ctypes.util import find_library
 from enum import StrEnum
@@ -181,13 +181,28 @@ def keep_freed_memory() -> bool:
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
-    try:
-        os.confstr("CS_GNU_LIBC_VERSION")
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError, ValueError):
-        return False  # not glibc: macOS, Windows, musl
+    mallopt = _of_glibc("mallopt")
     kept = mallopt(_M_TRIM_THRESHOLD, _KEEP_ABOVE)
     return bool(kept and any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_ABOVE))
+
+
+def release_freed_memory() -> bool:
+    """Let glibc return freed memory to the system now, for a process that is idle.
+
+    Returns:
+        Whether it returned any; never if the C library is not glibc.
+    """
+    return bool(_of_glibc("malloc_trim")(0))
+
+
+def _of_glibc(name: str) -> Callable[..., int]:
+    """Return a function of glibc; one that returns 0 with another C library."""
+    try:
+        os.confstr("CS_GNU_LIBC_VERSION")
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError, ValueError):
+        return lambda *values: 0  # macOS, Windows, musl
+    return function
 
 
 def memory_budget(

@@ -1,13 +1,11 @@
 """A model that was exported to ONNX, ready to classify images. Imports no torch."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from transferkit.confidence import ConfidenceTable
-from transferkit.data.images import ImageSource
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.devices import Precision
 from transferkit.engines import Engine
@@ -20,7 +18,7 @@ from transferkit.engines.runtimes import (
     open_runtime,
 )
 from transferkit.errors import BundleError, EngineError, OptionError
-from transferkit.inference import Outputs, Reading, at_once, run_batches, with_scores
+from transferkit.inference import PreparedPass, Reading, at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +29,7 @@ class ExportedModel:
         class_names: Names of the classes, in the order of the outputs.
         preprocessing: What it expects of its pixels.
         runtime: Pixels to probabilities.
+        backbone: Name of the network.
         confidence: What its confidence is worth, if that was measured.
         usual_threshold: Images with a higher score are unusual; None for a model without scores.
     """
@@ -38,6 +37,7 @@ class ExportedModel:
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     runtime: Runtime
+    backbone: str
     confidence: ConfidenceTable | None = None
     usual_threshold: float | None = None
 
@@ -77,12 +77,14 @@ class ExportedModel:
                 f"{path}: names {len(names)} classes and gives values of the shape {shape}; write "
                 "it again with transferkit export"
             )
-        return cls(names, preprocessing, runtime, about.confidence, about.usual_threshold)
+        return cls(
+            names, preprocessing, runtime, about.backbone, about.confidence, about.usual_threshold
+        )
 
-    def probabilities(self, images: Sequence[ImageSource], reading: Reading) -> Iterator[Outputs]:
-        """Yield class probabilities, and how unusual each image is, batch by batch in order."""
-        for part in run_batches(at_once(self.runtime), self.preprocessing, images, reading):
-            yield part if self.usual_threshold is None else with_scores(part)
+    def probabilities_in_parts(self, reading: Reading) -> PreparedPass:
+        """Return the pass that yields class probabilities, and how unusual each image is."""
+        has_scores = self.usual_threshold is not None
+        return PreparedPass(at_once(self.runtime), self.preprocessing, reading, has_scores)
 
 
 def _engine_for(file: OnnxFile, engine: Engine) -> Engine:

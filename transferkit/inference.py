@@ -156,6 +156,38 @@ def _begun(begin: Begin, batch: Batch, reading: Reading) -> Callable[[], NDArray
     return lambda: (read() + read_mirrored()) / 2
 
 
+@dataclass(frozen=True)
+class PreparedPass:
+    """What a model computes of images, prepared once for images that come in parts.
+
+    Attributes:
+        begin: Begins to compute the values of a batch.
+        preprocessing: What it expects of its pixels.
+        reading: How images are read.
+        has_scores: Whether the last value of an image says how unusual it is.
+    """
+
+    begin: Begin
+    preprocessing: Preprocessing
+    reading: Reading
+    has_scores: bool = False
+
+    def __call__(self, images: Sequence[ImageSource]) -> Iterator[Outputs]:
+        """Yield the values of images, batch by batch in order."""
+        for part in run_batches(self.begin, self.preprocessing, images, self.reading):
+            yield with_scores(part) if self.has_scores else part
+
+    def of_pixels(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """Return the values of images that are decoded and transformed, as one batch.
+
+        Args:
+            pixels: (B, H, W, 3) of the network's input size.
+        """
+        batch = Batch(np.arange(len(pixels)), pixels, ())
+        part = only_finite(Outputs(batch.rows, _begun(self.begin, batch, self.reading)(), ()))
+        return with_scores(part) if self.has_scores else part
+
+
 def with_scores(outputs: Outputs) -> Outputs:
     """Return the outputs with the last column of their values as scores."""
     values = outputs.values

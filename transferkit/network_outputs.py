@@ -14,32 +14,26 @@ from transferkit.forward_pass import (
     logits_and_scores_of,
     logits_of,
 )
-from transferkit.inference import Outputs, run_batches, with_scores
+from transferkit.inference import Outputs, PreparedPass
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.network import Network
 from transferkit.models.usual_images import UsualImages
 
-OutputsOf = Callable[[Sequence[ImageSource]], Iterator[Outputs]]
-"""Images to their values, batch by batch in order; for images that come in parts.
 
-The network is prepared once, before the first part.
-"""
-
-
-def probabilities_in_parts(network: Network, compute: ComputeSettings) -> OutputsOf:
-    """Return the function of images that yields class probabilities (softmax, float32)."""
+def probabilities_in_parts(network: Network, compute: ComputeSettings) -> PreparedPass:
+    """Return the pass that yields class probabilities (softmax, float32)."""
     forward = create_pass(logits_of(network), compute)
 
     def begin(pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
         return begin_reading(forward.run(pixels).float().softmax(dim=1))
 
-    return lambda images: run_batches(begin, network.preprocessing, images, compute.reading)
+    return PreparedPass(begin, network.preprocessing, compute.reading)
 
 
 def probabilities_and_scores_in_parts(
     network: Network, usual: UsualImages, compute: ComputeSettings
-) -> OutputsOf:
-    """Return the function of images that yields class probabilities and how unusual each is."""
+) -> PreparedPass:
+    """Return the pass that yields class probabilities and how unusual each image is."""
     forward = create_pass(logits_and_scores_of(network, usual), compute)
 
     def begin(pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
@@ -47,9 +41,7 @@ def probabilities_and_scores_in_parts(
         values[:, :-1] = values[:, :-1].softmax(dim=1)
         return begin_reading(values)
 
-    return lambda images: map(
-        with_scores, run_batches(begin, network.preprocessing, images, compute.reading)
-    )
+    return PreparedPass(begin, network.preprocessing, compute.reading, has_scores=True)
 
 
 def features(
@@ -59,8 +51,7 @@ def features(
     return features_in_parts(extractor, compute)(images)
 
 
-def features_in_parts(extractor: FeatureExtractor, compute: ComputeSettings) -> OutputsOf:
-    """Return the function of images that yields their features."""
+def features_in_parts(extractor: FeatureExtractor, compute: ComputeSettings) -> PreparedPass:
+    """Return the pass that yields the features of images."""
     forward = create_pass(features_of(extractor), compute)
-    preprocessing = extractor.network.preprocessing
-    return lambda images: run_batches(forward.begin, preprocessing, images, compute.reading)
+    return PreparedPass(forward.begin, extractor.network.preprocessing, compute.reading)

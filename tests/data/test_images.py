@@ -315,6 +315,16 @@ def sideways() -> Image.Exif:
     return exif
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_stored_pixels__are_those_of_the_header(kind):
+    assert images.stored_pixels(encoded(Image.new("RGB", (30, 20)), kind)) == 600
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 20])
+def test_stored_pixels__of_no_image_are_none(data):
+    assert images.stored_pixels(data) == 0
+
+
 def test_stored_form__reads_format_size_and_quantization_from_the_header():
     image = Image.new("RGB", (30, 20))
     tables = {0: [8] * 64, 1: [16] * 64}

@@ -30,6 +30,7 @@ from transferkit.cli.invocation import Invocation, create_reporter
 from transferkit.cli.parameters import Quiet
 from transferkit.cli.predict import predict
 from transferkit.cli.report import report
+from transferkit.cli.serve import serve
 from transferkit.devices import keep_freed_memory
 from transferkit.interruption import end_with_parent, raise_on_sigterm
 from transferkit.processes import started_processes
@@ -55,7 +56,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(finetune, extract_features, predict, evaluate, explain, report, compare, audit),
+    *(finetune, extract_features, predict, evaluate, explain, serve, report, compare, audit),
     *(backbones, inspect, export, cache),
 ):
     app.command(command.__name__.replace("_", "-"), help=_unwrapped(command.__doc__))(command)

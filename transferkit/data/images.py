@@ -241,6 +241,16 @@ def stored_form(data: bytes) -> StoredForm:
         raise ImageError(_reason(error, data)) from error
 
 
+def stored_pixels(data: bytes) -> int:
+    """Return how many pixels an image file's content says it has; 0 where it is no image."""
+    try:
+        with _open(data) as image:
+            return image.width * image.height
+    except Exception:
+        # As in `decode_image`, which gives the reason: pillow raises nearly anything.
+        return 0
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Convert an opened image of any mode to upright RGB, by the rules of `decode_image`."""
     return to_rgb(_upright(image), encoding_of(image))

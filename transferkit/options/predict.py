@@ -6,6 +6,13 @@ from typing import Annotated
 
 from transferkit.engines import Engine
 from transferkit.errors import OptionError
+from transferkit.options.answering import (
+    Accuracy,
+    MinConfidence,
+    Sets,
+    TopK,
+    require_one_threshold,
+)
 from transferkit.options.cluster import ClusterOptions
 from transferkit.options.declaration import OnResume, Option, Range, given_flags
 from transferkit.options.shared import (
@@ -37,33 +44,10 @@ class PredictOptions(ClusterOptions, InputOptions):
         ),
     ] = None
     engine: EngineOption = Engine.AUTO
-    top_k: Annotated[
-        int, Option(panel=OUTPUT, help="How many classes each record lists.", within=Range(1, 1000))
-    ] = 5
-    min_confidence: Annotated[
-        float,
-        Option(panel=OUTPUT, help="Leave the label out below this confidence.", within=Range(0, 1)),
-    ] = 0.0
-    accuracy: Annotated[
-        float | None,
-        Option(
-            panel=OUTPUT,
-            help="Instead of --min-confidence: the share of labels that are to be right. The "
-            "confidence for it is the one that the validation images needed.",
-            within=Range(0, 1),
-            show_default=False,
-        ),
-    ] = None
-    sets: Annotated[
-        float | None,
-        Option(
-            panel=OUTPUT,
-            help="Add a set of labels to each record; this share of sets is to hold the right "
-            "label (split conformal prediction).",
-            within=Range(0, 1),
-            show_default=False,
-        ),
-    ] = None
+    top_k: TopK = 5
+    min_confidence: MinConfidence = 0.0
+    accuracy: Accuracy = None
+    sets: Sets = None
     tta: Tta = False
     format: Annotated[
         PredictionFormat | None,
@@ -125,15 +109,8 @@ class PredictOptions(ClusterOptions, InputOptions):
         self._check_output()
         self._check_least_sure()
         self._check_sorting()
-        if self.accuracy is not None and self.min_confidence:
-            raise OptionError(
-                "--accuracy chooses the lowest confidence itself; leave out --min-confidence"
-            )
+        require_one_threshold(self)
         for flag, value in (("--accuracy", self.accuracy), ("--sets", self.sets)):
-            if value is not None and self.tta:
-                raise OptionError(
-                    f"{flag} rests on confidences that were measured without --tta; leave one out"
-                )
             if value is not None and self.model is None:
                 raise OptionError(
                     f"{flag} needs a model whose confidence was measured; name your run with "

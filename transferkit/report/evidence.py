@@ -50,6 +50,18 @@ class RecordedImages:
 def draw_evidence(
     bundle: ModelBundle, images: Sequence[Image.Image | None], classes: Sequence[int]
 ) -> list[str | None]:
+    """Return what `evidence_in` draws as small images: N `data:` addresses, None for a missing one.
+
+    Raises:
+        OptionError: When the model cannot be explained.
+    """
+    drawn = evidence_in(bundle, images, classes)
+    return [None if image is None else thumbnail(image) for image in drawn]
+
+
+def evidence_in(
+    bundle: ModelBundle, images: Sequence[Image.Image | None], classes: Sequence[int]
+) -> list[Image.Image | None]:
     """Draw each image as the network sees it, with the evidence for one class.
 
     Args:
@@ -58,7 +70,7 @@ def draw_evidence(
         classes: N classes, one per image.
 
     Returns:
-        N `data:` addresses, None for a missing image.
+        N images of the network's input size, None for a missing one.
 
     Raises:
         OptionError: When the model cannot be explained.
@@ -68,7 +80,7 @@ def draw_evidence(
 
     network, prepare = bundle.network, eval_transform(bundle.network.preprocessing).prepare
     views = {row: prepare(image) for row, image in enumerate(images) if image is not None}
-    drawn: list[str | None] = [None] * len(images)
+    drawn: list[Image.Image | None] = [None] * len(images)
     if not views:
         return drawn
     pixels = torch.from_numpy(np.stack(list(views.values())))
@@ -76,5 +88,5 @@ def draw_evidence(
     inputs = normalize(pixels.to(network.device), network.preprocessing)
     maps = Explainer(bundle).maps(inputs, targets)
     for (row, view), heat in zip(views.items(), maps, strict=True):
-        drawn[row] = thumbnail(overlay(Image.fromarray(view), heat))
+        drawn[row] = overlay(Image.fromarray(view), heat)
     return drawn

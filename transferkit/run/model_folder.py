@@ -1,8 +1,10 @@
 """The folder of a model: the names of its files, and where it lies. Imports no torch."""
 
+from hashlib import sha256
 from pathlib import Path
 
 from transferkit.errors import BundleError
+from transferkit.files import file_digest
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -38,3 +40,11 @@ def model_folder(path: Path) -> Path:
         f"{path}: {what} without a model; expected model/{CONFIG} in it, which finetune writes at "
         "the end of a run"
     )
+
+
+def model_digest(folder: Path) -> str:
+    """Return a digest of a model: that of its weights, or of its weights and its classifier."""
+    weights, classifier = folder / WEIGHTS, folder / CLASSIFIER
+    if not classifier.is_file():
+        return file_digest(weights)
+    return sha256((file_digest(weights) + file_digest(classifier)).encode()).hexdigest()

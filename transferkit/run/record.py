@@ -85,13 +85,26 @@ def read_options(run: Place) -> dict[str, Any]:
     Raises:
         BundleError: When it is damaged.
     """
+    return _read_table(run / OPTIONS)
+
+
+def read_metrics(run: Place) -> dict[str, Any]:
+    """Read metrics.json of a run.
+
+    Raises:
+        BundleError: When it is damaged.
+    """
+    return _read_table(run / METRICS)
+
+
+def _read_table(path: Place) -> dict[str, Any]:
     try:
-        options = json.loads((run / OPTIONS).read_text("utf-8"))
+        table = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{run / OPTIONS}: is damaged ({error})") from error
-    if not isinstance(options, dict):
-        raise BundleError(f"{run / OPTIONS}: is damaged, expected a table")
-    return options
+        raise BundleError(f"{path}: is damaged ({error})") from error
+    if not isinstance(table, dict):
+        raise BundleError(f"{path}: is damaged, expected a table")
+    return table
 
 
 def place_of_images(options: Mapping[str, Any]) -> Place:

@@ -11,6 +11,7 @@ from transferkit.confidence import ConfidenceTable
 from transferkit.errors import OptionError
 from transferkit.inference import Outputs
 from transferkit.options.predict import PredictOptions
+from transferkit.options.serve import ServeOptions
 from transferkit.recipes.shared.predictor import Predictor
 from transferkit.reporter import Reporter
 from transferkit.tables.predictions import Prediction
@@ -74,7 +75,9 @@ class Answer:
         )
 
 
-def choose_answer(options: PredictOptions, predictor: Predictor, reporter: Reporter) -> Answer:
+def choose_answer(
+    options: PredictOptions | ServeOptions, predictor: Predictor, reporter: Reporter
+) -> Answer:
     """Find the thresholds that the options ask for."""
     min_confidence, set_threshold = options.min_confidence, None
     if options.accuracy is not None:
@@ -100,7 +103,9 @@ def choose_answer(options: PredictOptions, predictor: Predictor, reporter: Repor
     )
 
 
-def _confidence(flag: str, options: PredictOptions, predictor: Predictor) -> ConfidenceTable:
+def _confidence(
+    flag: str, options: PredictOptions | ServeOptions, predictor: Predictor
+) -> ConfidenceTable:
     if predictor.confidence is None:
         raise OptionError(
             f"{flag}: {options.model} does not say what its confidence is worth; train it again "

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transferkit.confidence import ConfidenceTable
 from transferkit.data.images import ImageSource
@@ -17,15 +18,22 @@ from transferkit.engines.runtimes import is_installed
 from transferkit.errors import OptionError
 from transferkit.exported_model import ExportedModel
 from transferkit.files import file_digest
-from transferkit.inference import Outputs, Reading
+from transferkit.inference import Outputs, PreparedPass, Reading
 from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.options.declaration import AUTO
 from transferkit.options.other_commands import EvaluateOptions
 from transferkit.options.predict import PredictOptions
+from transferkit.options.serve import ServeOptions
 from transferkit.recipes.shared.inputs import reading_threads
 from transferkit.reporter import Reporter
 from transferkit.run.model_folder import EXPORTED, WEIGHTS, model_folder
 from transferkit.run.stored_model import local_model
+
+if TYPE_CHECKING:
+    from transferkit.bundle import ModelBundle
+
+PredictorOptions = PredictOptions | EvaluateOptions | ServeOptions
+"""Options that name what classifies images."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +42,26 @@ class Predictor:
 
     Attributes:
         class_names: Names of the classes, in the order of the probabilities.
-        probabilities: Images to their class probabilities, batch by batch in order.
+        backbone: Name of the network.
+        prepared: Returns the pass that yields class probabilities, which the first call prepares.
         confidence: What its confidence is worth, if that was measured.
         usual_threshold: Images with a higher score are unusual; None for a model without scores.
+        bundle: The network, if torch computes it.
     """
 
     class_names: Sequence[str]
-    probabilities: Callable[[Sequence[ImageSource]], Iterator[Outputs]]
+    backbone: str
+    prepared: Callable[[], PreparedPass]
     confidence: ConfidenceTable | None
     usual_threshold: float | None
+    bundle: "ModelBundle | None" = None
+
+    def probabilities(self, images: Sequence[ImageSource]) -> Iterator[Outputs]:
+        """Yield the class probabilities of images, batch by batch in order."""
+        return self.prepared()(images)
 
 
-def open_predictor(
-    options: PredictOptions | EvaluateOptions, reporter: Reporter, count: int
-) -> Predictor:
+def open_predictor(options: PredictorOptions, reporter: Reporter, count: int) -> Predictor:
     """Return what classifies the images of a command.
 
     An exported model runs without torch. Where a run holds one, it takes the network's place on
@@ -76,15 +90,14 @@ def open_predictor(
     reading = Reading(size, reading_threads(options), options.allow_truncated, options.tta)
     return Predictor(
         model.class_names,
-        lambda images: model.probabilities(images, reading),
+        model.backbone,
+        lambda: model.probabilities_in_parts(reading),
         model.confidence,
         model.usual_threshold,
     )
 
 
-def _in_torch(
-    options: PredictOptions | EvaluateOptions, reporter: Reporter, count: int
-) -> Predictor:
+def _in_torch(options: PredictorOptions, reporter: Reporter, count: int) -> Predictor:
     from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
     from transferkit.recipes.shared.load_model import load_bundle, load_model
 
@@ -97,17 +110,18 @@ def _in_torch(
     )
     compute = with_fitting_batches(options, bundle.network, compute)
     compute = replace(compute, mirrors=options.tta)
-    # Prepared with the first images, and once for all parts of a table.
-    prepared = cache(lambda: bundle.probabilities_in_parts(compute))
     return Predictor(
         bundle.class_names,
-        lambda images: prepared()(images),
+        bundle.network.name,
+        # Prepared with the first images, and once for all parts of a table.
+        cache(lambda: bundle.probabilities_in_parts(compute)),
         bundle.confidence,
         None if bundle.usual is None else bundle.usual.threshold,
+        bundle,
     )
 
 
-def _exported(options: PredictOptions | EvaluateOptions, reporter: Reporter) -> Path | None:
+def _exported(options: PredictorOptions, reporter: Reporter) -> Path | None:
     """Return the exported model that the options name, or that the named run holds."""
     if not options.model or options.model.startswith((LOCAL_PREFIX, HUB_PREFIX)):
         return None
