@@ -13,12 +13,19 @@ import typer.main
 import transferkit
 from transferkit.cli import app
 from transferkit.models.strategies import Strategy
-from transferkit.options import other_commands as option_classes
 from transferkit.options.audit import AuditOptions
+from transferkit.options.backbones import BackbonesOptions
+from transferkit.options.cache import CacheOptions
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import Options, declared_options
+from transferkit.options.evaluate import EvaluateOptions
+from transferkit.options.explain import ExplainOptions
+from transferkit.options.export import ExportOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.inspect import InspectOptions
 from transferkit.options.predict import PredictOptions
+from transferkit.options.report import ReportOptions
 from transferkit.options.serve import ServeOptions
 
 ROOT = Path(__file__).parents[1]
@@ -60,18 +67,18 @@ LAYERS = [
 
 COMMANDS = {
     "finetune": FinetuneOptions,
-    "extract-features": option_classes.ExtractFeaturesOptions,
+    "extract-features": ExtractFeaturesOptions,
     "predict": PredictOptions,
-    "evaluate": option_classes.EvaluateOptions,
-    "explain": option_classes.ExplainOptions,
+    "evaluate": EvaluateOptions,
+    "explain": ExplainOptions,
     "serve": ServeOptions,
-    "export": option_classes.ExportOptions,
-    "report": option_classes.ReportOptions,
+    "export": ExportOptions,
+    "report": ReportOptions,
     "compare": CompareOptions,
     "audit": AuditOptions,
-    "backbones": option_classes.BackbonesOptions,
-    "inspect": option_classes.InspectOptions,
-    "cache": option_classes.CacheOptions,
+    "backbones": BackbonesOptions,
+    "inspect": InspectOptions,
+    "cache": CacheOptions,
 }
 
 OF_EVERY_COMMAND = ("help", "quiet", "config", "save_config", "config_schema")

@@ -11,19 +11,17 @@ from typing import ParamSpec, TypeVar
 from transferkit.models.catalogue import BackboneEntry
 from transferkit.notebook import default_reporter
 from transferkit.options.audit import AuditOptions
+from transferkit.options.backbones import BackbonesOptions
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import create_options
+from transferkit.options.evaluate import EvaluateOptions
+from transferkit.options.explain import ExplainOptions
+from transferkit.options.export import ExportOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.options.other_commands import (
-    BackbonesOptions,
-    EvaluateOptions,
-    ExplainOptions,
-    ExportOptions,
-    ExtractFeaturesOptions,
-    InspectOptions,
-    ReportOptions,
-)
+from transferkit.options.inspect import InspectOptions
 from transferkit.options.predict import PredictOptions
+from transferkit.options.report import ReportOptions
 from transferkit.recipes.audit import audit as _audit
 from transferkit.recipes.backbones import backbones as _backbones
 from transferkit.recipes.compare import compare as _compare

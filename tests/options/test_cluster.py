@@ -3,7 +3,7 @@
 import pytest
 
 from transferkit.errors import OptionError
-from transferkit.options.other_commands import ExtractFeaturesOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.predict import PredictOptions
 
 

@@ -5,10 +5,14 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from transferkit.options import other_commands
 from transferkit.options.audit import AuditOptions
+from transferkit.options.cache import CacheOptions
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import declared_options
+from transferkit.options.evaluate import EvaluateOptions
+from transferkit.options.explain import ExplainOptions
+from transferkit.options.export import ExportOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.predict import PredictOptions
 from transferkit.options.recorded import json_values
@@ -17,8 +21,8 @@ from transferkit.options.settings_schema import settings_schema
 
 KINDS = [
     *(FinetuneOptions, PredictOptions, CompareOptions, AuditOptions),
-    *(other_commands.ExtractFeaturesOptions, other_commands.EvaluateOptions),
-    *(other_commands.ExplainOptions, other_commands.ExportOptions, other_commands.CacheOptions),
+    *(ExtractFeaturesOptions, EvaluateOptions),
+    *(ExplainOptions, ExportOptions, CacheOptions),
 ]
 
 

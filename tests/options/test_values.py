@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 
 import transferkit
 from transferkit.errors import OptionError, TransferKitError
-from transferkit.options import other_commands
+from transferkit.options.backbones import BackbonesOptions
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import declared_options
+from transferkit.options.evaluate import EvaluateOptions
+from transferkit.options.explain import ExplainOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.inspect import InspectOptions
 from transferkit.options.predict import PredictOptions
+from transferkit.options.report import ReportOptions
 
 
 @pytest.mark.parametrize(
@@ -111,14 +116,14 @@ def test_functions__name_an_argument_that_is_wrong(call, message):
 
 FUNCTIONS = {
     transferkit.finetune: FinetuneOptions,
-    transferkit.extract_features: other_commands.ExtractFeaturesOptions,
+    transferkit.extract_features: ExtractFeaturesOptions,
     transferkit.predict: PredictOptions,
-    transferkit.evaluate: other_commands.EvaluateOptions,
-    transferkit.explain: other_commands.ExplainOptions,
+    transferkit.evaluate: EvaluateOptions,
+    transferkit.explain: ExplainOptions,
     transferkit.compare: CompareOptions,
-    transferkit.inspect: other_commands.InspectOptions,
-    transferkit.draw_report: other_commands.ReportOptions,
-    transferkit.list_backbones: other_commands.BackbonesOptions,
+    transferkit.inspect: InspectOptions,
+    transferkit.draw_report: ReportOptions,
+    transferkit.list_backbones: BackbonesOptions,
 }
 OPTIONS = [
     (function, declared.name)

@@ -9,7 +9,7 @@ from image_files import make_classes
 
 import transferkit
 from transferkit.errors import DataError, OptionError, OutputError, UnknownNameError
-from transferkit.options.other_commands import ExtractFeaturesOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.recipes.extract_features import extract_features
 from transferkit.reporter import LeftOut, SilentReporter
 

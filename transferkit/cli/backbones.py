@@ -5,7 +5,7 @@ from rich.table import Column, Table
 from transferkit.cli.console import standard_output
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.options.other_commands import BackbonesOptions
+from transferkit.options.backbones import BackbonesOptions
 
 
 @takes(BackbonesOptions)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from transferkit.cli.console import escape, print_rows, standard_output
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.options.other_commands import CacheOptions
+from transferkit.options.cache import CacheOptions
 
 if TYPE_CHECKING:
     from transferkit.row_cache import EntrySummary

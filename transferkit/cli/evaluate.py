@@ -9,7 +9,7 @@ from transferkit.cli.exits import exit_for_unreadable, write_result
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
 from transferkit.files import json_text
-from transferkit.options.other_commands import EvaluateOptions
+from transferkit.options.evaluate import EvaluateOptions
 from transferkit.reporter import LeftOut
 
 

@@ -8,7 +8,7 @@ from transferkit.cli.console import inert
 from transferkit.cli.exits import SOME_LEFT_OUT, write_result
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.options.other_commands import ExplainOptions
+from transferkit.options.explain import ExplainOptions
 
 
 @takes(ExplainOptions)

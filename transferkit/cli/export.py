@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.options.other_commands import ExportOptions
+from transferkit.options.export import ExportOptions
 
 if TYPE_CHECKING:
     from transferkit.recipes.export import Exported

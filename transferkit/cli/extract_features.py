@@ -4,7 +4,7 @@ from transferkit.cli.exits import exit_for_unreadable
 from transferkit.cli.finetune import show_result
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.options.other_commands import ExtractFeaturesOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 
 
 @takes(ExtractFeaturesOptions)

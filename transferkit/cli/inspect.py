@@ -13,7 +13,7 @@ from transferkit.cli.console import escape, inert, standard_output
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
 from transferkit.errors import name_some
-from transferkit.options.other_commands import InspectOptions
+from transferkit.options.inspect import InspectOptions
 from transferkit.tables import csv_writer
 
 if TYPE_CHECKING:

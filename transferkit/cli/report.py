@@ -2,7 +2,7 @@
 
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.options.other_commands import ReportOptions
+from transferkit.options.report import ReportOptions
 
 
 @takes(ReportOptions)

@@ -16,6 +16,7 @@ from transferkit.options.declaration import (
     count_or_auto,
     number_or_auto,
 )
+from transferkit.places import Place
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 """EfficientNet-Lite0, whose ImageNet weights are installed with transferkit."""
@@ -43,6 +44,16 @@ OUTPUT, SORTING, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE
 )  # fmt: skip
 DRAWINGS = "Drawings"
 
+
+MovedData = Annotated[
+    Place | None,
+    Option(
+        panel=DATA,
+        help="Folder of the run's dataset, if it has moved.",
+        metavar="DIR",
+        show_default="where it was",
+    ),
+]
 
 Overwrite = Annotated[
     bool,

@@ -4,7 +4,7 @@ from fnmatch import fnmatch
 
 from transferkit.errors import UnknownNameError
 from transferkit.models.catalogue import BackboneEntry, list_backbones
-from transferkit.options.other_commands import BackbonesOptions
+from transferkit.options.backbones import BackbonesOptions
 
 
 def backbones(options: BackbonesOptions) -> list[BackboneEntry]:

@@ -1,7 +1,7 @@
 """List and clear the caches on disk."""
 
 from transferkit.errors import UnknownNameError
-from transferkit.options.other_commands import CacheOptions
+from transferkit.options.cache import CacheOptions
 from transferkit.row_cache import EntrySummary, list_entries, remove_entries
 
 

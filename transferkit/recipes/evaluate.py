@@ -18,7 +18,7 @@ from transferkit.errors import DataError, StoreError, name_some
 from transferkit.files import require_new, require_place, write_json
 from transferkit.inference import collect
 from transferkit.metrics import summarize
-from transferkit.options.other_commands import EvaluateOptions
+from transferkit.options.evaluate import EvaluateOptions
 from transferkit.recipes.shared.inputs import find_images, tell_layout
 from transferkit.recipes.shared.predictor import open_predictor
 from transferkit.reporter import SILENT, Reporter

@@ -24,7 +24,7 @@ from transferkit.devices import Precision
 from transferkit.errors import UnknownNameError, name_some
 from transferkit.files import numbered, require_new, require_place
 from transferkit.inference import NOT_FINITE
-from transferkit.options.other_commands import ExplainOptions
+from transferkit.options.explain import ExplainOptions
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.recipes.shared.inputs import expand_inputs
 from transferkit.recipes.shared.load_model import load_model

@@ -22,7 +22,7 @@ from transferkit.export_formats import open_exported, save_openvino, save_torch,
 from transferkit.files import file_digest, require_new, require_place, whole_files
 from transferkit.inference import Collected
 from transferkit.intervals import Estimate, difference
-from transferkit.options.other_commands import ExportOptions
+from transferkit.options.export import ExportOptions
 from transferkit.recipes.exporting.parity import Comparison, Parity, compare
 from transferkit.recipes.exporting.run_images import RunImages, run_images
 from transferkit.recipes.exporting.upload import Uploaded, upload

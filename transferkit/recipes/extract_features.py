@@ -13,8 +13,8 @@ from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.models.strategies import Strategy
 from transferkit.network_outputs import features
 from transferkit.options.dataset_options import ClassifierOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.options.other_commands import ExtractFeaturesOptions
 from transferkit.options.shared import DEFAULT_BACKBONE
 from transferkit.places import Url
 from transferkit.recipes.extracting.extract_on_ray import extract_on_ray

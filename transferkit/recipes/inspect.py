@@ -23,7 +23,7 @@ from transferkit.models.create_network import create_network
 from transferkit.models.feature_extractor import POOLED, PRELOGITS, FeatureExtractor
 from transferkit.models.network import Network
 from transferkit.models.stages import HEAD
-from transferkit.options.other_commands import InspectOptions
+from transferkit.options.inspect import InspectOptions
 from transferkit.recipes.shared.backbone import tell_weights_note
 from transferkit.report.layer_drawings import draw_kernels, draw_maps
 from transferkit.reporter import SILENT, Reporter

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transferkit.bundle import ModelBundle
 from transferkit.files import require_new, require_place
-from transferkit.options.other_commands import ReportOptions
+from transferkit.options.report import ReportOptions
 from transferkit.places import Place
 from transferkit.recipes.shared.compute_settings import resolve_compute
 from transferkit.report.run_contents import ReportSources, write_report

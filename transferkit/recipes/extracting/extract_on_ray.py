@@ -13,7 +13,7 @@ from transferkit.data.images import ImageFile, StoredImage
 from transferkit.data.index import ImageIndex
 from transferkit.inference import collect
 from transferkit.network_outputs import features_in_parts
-from transferkit.options.other_commands import ExtractFeaturesOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.ray_cluster import Compute
 from transferkit.recipes.extracting.extraction import (
     Extraction,

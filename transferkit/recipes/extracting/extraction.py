@@ -14,7 +14,7 @@ from transferkit.data.index import ImageIndex
 from transferkit.errors import OptionError
 from transferkit.models.digests import tensors_digest
 from transferkit.models.feature_extractor import FeatureExtractor
-from transferkit.options.other_commands import ExtractFeaturesOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.shared import DEFAULT_BACKBONE
 from transferkit.places import Place
 from transferkit.recipes.shared.backbone import create_extractor, extractor_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from transferkit.errors import EngineError
 from transferkit.options.declaration import OnResume, declared_options
-from transferkit.options.other_commands import ExtractFeaturesOptions
+from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.predict import PredictOptions
 from transferkit.options.recorded import json_values
 from transferkit.ray_cluster import Compute, compute_on_ray

@@ -21,7 +21,7 @@ from transferkit.files import file_digest
 from transferkit.inference import Outputs, PreparedPass, Reading
 from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
 from transferkit.options.declaration import AUTO
-from transferkit.options.other_commands import EvaluateOptions
+from transferkit.options.evaluate import EvaluateOptions
 from transferkit.options.predict import PredictOptions
 from transferkit.options.serve import ServeOptions
 from transferkit.recipes.shared.inputs import reading_threads
