@@ -30,7 +30,10 @@ import transferkit
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if "runs" not in page.parts),  # of notebooks
+]
 
 SHOWN_ONLY = {"text", "json", "toml"}
 """Languages of blocks that show output and files."""
