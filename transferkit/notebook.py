@@ -1,6 +1,6 @@
 """What notebooks show of a run while it runs: notices, the plan, a bar, a row per epoch.
 
-Nothing here is imported outside a notebook.
+IPython and tqdm are imported only in a notebook.
 """
 
 import builtins
@@ -45,7 +45,7 @@ class NotebookReporter(SilentReporter):
         _show(f"<p>{escape(message)}</p>", message)
 
     def left_out(self, left_out: Sequence[LeftOut]) -> None:
-        """Show the files that cannot be read, folded, and how many others there are."""
+        """Show the images that cannot be read, folded."""
         unreadable = [item for item in left_out if item.unreadable]
         if not unreadable:
             return
@@ -57,8 +57,8 @@ class NotebookReporter(SilentReporter):
     def plan(self, plan: Plan) -> None:
         """Begin a run: show its plan, folded."""
         self._rows, self._table = [], None
-        folded = summary(plan, {}).replace("<details open>", "<details>")
-        _show(folded, "\n".join(f"{name}: {value}" for name, value in plan.settings))
+        text = "\n".join(f"{name}: {value}" for name, value in plan.settings)
+        _show(summary(plan, {}, is_folded=True), text)
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
         """Add a row to the table of epochs, bold if it is the best so far."""

@@ -1,5 +1,6 @@
 """Pages inside notebooks: how a result shows itself there."""
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -26,12 +27,13 @@ def embedded_page(path: Place, *, runs_script: bool = False) -> str:
     )
 
 
-def summary(plan: Plan, metrics: dict[str, Any]) -> str:
+def summary(plan: Plan, metrics: Mapping[str, Any], *, is_folded: bool) -> str:
     """Return what is known of a run without a page, as a piece of HTML.
 
     Args:
         plan: The plan of the run.
         metrics: The content of metrics.json; empty if nothing was trained.
+        is_folded: Whether the plan is shown on request only.
     """
     parts = [(part, metrics[part]) for part in ("val", "test") if part in metrics]
-    return render("summary.html", plan=plan, parts=parts)
+    return render("summary.html", plan=plan, parts=parts, is_folded=is_folded)

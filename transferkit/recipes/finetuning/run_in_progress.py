@@ -130,4 +130,4 @@ class FinetuneResult:
         """Return the run's page, or without one its figures, as notebooks show it."""
         if self.run and (self.run / REPORT_PAGE).is_file():
             return embedded_page(self.run / REPORT_PAGE)
-        return summary(self.plan, self.metrics)
+        return summary(self.plan, self.metrics, is_folded=bool(self.metrics))
