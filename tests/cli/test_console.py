@@ -94,6 +94,17 @@ def test_resumable__shows_the_command_unwrapped_and_unstyled():
     )
 
 
+def test_resumable__is_shown_after_an_interruption_within_a_print():
+    console = Console(file=StringIO())
+    reporter = ConsoleReporter(console)
+    console.__enter__()  # a signal may end a print before the exit that follows it
+
+    reporter.notice("lost")
+    reporter.resumable("the same command")
+
+    assert console.file.getvalue() == "resume with: the same command\n"
+
+
 def test_print_range_test__draws_no_curve_of_a_single_step(capsys, tmp_path):
     from transferkit.cli.console import print_range_test, standard_output
 

@@ -4,7 +4,9 @@ import csv
 import json
 import struct
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -248,7 +250,12 @@ def test_compare__groups_its_runs(compared):
 
 
 @pytest.mark.parametrize("module", [to_csv, to_tensorboard])
-def test_files__lose_what_a_killed_process_wrote_after_its_checkpoint(module, tmp_path):
+def test_files__lose_what_a_killed_process_wrote_after_its_checkpoint(
+    module, tmp_path, monkeypatch
+):
+    # TensorBoard reads files in the order of their names, which hold the second of their beginning.
+    clock = SimpleNamespace(time=count(1_000_000_000).__next__)
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer.time", clock)
     stages = tuple(StageRow(name, (), 1, 1, 0.1, 1) for name in ("stage1", "head"))
     plan = Plan((), {}, (), stages, ())
 

@@ -128,6 +128,9 @@ class ConsoleReporter(SilentReporter):
 
     def resumable(self, command: str) -> None:
         """Print the command that resumes the interrupted run."""
+        # A signal within a print leaves rich's console as if that print still went on, and what is
+        # printed after it would wait for its end.
+        self.console = _console(self.console.file)
         self.notice(f"resume with: {command}")
 
     def epoch(self, row: EpochRow, epochs: int, best: bool) -> None:
