@@ -1,7 +1,7 @@
 """The options of `transferkit serve`."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +15,23 @@ from transferkit.options.answering import (
     require_one_threshold,
 )
 from transferkit.options.declaration import Option, Range
-from transferkit.options.shared import EXPORTED_HELP, ComputeOptions, EngineOption, Tta
+from transferkit.options.shared import (
+    EXPORTED_HELP,
+    BatchSize,
+    ComputeOptions,
+    EngineOption,
+    Tta,
+)
 
 ADDRESS, LIMITS = "Address and access", "Limits"
 
 TOKEN_VARIABLE = "TRANSFERKIT_TOKEN"
 """Environment variable for `--token`, which other users of the machine cannot see."""
+
+_BATCH_SIZE = 16
+"""Smaller than elsewhere: clients wait for a batch, and while it is computed, the images of the
+next one are decoded. With 32 clients, a ResNet18 on two CPU cores answers a fifth more requests
+than with batches of 32."""
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
@@ -30,6 +41,7 @@ class ServeOptions(ComputeOptions):
     """Options of `transferkit serve`."""
 
     model: Annotated[str, Option(argument=True, help=EXPORTED_HELP, metavar="RUN")]
+    batch_size: BatchSize = field(default=_BATCH_SIZE, kw_only=True)
     host: Annotated[
         str,
         Option(

@@ -103,21 +103,24 @@ Workers = Annotated[
 ]
 
 
+BatchSize = Annotated[
+    int | Literal["auto"],
+    Option(
+        panel=COMPUTE,
+        help="Images per batch; auto is a power of two from 32 to 1024, by the GPU's free "
+        "memory, for training and passes, and 32 on the CPU.",
+        within=Range(1, 65536),
+        parse=count_or_auto,
+        metavar="N|auto",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(Options):
     """How every command computes."""
 
-    batch_size: Annotated[
-        int | Literal["auto"],
-        Option(
-            panel=COMPUTE,
-            help="Images per batch; auto is a power of two from 32 to 1024, by the GPU's free "
-            "memory, for training and passes, and 32 on the CPU.",
-            within=Range(1, 65536),
-            parse=count_or_auto,
-            metavar="N|auto",
-        ),
-    ] = USUAL_BATCH_SIZE
+    batch_size: BatchSize = USUAL_BATCH_SIZE
     device: Annotated[Device, Option(panel=COMPUTE, help="Device to compute on.")] = Device.AUTO
     precision: Annotated[
         Precision,
