@@ -84,3 +84,5 @@ def test_a_connection_that_ends__is_forgotten(monkeypatch):
     with served() as client:
         client.raw().close()
         wait_until(lambda: len(held) > 0)
+
+    assert len(set(held)) == len(held)  # each connection once

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from transferkit.recipes.finetuning.run_in_progress import FinetuneResult, Finet
 from transferkit.reporter import SILENT, Outcome, Reporter, RunEnd, silent
 from transferkit.run.folder import MODEL, REPORT_PAGE, chosen_folder
 from transferkit.run.stopwatch import CHECKING, START_UP, Stopwatch
-from transferkit.trackers import require_installed
+from transferkit.trackers import Tracker, require_installed
 from transferkit.trackers.following import followed
 
 if TYPE_CHECKING:
@@ -63,12 +63,7 @@ def finetune(
     """
     stopwatch = Stopwatch(began)
     options, processes = _joined(options)
-    if not options.resume:  # which goes on without a tracker rather than not at all
-        require_installed(options.log)
-    trackers = options.log if options.trains else ()
-    if not processes.is_first:
-        # What is read from the devices must be the same in all processes.
-        reporter, trackers = silent(follows_steps=reporter.follows_steps or bool(trackers)), ()
+    reporter, trackers = _listeners(options, reporter, processes)
     with (
         _shared_folder(options, processes) as folder,
         followed(reporter, trackers, comparison) as reporter,
@@ -92,16 +87,40 @@ def finetune(
                 processes=processes,
             )
 
-        if options.budget is not None:
-            from transferkit.recipes.finetuning.choose_for_budget import choose_for_budget
-
-            run = choose_for_budget(options, prepared, reporter)
-        else:
-            run = prepared(options, reporter)
-        result = carry_out(run)
+        result = carry_out(_chosen_run(options, prepared, reporter))
         _report_end(result, reporter)
     processes.finish()  # only now is everything written
     return result
+
+
+def _listeners(
+    options: FinetuneOptions, reporter: Reporter, processes: Processes
+) -> tuple[Reporter, Sequence[Tracker]]:
+    """Return the reporter and the trackers of this process; only the first one has any.
+
+    Raises:
+        OptionError: When the package of a tracker is not installed.
+    """
+    if not options.resume:  # which goes on without a tracker rather than not at all
+        require_installed(options.log)
+    trackers = options.log if options.trains else ()
+    if processes.is_first:
+        return reporter, trackers
+    # What is read from the devices must be the same in all processes.
+    return silent(follows_steps=reporter.follows_steps or bool(trackers)), ()
+
+
+def _chosen_run(
+    options: FinetuneOptions,
+    prepared: Callable[[FinetuneOptions, Reporter], FinetuneRun[Any]],
+    reporter: Reporter,
+) -> FinetuneRun[Any]:
+    """Return the run that the options describe, or that fits into their minutes."""
+    if options.budget is None:
+        return prepared(options, reporter)
+    from transferkit.recipes.finetuning.choose_for_budget import choose_for_budget
+
+    return choose_for_budget(options, prepared, reporter)
 
 
 def _report_end(result: FinetuneResult, reporter: Reporter) -> None:
