@@ -190,12 +190,12 @@ def test_a_body_that_stops__is_cut_and_gives_its_room_back():
 
 
 def test_images_that_are_not_computed_in_time__are_told_to_come_later(held):
-    with served(colour_model(held), seconds=0.2) as client:
+    with served(colour_model(held), seconds=1) as client:
         reply = client.predict()
         held.go_on.set()
 
         assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
-        assert "not computed within 0.2 seconds" in reply.json["error"]
+        assert "not computed within 1 seconds" in reply.json["error"]
 
 
 @pytest.mark.parametrize(("limit", "most"), [(100, 1), (1000, 2)])
@@ -205,7 +205,7 @@ def test_large_images__are_decoded_one_at_a_time(monkeypatch, limit, most):
     def read(*args, **kwargs):
         active.append(1)
         with suppress(threading.BrokenBarrierError):
-            both.wait(0.1)
+            both.wait(0.1 if most == 1 else 30)  # only one comes, or the other one may be slow
         seen.append(len(active))
         active.pop()
         return read_image(*args, **kwargs)

@@ -22,7 +22,7 @@ def is_closed(connection):
 
 @pytest.mark.parametrize("begun", [b"", b"P", HALF_OPEN])
 def test_a_request_whose_headers_never_end__is_dropped(monkeypatch, begun):
-    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 1)
 
     with served() as client, client.raw() as silent:
         silent.sendall(begun)
@@ -34,7 +34,7 @@ def test_a_request_whose_headers_never_end__is_dropped(monkeypatch, begun):
 def test_a_client_that_does_not_read_its_answer__is_dropped(monkeypatch):
     monkeypatch.setattr(connections, "GRACE_SECONDS", 0.2)
 
-    with served(seconds=0.2) as client, client.raw() as deaf:
+    with served(seconds=1) as client, client.raw() as deaf:
         # Answers fill the buffers, because nobody reads them.
         with pytest.raises(ConnectionError):
             send_for_ever(deaf, b"GET /style.css HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -42,7 +42,7 @@ def test_a_client_that_does_not_read_its_answer__is_dropped(monkeypatch):
 
 
 def test_a_refused_body_that_goes_on__is_dropped(monkeypatch):
-    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 1)
 
     with served(size=1000) as client, client.raw() as sending:
         sending.sendall(HALF_OPEN + b"Content-Length: 1000000000\r\n\r\n")
