@@ -31,10 +31,21 @@ class ClusterInThisProcess:
             yield number, compute(json.loads(json.dumps(images)))
 
 
-def start_command(*words: object) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own."""
+def start_command(*words: object, below_uv_run: Path | None = None) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own.
+
+    Args:
+        words: Its words.
+        below_uv_run: A folder to start it in, below a process that looks like `uv run`.
+    """
+    started: list[str] = [sys.executable, "-m", "transferkit", *map(str, words)]
+    if below_uv_run is not None:
+        (below_uv_run / "run").write_text('"$@"\nexit $?\n')
+        started = ["uv", "run", *started]
     return subprocess.Popen(
-        [sys.executable, "-m", "transferkit", *map(str, words)],
+        started,
+        executable="/bin/sh" if below_uv_run else None,
+        cwd=below_uv_run,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

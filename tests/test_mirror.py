@@ -87,7 +87,6 @@ COVERED_BY = {
     "recipes/finetuning/pace.py": "recipes/finetuning/test_estimate.py",
     "recipes/finetuning/settings.py": "recipes/finetuning/test_resolve_settings.py",
     "recipes/finetuning/create_setup.py": "recipes/finetuning/test_train_network.py",
-    "ray_cluster.py": "recipes/predicting/test_predict_on_ray.py",
     "recipes/predicting/answer.py": "recipes/test_confidence_of_runs.py",
     "recipes/shared/backbone.py": "recipes/test_extract_features.py",
     "recipes/shared/compute_settings.py": "recipes/test_finetune.py",

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -16,6 +17,9 @@ LOCAL = "ray"
 
 _CORES_PER_ACTOR = 4
 """A pass on one core more is hardly faster from there on, but every actor holds the model."""
+
+_EXCEPTION = re.compile(r"(?!ray\.)([a-z_]\w*\.)*[A-Z]\w*: ")
+"""How a line begins with an exception and what it says; those of Ray only wrap others."""
 
 Compute = Callable[[list[Any]], bytes]
 """What an actor does: the images of a task, as JSON values, to a result."""
@@ -118,6 +122,9 @@ class _Pipeline:
 def _connected(address: str) -> Iterator[Any]:
     """Yield Ray, connected to a cluster, and leave it at the end of the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Below `uv run`, Ray would send the whole current folder to its workers, images and all, and
+    # install an environment for each.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     try:
         import ray
         import ray.data
@@ -148,6 +155,7 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what an error says at its end, where Ray quotes the original one."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else type(error).__name__
+    """Return the exception that Ray's message quotes, or the end of the message without one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    quoted = [line for line in lines if _EXCEPTION.match(line)]
+    return (quoted or lines or [type(error).__name__])[-1][:300]

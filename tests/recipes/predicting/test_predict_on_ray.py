@@ -33,10 +33,10 @@ TIMES = 20
 """How often the heap is predicted, so that a worker can be killed before all is done."""
 
 
-def start(heap, run_folder, output, *more):
+def start(heap, run_folder, output, *more, **how):
     heaps = [heap] * TIMES
     words = ("predict", *heaps, "-m", run_folder, "--on", "ray", "--actors", 2, "-o", output)
-    return start_command(*words, "--top-k", 2, "--precision", "fp32", *more)
+    return start_command(*words, "--top-k", 2, "--precision", "fp32", *more, **how)
 
 
 def assert_equal(output, expected):
@@ -67,9 +67,14 @@ def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_kil
     files[3].unlink()
     files[20].unlink()
     written = {file: file.stat().st_mtime_ns for file in files if file.exists()}
-    process = start(heap, run_folder, output, "--images-per-part", 4, "--resume")
-    process.communicate()
-    assert process.returncode == 3
+    large = tmp_path / "uv"
+    large.mkdir()
+    with (large / "photos.tar").open("wb") as sparse:
+        sparse.truncate(600 * 2**20)  # more than Ray sends
+    resumed = ("--images-per-part", 4, "--resume")
+    process = start(heap, run_folder, output, *resumed, below_uv_run=large)
+    out, err = process.communicate()
+    assert process.returncode == 3, err
     assert_equal(output, expected)
     assert {file: file.stat().st_mtime_ns for file in written} == written
 
