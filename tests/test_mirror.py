@@ -123,6 +123,7 @@ ACROSS_MODULES = {
     "test_hostile.py": "damaged and odd files, through the commands",
     "test_image_shapes.py": "images that are not square, and networks of one channel",
     "test_hub.py": "downloads, through a server",
+    "test_installing.py": "extras, and what a container gets",
     "test_killed_processes.py": "what killed processes leave behind",
     "test_labels_from_tables.py": "whole commands on a table of paths and labels",
     "test_mirror.py": "where tests belong",
