@@ -1,4 +1,4 @@
-# transferkit for the processor, with the sample data:
+# transferkit for the processor, with what it needs to serve and to read HEIC, and the sample data:
 #   docker build -t transferkit .
 #   docker run --rm --network none transferkit finetune sample_data/cats
 ARG PYTHON=python:3.13-slim
@@ -11,7 +11,8 @@ ENV VIRTUAL_ENV=/opt/transferkit UV_COMPILE_BYTECODE=1
 WORKDIR /source
 # The dependencies first, so that a change of the code does not install them again.
 COPY pyproject.toml .
-RUN uv pip install --no-cache ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} -r pyproject.toml
+RUN uv pip install --no-cache ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} \
+    --extra heif --extra serve -r pyproject.toml
 COPY LICENSE README.md ./
 COPY transferkit transferkit
 RUN uv pip install --no-cache --no-deps .

@@ -68,6 +68,7 @@ COVERED_BY = {
     "options/predict.py": "cli/test_predict.py",
     "options/serve.py": "recipes/test_serve.py",
     "options/shared.py": "cli/test_exits.py",
+    "options/rate_options.py": "options/test_finetune.py",
     "options/tracker_options.py": "trackers/test_trackers.py",
     "options/dataset_options.py": "test_labels_from_tables.py",
     "recipes/auditing/audit_result.py": "recipes/test_audit.py",

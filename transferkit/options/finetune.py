@@ -23,8 +23,8 @@ from transferkit.options.declaration import (
     declared_options,
     given_flags,
     option_names,
-    rate_spread_or_auto,
 )
+from transferkit.options.rate_options import RateOptions
 from transferkit.options.shared import (
     BACKBONE_HELP,
     COMPUTE,
@@ -43,7 +43,7 @@ from transferkit.training.schedule import Scheduler
 
 
 @dataclass(frozen=True)
-class FinetuneOptions(ClassifierOptions, TrackerOptions):
+class FinetuneOptions(ClassifierOptions, RateOptions, TrackerOptions):
     """Options of `transferkit finetune`."""
 
     data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
@@ -93,17 +93,6 @@ class FinetuneOptions(ClassifierOptions, TrackerOptions):
             panel=OUTPUT,
             flags=("--dry-run",),
             help="Print the plan and stop.",
-            on_resume=OnResume.CALL,
-        ),
-    ] = False
-    find_lr: Annotated[
-        bool,
-        Option(
-            panel=OUTPUT,
-            flags=("--find-lr",),
-            help="Run a learning rate range test, show and save its curve, suggest a rate and "
-            "stop.",
-            applies_to=AppliesTo.TRAINING,
             on_resume=OnResume.CALL,
         ),
     ] = False
@@ -193,46 +182,6 @@ class FinetuneOptions(ClassifierOptions, TrackerOptions):
             "every epoch.",
             within=Range(0, 1000),
             show_default="1 for the head alone; 4 for last stages; 0 for full, gradual and strong",
-            applies_to=AppliesTo.TRAINING,
-            chosen_by_budget=True,
-        ),
-    ] = None
-    learning_rate: Annotated[
-        float | tuple[float, float] | Literal["auto"] | None,
-        Option(
-            panel=TRAINING,
-            flags=("--lr",),
-            help="Learning rate of the head; A:B spreads the rates from A for the stem to B for "
-            "the head; auto uses the rate that --find-lr suggests.",
-            within=Range(0, open_low=True),
-            parse=rate_spread_or_auto,
-            metavar="X|A:B|auto",
-            show_default="1e-4 with --head-start linear; 1e-2 for the head alone, and for 100 "
-            "steps or more of pretrained networks with BatchNorm; else 1e-3",
-            applies_to=AppliesTo.TRAINING,
-            chosen_by_budget=True,
-        ),
-    ] = None
-    backbone_learning_rate: Annotated[
-        float | None,
-        Option(
-            panel=TRAINING,
-            flags=("--backbone-lr",),
-            help="Learning rate of the last backbone stage.",
-            within=Range(0, open_low=True),
-            show_default="lr / 10; lr with --weights none",
-            applies_to=AppliesTo.TRAINING,
-            chosen_by_budget=True,
-        ),
-    ] = None
-    layer_decay: Annotated[
-        float | None,
-        Option(
-            panel=TRAINING,
-            help="Factor on the learning rate from each stage to the one before it, towards the "
-            "stem.",
-            within=Range(0, 1, open_low=True),
-            show_default="gives the stem 1/16 of --backbone-lr; 1 with --weights none",
             applies_to=AppliesTo.TRAINING,
             chosen_by_budget=True,
         ),
@@ -331,7 +280,6 @@ class FinetuneOptions(ClassifierOptions, TrackerOptions):
         super().__post_init__()
         self._check_strategy()
         self._check_phases()
-        self._check_rates()
         if self.budget is not None and (given := given_flags(self, ("find_lr", "resume"))):
             raise OptionError(
                 f"--budget starts a new run and trains it, {given[0]} does not; leave one out"
@@ -422,26 +370,6 @@ class FinetuneOptions(ClassifierOptions, TrackerOptions):
                 "no epoch for anything but the head; expected less than --epochs"
             )
 
-    def _check_rates(self) -> None:
-        rate = self.learning_rate
-        if isinstance(rate, tuple):
-            if rate[0] > rate[1]:
-                raise OptionError(
-                    f"--lr: got {':'.join(f'{r:g}' for r in rate)}, expected the stem's rate and "
-                    "then the head's, which must not be smaller"
-                )
-            if self.backbone_learning_rate is not None or self.layer_decay is not None:
-                raise OptionError(
-                    "--lr A:B sets the rate of every stage; leave out --backbone-lr and "
-                    "--layer-decay"
-                )
-        ratios_given = isinstance(rate, tuple) or self.backbone_learning_rate is not None
-        if self.tests_rates and ratios_given:
-            raise OptionError(
-                "--find-lr, --lr auto: a range test scales all rates together; leave out "
-                "--backbone-lr and --lr A:B"
-            )
-
     @property
     def from_scratch(self) -> bool:
         """Whether the backbone's weights are random, so that there is nothing to preserve."""
@@ -456,11 +384,6 @@ class FinetuneOptions(ClassifierOptions, TrackerOptions):
     def trains(self) -> bool:
         """Whether it trains or fits a model, rather than showing a plan or testing rates."""
         return not (self.dry_run or self.find_lr)
-
-    @property
-    def tests_rates(self) -> bool:
-        """Whether a learning rate range test comes before training."""
-        return self.find_lr or self.learning_rate == AUTO
 
     @property
     def epochs_per_thaw(self) -> int:
