@@ -1,4 +1,4 @@
-"""What is installed: every extra is documented, and a container gets all that a wheel is made of."""
+"""What is installed: every extra is documented, and a container gets what a wheel is made of."""
 
 import re
 import tomllib

@@ -10,7 +10,6 @@ Every command is also a function that takes the command's options as keyword arg
 Importing the package is fast: torch is imported by the first function that needs it.
 """
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from transferkit.bundle import ModelBundle
     from transferkit.errors import TransferKitError
 
-__version__ = version("transferkit")
+__version__ = "0.1.0"
 
 __all__ = [
     "ModelBundle",
