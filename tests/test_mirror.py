@@ -100,7 +100,6 @@ COVERED_BY = {
     "serving/service.py": "serving/test_app.py",
     "trackers/kept_id.py": "trackers/test_trackers.py",
     "trackers/to_csv.py": "trackers/test_trackers.py",
-    "trackers/to_mlflow.py": "trackers/test_trackers.py",
     "trackers/to_tensorboard.py": "trackers/test_trackers.py",
     "trackers/to_wandb.py": "trackers/test_trackers.py",
     "training/state.py": "training/test_loop.py",

@@ -32,12 +32,14 @@ class Recorder(SilentReporter):
     def __init__(self, tell: Callable[[str], None], comparison: Path | None = None) -> None:
         # MLflow reports its use to its makers otherwise, as soon as it is imported.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # It would print where a run is to standard output, which is for results.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
         self._metric, self._parameter = Metric, Param
         self._client = MlflowClient()
-        self._comparison = comparison
+        self._tell, self._comparison = tell, comparison
         self._parent: str | None = None
 
     def began(self, start: RunStart) -> None:
@@ -54,6 +56,10 @@ class Recorder(SilentReporter):
             ]
             for first in range(0, len(all_of_them), _AT_ONCE):
                 self._client.log_batch(self._run, params=all_of_them[first : first + _AT_ONCE])
+        server = self._client.tracking_uri
+        if server.startswith(("http://", "https://")):
+            page = f"#/experiments/{self._experiment()}/runs/{self._run}"
+            self._tell(f"--log mlflow: {server.rstrip('/')}/{page}")
 
     def steps(self, rows: Sequence[StepRow]) -> None:
         """Record the loss and the learning rates of steps, over the number of the step."""
