@@ -8,6 +8,7 @@ from functools import wraps
 from inspect import signature
 from typing import ParamSpec, TypeVar
 
+from transferkit.errors import OptionError
 from transferkit.models.catalogue import BackboneEntry
 from transferkit.notebook import default_reporter
 from transferkit.options.audit import AuditOptions
@@ -60,7 +61,13 @@ def _from_keywords(
 
 
 def _all_predictions(options: PredictOptions, reporter: Reporter) -> list[Prediction]:
-    """Return one prediction per input, in order; see `transferkit predict --help`."""
+    """Return one prediction per input, in order; see `transferkit predict --help`.
+
+    Raises:
+        OptionError: When there is a format, and no output.
+    """
+    if options.format is not None and options.output is None:
+        raise OptionError("--format is for records in a file, and there is no --output")
     return list(_predict(options, reporter))
 
 

@@ -9,7 +9,7 @@ from image_files import save_image
 from torchvision.models import ResNet18_Weights
 
 import transferkit
-from transferkit.errors import DataError, OptionError
+from transferkit.errors import DataError, OptionError, OutputError
 
 
 def test_predict__has_a_record_for_every_input_in_order(run_folder, image_folder, tmp_path):
@@ -116,6 +116,18 @@ def test_predict__from_python_returns_what_it_sorts(run_folder, image_folder, tm
     assert (tmp_path / "out" / first[0].label / "0.png").is_file()
     with pytest.raises(OptionError, match="--sort-into: takes paths, got images"):
         transferkit.predict((image_folder / "red/0.png").read_bytes(), **given)
+
+
+def test_predict__from_python_returns_what_it_writes(run_folder, image_folder, tmp_path):
+    given = {"model": str(run_folder), "output": tmp_path / "all.jsonl"}
+    found = transferkit.predict(str(image_folder / "red"), **given)
+
+    lines = (tmp_path / "all.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [one.to_record() for one in found]
+    with pytest.raises(OutputError, match="already exists"):
+        transferkit.predict(str(image_folder), **given)
+    with pytest.raises(OptionError, match=r"--format is for records in a file"):
+        transferkit.predict(str(image_folder), model=str(run_folder), format="csv")
 
 
 def test_predict__takes_a_model_or_a_backbone():

@@ -10,7 +10,7 @@ from transferkit.tables.predictions import (
     Prediction,
     PredictionFormat,
     format_predictions,
-    write_predictions,
+    written_predictions,
 )
 
 PREDICTIONS = [
@@ -77,15 +77,16 @@ READERS = {
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_write_predictions__can_be_read_back(tmp_path, kind):
+def test_written_predictions__can_be_read_back(tmp_path, kind):
     path = tmp_path / f"p.{kind}"
-    write_predictions(iter(PREDICTIONS), path, kind, top_k=2)
+    passed = list(written_predictions(iter(PREDICTIONS), path, kind, top_k=2))
 
+    assert passed == list(PREDICTIONS)
     assert READERS[kind](path) == RECORDS
 
 
-def test_write_predictions__gives_csv_columns_for_every_rank(tmp_path):
-    write_predictions(PREDICTIONS, tmp_path / "p.csv", PredictionFormat.CSV, top_k=2)
+def test_written_predictions__gives_csv_columns_for_every_rank(tmp_path):
+    list(written_predictions(PREDICTIONS, tmp_path / "p.csv", PredictionFormat.CSV, top_k=2))
     with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
         first, second, third = csv.DictReader(file)
 
@@ -110,10 +111,19 @@ def test_write_predictions__gives_csv_columns_for_every_rank(tmp_path):
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_write_predictions__of_nothing_is_an_empty_table(tmp_path, kind):
-    write_predictions([], tmp_path / "p", kind, top_k=2)
+def test_written_predictions__of_nothing_is_an_empty_table(tmp_path, kind):
+    assert list(written_predictions([], tmp_path / "p", kind, top_k=2)) == []
 
     assert READERS[kind](tmp_path / "p") == []
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_written_predictions__leave_no_file_unless_all_are_taken(tmp_path, kind):
+    passing = written_predictions(PREDICTIONS, tmp_path / "p", kind, top_k=2)
+    assert next(passing) == PREDICTIONS[0]
+    passing.close()
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_format_predictions__yields_each_as_it_is_computed():

@@ -12,16 +12,11 @@ from transferkit.cli.console import escape, standard_output
 from transferkit.cli.exits import SOME_LEFT_OUT, write_result
 from transferkit.cli.invocation import Invocation
 from transferkit.cli.parameters import takes
-from transferkit.data.walk import SUFFIXES
-from transferkit.errors import OptionError
-from transferkit.files import require_new, require_place
 from transferkit.options.predict import PredictOptions
-from transferkit.tables import format_of
 from transferkit.tables.predictions import (
     Prediction,
     PredictionFormat,
     format_predictions,
-    write_predictions,
 )
 from transferkit.tables.sort_log import NAME as SORT_LOG
 from transferkit.tables.sort_log import read_counts
@@ -43,26 +38,29 @@ def predict(options: PredictOptions, invocation: Invocation) -> None:
     if options.on:
         _predict_on_ray(options, invocation)
         return
-    kind = _output_format(options)
-    if options.output:
-        require_new(options.output, overwrite=options.overwrite)
-        require_place(options.output)
     from transferkit.recipes.predict import predict as recipe
 
     predictions = _Counted(recipe(options, invocation.reporter, listed=sys.stdin))
     if options.output:
-        write_predictions(predictions, options.output, kind, options.top_k)
+        predictions.exhaust()
         print(f"{options.output}: {predictions.total} predictions, {predictions.failed} errors")
     elif options.sort_into:
         predictions.exhaust()
-    elif kind is PredictionFormat.TABLE:
-        standard_output().print(_table(predictions, with_sets=options.sets is not None))
     else:
-        for text in format_predictions(predictions, kind, options.top_k):
-            write_result(text)
+        _show(predictions, options)
     unreadable = _tell_sorted(options.sort_into) if options.sort_into else 0
     if predictions.failed or unreadable:
         raise typer.Exit(SOME_LEFT_OUT)
+
+
+def _show(predictions: Iterable[Prediction], options: PredictOptions) -> None:
+    by_default = PredictionFormat.TABLE if sys.stdout.isatty() else PredictionFormat.JSONL
+    kind = options.format or by_default
+    if kind is PredictionFormat.TABLE:
+        standard_output().print(_table(predictions, with_sets=options.sets is not None))
+        return
+    for text in format_predictions(predictions, kind, options.top_k):
+        write_result(text)
 
 
 def _tell_sorted(folder: Path) -> int:
@@ -84,22 +82,6 @@ def _predict_on_ray(options: PredictOptions, invocation: Invocation) -> None:
     )
     if found.failed:
         raise typer.Exit(SOME_LEFT_OUT)
-
-
-def _output_format(options: PredictOptions) -> PredictionFormat:
-    if options.output and options.output.suffix.lower() in SUFFIXES:
-        raise OptionError(f"--output: got {options.output}, which would replace an image")
-    if options.output and options.format is None:
-        kind: PredictionFormat = format_of(options.output, PredictionFormat, "--output")
-    else:
-        default = PredictionFormat.TABLE if sys.stdout.isatty() else PredictionFormat.JSONL
-        kind = options.format or default
-    if options.output and kind is PredictionFormat.TABLE:
-        raise OptionError("--format: table is only for the terminal; a file takes json, jsonl, csv "
-                          "or parquet")  # fmt: skip
-    if kind is PredictionFormat.PARQUET and not options.output:
-        raise OptionError("--format: parquet needs a file; name it with --output FILE.parquet")
-    return kind
 
 
 @dataclass

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from transferkit.data.walk import SUFFIXES
 from transferkit.engines import Engine
 from transferkit.errors import OptionError
 from transferkit.options.answering import (
@@ -25,6 +26,7 @@ from transferkit.options.shared import (
     Tta,
 )
 from transferkit.places import Place
+from transferkit.tables import format_of
 from transferkit.tables.predictions import PredictionFormat
 from transferkit.tables.sort_log import By
 
@@ -121,11 +123,39 @@ class PredictOptions(ClusterOptions, InputOptions):
         if self.on is None:
             if self.resume:
                 raise OptionError("--resume is for --on; leave it out, or add --on ray")
+            self._check_file()
             return
         if self.output is None:
             raise OptionError("--on writes a folder of Parquet files; name it with --output")
         if self.format not in (None, PredictionFormat.PARQUET):
             raise OptionError(f"--on writes Parquet files, got --format {self.format}")
+
+    def _check_file(self) -> None:
+        if self.output is None:
+            if self.format is PredictionFormat.PARQUET:
+                raise OptionError(
+                    "--format: parquet needs a file; name it with --output FILE.parquet"
+                )
+            return
+        if self.output.suffix.lower() in SUFFIXES:
+            raise OptionError(f"--output: got {self.output}, which would replace an image")
+        if self.file_format is PredictionFormat.TABLE:
+            raise OptionError(
+                "--format: table is only for the terminal; a file takes json, jsonl, csv or parquet"
+            )
+
+    @property
+    def file_format(self) -> PredictionFormat:
+        """The format of the output, as it is given or by the name of the file.
+
+        Raises:
+            OptionError: When neither says it.
+        """
+        assert self.output is not None
+        named: PredictionFormat = self.format or format_of(
+            self.output, PredictionFormat, "--output"
+        )
+        return named
 
     def _check_least_sure(self) -> None:
         if self.least_sure is None:

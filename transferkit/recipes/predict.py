@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from transferkit.data.image_inputs import image_name
 from transferkit.data.images import ImageSource
 from transferkit.errors import OptionError
+from transferkit.files import require_new, require_place
 from transferkit.options.predict import PredictOptions
 from transferkit.recipes.predicting.answer import choose_answer
 from transferkit.recipes.predicting.least_sure import least_sure
@@ -12,21 +13,21 @@ from transferkit.recipes.predicting.sort_into import Sorting, find_sources, open
 from transferkit.recipes.shared.inputs import expand_inputs, only_files
 from transferkit.recipes.shared.predictor import open_predictor
 from transferkit.reporter import SILENT, Reporter
-from transferkit.tables.predictions import Prediction
+from transferkit.tables.predictions import Prediction, written_predictions
 from transferkit.tables.sort_log import NAME
 
 
 def predict(
     options: PredictOptions, reporter: Reporter = SILENT, *, listed: Iterable[str] = ()
 ) -> Iterator[Prediction]:
-    """Yield a prediction for every input as soon as it is computed.
+    """Yield a prediction for every input as soon as it is computed; write all to an output.
 
     With `least_sure`, the least sure predictions come at the end, and then those of images that
     could not be read. With `sort_into`, images are sorted as they come; those that were sorted
     before have no prediction, unless there is an output.
 
     Args:
-        options: The model and the inputs; the caller writes the output.
+        options: The model and the inputs, and the file to write, if any.
         reporter: Receives notices and progress.
         listed: The paths that replace the input `-`.
 
@@ -36,13 +37,25 @@ def predict(
         WeightsError: When the backbone's weights are not available.
         OptionError: When the model's validation images do not show the wanted accuracy or coverage,
             when images cannot be sorted so, or when a cluster is to predict them.
-        OutputError: When images cannot be sorted into their folder.
+        OutputError: When images cannot be sorted into their folder, or the output not be written.
     """
     if options.on is not None:
         raise OptionError(
             "--on: a cluster writes records to a folder, and predict() returns them; leave it out, "
             "or run transferkit predict --on"
         )
+    predictions = _predictions(options, reporter, listed)
+    if options.output is None:
+        yield from predictions
+        return
+    require_new(options.output, overwrite=options.overwrite)
+    require_place(options.output)
+    yield from written_predictions(predictions, options.output, options.file_format, options.top_k)
+
+
+def _predictions(
+    options: PredictOptions, reporter: Reporter, listed: Iterable[str]
+) -> Iterator[Prediction]:
     if options.sort_into is not None:
         with opened_sorting(options.sort_into, options.by) as sorting:
             yield from _predict_and_sort(sorting, options, reporter, listed)

@@ -89,7 +89,7 @@ def format_predictions(
 
     Args:
         predictions: Predictions; a generator may compute them.
-        kind: json, jsonl or csv; for parquet, which is binary, see `write_predictions`.
+        kind: json, jsonl or csv; for parquet, which is binary, see `written_predictions`.
         top_k: Number of classes in a row of CSV.
     """
     match kind:
@@ -112,20 +112,31 @@ def format_predictions(
             raise OptionError(f"--format: {kind} is not a text format; name a file with --output")
 
 
-def write_predictions(
+def written_predictions(
     predictions: Iterable[Prediction], path: Place, kind: PredictionFormat, top_k: int
-) -> None:
-    """Write predictions to a file, atomically.
+) -> Iterator[Prediction]:
+    """Yield predictions, and write them to a file, which is there once all have been taken.
 
     Raises:
         OutputError: When the file cannot be written.
     """
+    taken: list[Prediction] = []
+
+    def passing() -> Iterator[Prediction]:
+        for prediction in predictions:
+            taken.append(prediction)
+            yield prediction
+
     with whole_file(path) as temporary:
         if kind is PredictionFormat.PARQUET:
-            temporary.write_bytes(parquet_of(list(predictions)))
+            yield from passing()
+            temporary.write_bytes(parquet_of(taken))
             return
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.writelines(format_predictions(predictions, kind, top_k))
+            for text in format_predictions(passing(), kind, top_k):
+                file.write(text)
+                yield from taken
+                taken.clear()
 
 
 def _csv_line(values: Sequence[object]) -> str:
