@@ -1,5 +1,7 @@
 """Probabilities of rows by models that have not seen them."""
 
+import tracemalloc
+
 import numpy as np
 from point_clouds import clouds
 
@@ -36,3 +38,17 @@ def test_held_out_probabilities__of_the_only_image_of_a_class_are_unknown():
 
     assert np.flatnonzero(unknown.any(axis=1)).tolist() == [7]
     assert unknown.shape == (120, 4)
+
+
+def test_held_out_probabilities__need_little_memory_beside_the_features(monkeypatch):
+    monkeypatch.setattr("transferkit.classifiers.held_out.available_cores", lambda: 1)
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 20_000)
+    features = random.standard_normal((len(labels), 40), dtype=np.float32)
+    features[np.arange(len(labels)), labels] += 3
+    tracemalloc.start()
+    held_out_probabilities(features, labels, seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 2.5 * features.nbytes  # all in float64 would be twice that

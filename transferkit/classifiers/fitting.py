@@ -107,7 +107,8 @@ def fit_classifier(
     family = FAMILIES[kind]
     common: dict[str, Any] = {"class_weight": "balanced"} if balanced else {}
     common |= {"random_state": seed} if family.takes_seed else {}
-    rows = checked_rows(features, labels, copies)
+    require_fit(features, labels, copies)
+    rows = features.astype(np.float64)  # in which rounding stays far below the digits shown
     with single_blas_thread():
         chosen = some_rows(labels, copies if groups is None else None, seed)
         splits = folds_of(labels[chosen], seed, of_rows(copies, chosen), of_rows(groups, chosen))
@@ -122,10 +123,10 @@ def fit_classifier(
     return Fitted(estimator, grid[best], tuple(tried), int(correct[best]), count, len(splits))
 
 
-def checked_rows(
+def require_fit(
     features: NDArray[np.floating[Any]], labels: Labels, copies: NDArray[np.int64] | None
-) -> NDArray[np.float64]:
-    """Return the features in float64, in which rounding stays far below the digits shown.
+) -> None:
+    """Check that classifiers can be fitted on features (N, D) and be cross-validated.
 
     Raises:
         DataError: When they cannot be cross-validated, or one is not finite.
@@ -133,7 +134,6 @@ def checked_rows(
     if not np.isfinite(features).all():
         raise DataError("some features are not finite numbers; try --precision fp32")
     require_enough(labels, copies)
-    return features.astype(np.float64)
 
 
 @contextmanager

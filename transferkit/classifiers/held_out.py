@@ -14,15 +14,18 @@ from transferkit.classifiers.fitting import (
     Labels,
     Split,
     Splits,
-    checked_rows,
     folds_of,
     of_rows,
+    require_fit,
     single_blas_thread,
     some_rows,
 )
 from transferkit.devices import available_cores
 
 _LINEAR = FAMILIES[Classifier.LINEAR]
+
+_AT_ONCE = 1024
+"""Rows of which a scaler takes the mean and the deviation at once."""
 
 _LEAST = float(np.finfo(np.float32).eps)
 """Smaller probabilities count as this one, so that one confident mistake costs 16 nats."""
@@ -58,7 +61,8 @@ def held_out_probabilities(
         DataError: When no class has enough rows for cross-validation, there are too few groups, or
             a feature is not finite.
     """
-    rows = checked_rows(features, labels, copies).astype(np.float32)
+    require_fit(features, labels, copies)
+    rows = features.astype(np.float32, copy=False)
     splits = folds_of(labels, seed, copies, groups)
     probabilities = np.full((len(labels), int(labels.max()) + 1), np.nan)
     # Threads are enough, because solvers and BLAS release the interpreter lock.
@@ -69,11 +73,10 @@ def held_out_probabilities(
 
         def predict(split: Split) -> None:
             train, test = split
-            scaler, model = StandardScaler(), _LINEAR.create(**settings)
-            model.fit(scaler.fit_transform(rows[train]), labels[train])
+            inside, outside = _scaled(rows, split)
+            model = _LINEAR.create(**settings).fit(inside, labels[train])
             probabilities[test] = 0.0
-            columns = np.ix_(test, model.classes_)
-            probabilities[columns] = model.predict_proba(scaler.transform(rows[test]))
+            probabilities[np.ix_(test, model.classes_)] = model.predict_proba(outside)
 
         for (_, test), _ in zip(splits, pool.map(predict, splits), strict=True):
             report(len(test))
@@ -89,8 +92,8 @@ def _best_settings(
     def losses(split: Split) -> list[float]:
         """Return the sum of the losses with each penalty, beginning with the strongest."""
         train, test = split
-        scaler, model = StandardScaler(), _LINEAR.create(warm_start=True)
-        inside, outside = scaler.fit_transform(rows[train]), scaler.transform(rows[test])
+        inside, outside = _scaled(rows, split)
+        model = _LINEAR.create(warm_start=True)
         found = []
         for settings in grid:
             model.set_params(**settings).fit(inside, labels[train])
@@ -102,3 +105,15 @@ def _best_settings(
         return found
 
     return grid[int(np.argmin(np.sum([*pool.map(losses, splits)], axis=0)))]
+
+
+def _scaled(
+    rows: NDArray[np.float32], split: Split
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the rows of both sides of a split, scaled by the mean and deviation of the first."""
+    inside, outside = (rows[side] for side in split)
+    scaler = StandardScaler(copy=False)  # they are copies already
+    # In parts, because it computes in float64, of which it makes copies.
+    for start in range(0, len(inside), _AT_ONCE):
+        scaler.partial_fit(inside[start : start + _AT_ONCE])
+    return scaler.transform(inside), scaler.transform(outside)

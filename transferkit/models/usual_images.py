@@ -29,6 +29,9 @@ FEWEST = 20
 MOST = 1000
 """At most this many validation images are compared with, so that file and comparison stay small."""
 
+_SIMILARITIES = 2**23
+"""How many similarities, of 4 bytes each, are computed at once."""
+
 
 class UsualImages(nn.Module):
     """The features of usual images, and how far others may be from them.
@@ -108,8 +111,9 @@ def _scores_among(features: Tensor) -> NDArray[np.float32]:
     """Return the scores (N,) of images among themselves, from features (N, D) of length 1."""
     scores = []
     # In parts, because all similarities at once would take memory that grows with the square of N.
-    for start in range(0, len(features), MOST):
-        part = features[start : start + MOST]
+    rows = max(1, min(MOST, _SIMILARITIES // len(features)))
+    for start in range(0, len(features), rows):
+        part = features[start : start + rows]
         similarity = part @ features.T
         similarity.diagonal(start).fill_(-1.0)
         scores.append(_scores(similarity).numpy())

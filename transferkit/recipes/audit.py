@@ -10,6 +10,7 @@ from transferkit.data.dataset import Dataset
 from transferkit.data.decisions import read_decisions
 from transferkit.data.image_measures import ImageMeasures
 from transferkit.data.scan import name_of
+from transferkit.devices import release_freed_memory
 from transferkit.options.audit import AuditOptions
 from transferkit.recipes.auditing.audit_result import Audit, Found
 from transferkit.recipes.auditing.compute_features import compute_features
@@ -90,7 +91,11 @@ def _gather(options: AuditOptions, dataset: Dataset, reporter: Reporter) -> _Evi
     )
     measures = measure_dataset(options, dataset, reporter)
     features = compute_features(options, dataset, extractor, reporter)
-    return _Evidence(measures, features, judge_labels(dataset, features, options.seed, reporter))
+    # What a step frees is kept in pieces, of which the next step can use few.
+    release_freed_memory()
+    probabilities = judge_labels(dataset, features, options.seed, reporter)
+    release_freed_memory()
+    return _Evidence(measures, features, probabilities)
 
 
 def _look(

@@ -41,5 +41,7 @@ def compute_features(
         check=lambda failures: require_all_readable(dataset, failures),
         reporter=reporter,
     )
-    parts = (values.cpu().numpy() for _, values in rows.numbered(PLAIN, np.arange(count)))
-    return np.concatenate(list(parts))
+    features = np.empty((count, *extractor.shape), np.float32)
+    for positions, values in rows.numbered(PLAIN, np.arange(count)):
+        features[positions] = values.cpu().numpy()
+    return features
