@@ -21,6 +21,7 @@ FROM ${PYTHON}
 COPY --from=build /opt/transferkit /opt/transferkit
 # Caches are kept in the home folder, which any user of the container must be able to write to.
 ENV PATH=/opt/transferkit/bin:$PATH HOME=/tmp
+RUN mkdir --mode 1777 /tmp/.cache
 # Mount a folder of your own over this one; without one, it is left writable, and has the samples.
 WORKDIR /data
 RUN chmod 1777 /data
