@@ -4,7 +4,6 @@ Each of them runs the same command line; the first one shows the run.
 """
 
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
@@ -15,7 +14,7 @@ import typer
 
 from transferkit.cli.exits import EXIT_CODE, LAUNCHED, SOME_LEFT_OUT, print_error
 from transferkit.devices import Device
-from transferkit.interruption import TIME_TO_STOP
+from transferkit.interruption import TIME_TO_STOP, stop_error
 from transferkit.options.declaration import AUTO
 from transferkit.processes import started_processes
 
@@ -45,6 +44,7 @@ def launch(count: int) -> None:
 
     Raises:
         typer.Exit: With the exit code of the first that failed, if one did.
+        KeyboardInterrupt: When a signal has stopped them.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -70,9 +70,7 @@ def launch(count: int) -> None:
             code = _tell(error.failures, count)
             raise typer.Exit(code) from error
         except SignalException as stop:
-            is_ctrl_c = stop.sigval == signal.SIGINT
-            print("interrupted" if is_ctrl_c else "terminated", file=sys.stderr)
-            raise typer.Exit(128 + stop.sigval) from stop
+            raise stop_error(stop.sigval) from stop
 
 
 def _tell(failures: "Mapping[int, ProcessFailure]", count: int) -> int:
