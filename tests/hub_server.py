@@ -60,10 +60,12 @@ def serve_hub(
             self.send_header("ETag", f'"{digest}"')
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Content-Length", str(len(content)))
+            if body:
+                # Said before, or the client could send its next request while this side closes.
+                self.send_header("Connection", "close")
             self.end_headers()
             if body:
                 self.wfile.write(content[: len(content) // 2] if name in truncated else content)
-                self.close_connection = True
 
         def do_HEAD(self) -> None:
             self._answer(body=False)
