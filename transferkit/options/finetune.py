@@ -39,7 +39,6 @@ from transferkit.options.shared import (
 )
 from transferkit.options.tracker_options import TrackerOptions
 from transferkit.places import Place
-from transferkit.training.schedule import Scheduler
 
 
 @dataclass(frozen=True)
@@ -186,22 +185,6 @@ class FinetuneOptions(ClassifierOptions, RateOptions, TrackerOptions):
             chosen_by_budget=True,
         ),
     ] = None
-    optimizer: Annotated[
-        str,
-        Option(
-            panel=TRAINING,
-            help="Name of a timm optimizer: adamw, sgd, lion and about 90 more.",
-            applies_to=AppliesTo.TRAINING,
-        ),
-    ] = "adamw"
-    scheduler: Annotated[
-        Scheduler,
-        Option(
-            panel=TRAINING,
-            help="How the learning rates fall after the warm-up.",
-            applies_to=AppliesTo.TRAINING,
-        ),
-    ] = Scheduler.COSINE
     epochs: Annotated[
         int,
         Option(
@@ -212,6 +195,54 @@ class FinetuneOptions(ClassifierOptions, RateOptions, TrackerOptions):
             chosen_by_budget=True,
         ),
     ] = 10
+    budget: Annotated[
+        float | None,
+        Option(
+            panel=TRAINING,
+            help="Be done in this many minutes: chooses --strategy, --image-size and --epochs for "
+            "the images and this machine, by their measured pace.",
+            within=Range(0, open_low=True),
+            metavar="MINUTES",
+            show_default=False,
+            on_resume=OnResume.CALL,
+        ),
+    ] = None
+    patience: Annotated[
+        int,
+        Option(
+            panel=TRAINING,
+            help="Stop after this many epochs without improvement; 0 never does.",
+            within=Range(0),
+            applies_to=AppliesTo.TRAINING,
+            chosen_by_budget=True,
+        ),
+    ] = 5
+    optimizer: Annotated[
+        str,
+        Option(
+            panel=TRAINING,
+            help="Name of a timm optimizer: adamw, sgd, lion and about 90 more.",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = "adamw"
+    weight_decay: Annotated[
+        float,
+        Option(
+            panel=TRAINING,
+            help="Weight decay, applied to weight matrices only.",
+            within=Range(0),
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = 0.01
+    label_smoothing: Annotated[
+        float,
+        Option(
+            panel=TRAINING,
+            help="Share of each label's probability spread over all classes.",
+            within=Range(0, 1, open_high=True),
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = 0.0
     compile: Annotated[
         bool,
         Option(
@@ -235,46 +266,6 @@ class FinetuneOptions(ClassifierOptions, RateOptions, TrackerOptions):
             on_resume=OnResume.CALL,
         ),
     ] = None
-    budget: Annotated[
-        float | None,
-        Option(
-            panel=TRAINING,
-            help="Be done in this many minutes: chooses --strategy, --image-size and --epochs for "
-            "the images and this machine, by their measured pace.",
-            within=Range(0, open_low=True),
-            metavar="MINUTES",
-            show_default=False,
-            on_resume=OnResume.CALL,
-        ),
-    ] = None
-    patience: Annotated[
-        int,
-        Option(
-            panel=TRAINING,
-            help="Stop after this many epochs without improvement; 0 never does.",
-            within=Range(0),
-            applies_to=AppliesTo.TRAINING,
-            chosen_by_budget=True,
-        ),
-    ] = 5
-    weight_decay: Annotated[
-        float,
-        Option(
-            panel=TRAINING,
-            help="Weight decay, applied to weight matrices only.",
-            within=Range(0),
-            applies_to=AppliesTo.TRAINING,
-        ),
-    ] = 0.01
-    label_smoothing: Annotated[
-        float,
-        Option(
-            panel=TRAINING,
-            help="Share of each label's probability spread over all classes.",
-            within=Range(0, 1, open_high=True),
-            applies_to=AppliesTo.TRAINING,
-        ),
-    ] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,11 +14,12 @@ from transferkit.options.declaration import (
     rate_spread_or_auto,
 )
 from transferkit.options.shared import OUTPUT, TRAINING
+from transferkit.training.schedule import Scheduler
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateOptions(Options):
-    """The learning rate of each stage, or a test that suggests one."""
+    """The learning rate of each stage and how it falls, or a test that suggests one."""
 
     learning_rate: Annotated[
         float | tuple[float, float] | Literal["auto"] | None,
@@ -60,6 +61,14 @@ class RateOptions(Options):
             chosen_by_budget=True,
         ),
     ] = None
+    scheduler: Annotated[
+        Scheduler,
+        Option(
+            panel=TRAINING,
+            help="How the learning rates fall after the warm-up.",
+            applies_to=AppliesTo.TRAINING,
+        ),
+    ] = Scheduler.COSINE
     find_lr: Annotated[
         bool,
         Option(
