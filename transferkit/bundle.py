@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transferkit import __version__
 from transferkit.calibration import at_temperature
 from transferkit.compute import ComputeSettings
 from transferkit.confidence import ConfidenceTable
@@ -266,7 +266,7 @@ class ModelBundle:
             "label_names": list(self.class_names),
             "pretrained_cfg": config,
             "model_args": dict(network.model_args),
-            "transferkit": {"version": version("transferkit"), **training},
+            "transferkit": {"version": __version__, **training},
         }
 
     def predict_proba(self, images: Any) -> NDArray[np.float32]:

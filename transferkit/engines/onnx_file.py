@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from transferkit import __version__
 from transferkit.confidence import ConfidenceTable
 from transferkit.data.preprocessing import Preprocessing
 from transferkit.errors import BundleError
@@ -55,7 +55,7 @@ class Description:
                 "weights_sha256": self.weights_sha256,
                 "confidence": self.confidence and self.confidence.to_record(),
                 "usual_threshold": self.usual_threshold,
-                "versions": {"transferkit": version("transferkit")},
+                "versions": {"transferkit": __version__},
             }
         )
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferkit import __version__
 from transferkit.data.images import read_image
 from transferkit.data.transforms import eval_transform
 from transferkit.devices import release_freed_memory
@@ -162,7 +162,7 @@ def _open_model(options: ServeOptions, reporter: Reporter) -> "ServedModel":
     report = _beside_model(options, REPORT_PAGE)
     about = {
         "name": _name(options),
-        "version": version("transferkit"),
+        "version": __version__,
         "backbone": predictor.backbone,
         "classes": list(predictor.class_names),
         "preprocessing": images.preprocessing.to_config(),

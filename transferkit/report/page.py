@@ -9,9 +9,9 @@ import base64
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from transferkit import __version__
 from transferkit.files import utf8_text, whole_file
 from transferkit.places import Place
 
@@ -27,7 +27,7 @@ def render(template: str, **values: Any) -> str:
         template: Name of a file in `templates/`.
         **values: Values of the template's variables. Text is escaped, also within SVG.
     """
-    text: str = _environment().get_template(template).render(values, version=version("transferkit"))
+    text: str = _environment().get_template(template).render(values, version=__version__)
     return text
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from importlib.metadata import version
 from typing import Any
 
+from transferkit import __version__
 from transferkit.data.split_file import recorded_digests
 from transferkit.errors import BundleError, DataError
 from transferkit.files import write_json
@@ -24,10 +25,7 @@ from transferkit.run.folder import (
 from transferkit.tables import finite_cells, write_csv
 from transferkit.tables.probabilities import ProbabilityTable, read_probabilities
 
-_PACKAGES = (
-    *("transferkit", "torch", "torchvision", "timm", "pillow", "numpy"),
-    *("scikit-learn", "skops"),
-)
+_PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy", "scikit-learn", "skops")
 
 
 @dataclass(frozen=True)
@@ -175,4 +173,4 @@ def read_history(run: Place) -> tuple[EpochRow, ...]:
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a run's results depend on."""
     found = {name: version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), "transferkit": __version__, **found}
