@@ -24,6 +24,8 @@ def test_run_batches__reports_what_is_unreadable_or_not_finite(tmp_path):
     assert [part.rows.tolist() for part in parts] == [[0, 2], []]
     assert parts[0].failures == ((1, "not an image in a known format"),)
     assert parts[1].failures == ((3, NOT_FINITE),)
+    assert list(parts[0].by_image()) == [(0, [0.0], None), (2, [80.0], None)]
+    assert list(parts[1].by_image()) == []
 
 
 def test_run_batches__give_the_same_whether_the_next_batch_is_begun_first(tmp_path):

@@ -38,6 +38,11 @@ class Outputs:
     failures: tuple[tuple[int, str], ...]
     scores: NDArray[np.floating[Any]] | None = None
 
+    def by_image(self) -> Iterator[tuple[int, NDArray[np.floating[Any]], float | None]]:
+        """Yield position, values and score of each image that could be computed."""
+        scores = [None] * len(self.rows) if self.scores is None else self.scores.tolist()
+        yield from zip(self.rows.tolist(), self.values, scores, strict=True)
+
 
 @dataclass(frozen=True)
 class Collected:

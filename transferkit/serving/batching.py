@@ -153,7 +153,6 @@ class BatchingThread:
 def _by_image(part: Outputs) -> dict[int, Computed]:
     """Return what was computed, by the position of the image in the batch."""
     found = {row: Computed(None, failure=reason) for row, reason in part.failures}
-    scores = [None] * len(part.rows) if part.scores is None else part.scores.tolist()
-    for row, values, score in zip(part.rows.tolist(), part.values, scores, strict=True):
+    for row, values, score in part.by_image():
         found[row] = Computed(values, score)
     return found

@@ -40,8 +40,7 @@ class Answer:
         found = {
             row: Prediction(names[row], None, None, (), reason) for row, reason in part.failures
         }
-        scores = [None] * len(part.rows) if part.scores is None else part.scores.tolist()
-        for row, values, score in zip(part.rows.tolist(), part.values, scores, strict=False):
+        for row, values, score in part.by_image():
             found[row] = self.prediction(names[row], values, score)
         return [found[row] for row in sorted(found)]
 
