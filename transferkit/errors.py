@@ -89,7 +89,7 @@ class OtherProcessError(TransferKitError):
     def __init__(self, reason: str) -> None:
         super().__init__(
             f"another process of this run has failed or cannot be reached ({reason}); mend that, "
-            "and go on from the last checkpoint with --resume"
+            "and resume from the last checkpoint with --resume"
         )
 
 

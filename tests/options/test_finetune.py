@@ -32,7 +32,7 @@ FULL = {"strategy": "full"}
         ({"strategy": "full", "freeze_epochs": 10}, "got 10 of 10 epochs"),
         ({"thaw_every": 2}, "--thaw-every is for --strategy gradual, not for partial"),
         ({"strategy": "gradual", "unfreeze": "last:1"}, "--unfreeze last:1 is for --strategy part"),
-        ({"find_lr": True, "dry_run": True}, "choose one"),
+        ({"find_lr": True, "dry_run": True}, "trains nothing; leave one out"),
     ],
 )
 def test_options__that_contradict_each_other_are_refused(settings, message):

@@ -86,8 +86,8 @@ def _tell(failures: "Mapping[int, ProcessFailure]", count: int) -> int:
     else:
         how = f"failed with exit code {first.exitcode}"
     print_error(
-        f"process {rank + 1} of {count} {how}, so the run was stopped; go on from its last "
-        "checkpoint with --resume"
+        f"process {rank + 1} of {count} {how}, so the run was stopped; resume it from its "
+        "last checkpoint with --resume"
     )
     return 1
 

@@ -284,10 +284,10 @@ class FinetuneOptions(ClassifierOptions, RateOptions, TrackerOptions):
             self.require_processes_possible(self.processes)
         if self.find_lr and self.dry_run:
             raise OptionError(
-                "--find-lr trains for a few steps, --dry-run trains nothing; choose one"
+                "--find-lr trains for a few steps, --dry-run trains nothing; leave one out"
             )
         if self.resume and (given := given_flags(self, ("overwrite", "dry_run", "find_lr"))):
-            raise OptionError(f"{given[0]} starts a run, --resume resumes one; choose one")
+            raise OptionError(f"{given[0]} starts a run, --resume resumes one; leave one out")
 
     @classmethod
     def check_given(cls, given: Mapping[str, Any]) -> None:
