@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import save_image
+from notices import Notices
 
 from transferkit.data.augment import Augment
 from transferkit.data.normalization import normalize
@@ -14,7 +15,7 @@ from transferkit.data.views import PLAIN, Views
 from transferkit.devices import Cache
 from transferkit.errors import DataError
 from transferkit.frozen_layers import FrozenLayers, FrozenRows
-from transferkit.reporter import SilentReporter
+from transferkit.reporter import SILENT
 from transferkit.row_cache import cache_folder
 
 NAMES = [f"{i:064x}" for i in range(6)]
@@ -25,7 +26,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
 
 
-def frozen_rows(root, cache, *, names=None, augment=Augment.LIGHT, seen=None, notices=None):
+def frozen_rows(root, cache, *, names=None, augment=Augment.LIGHT, seen=None, reporter=SILENT):
     """Return rows that hold the mean colour of five images."""
     for i in range(5):
         if not (root / f"{i}.png").exists():
@@ -50,12 +51,8 @@ def frozen_rows(root, cache, *, names=None, augment=Augment.LIGHT, seen=None, no
         for _, reason in failures:
             raise DataError(reason)
 
-    class Notes(SilentReporter):
-        def notice(self, message):
-            notices.append(message)
-
     layers = FrozenLayers(compute, torch.device("cpu"), (3,), torch.bfloat16, {"what": "mean"})
-    return FrozenRows(layers, views, cache, limit=10**9, check=check, reporter=Notes())
+    return FrozenRows(layers, views, cache, limit=10**9, check=check, reporter=reporter)
 
 
 def table(rows, view, order=(3, 0, 4, 1, 2)):
@@ -130,11 +127,11 @@ def test_frozen_rows__belong_to_an_image_and_not_to_its_place(tmp_path):
 def test_frozen_rows__stay_in_memory_if_the_disk_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "file"))
-    notices = []
-    rows = frozen_rows(tmp_path, Cache.DISK, notices=notices)
+    notices = Notices()
+    rows = frozen_rows(tmp_path, Cache.DISK, reporter=notices)
 
     assert torch.equal(table(rows, PLAIN), table(frozen_rows(tmp_path, Cache.OFF), PLAIN))
-    assert "cached in memory instead" in notices[0]
+    assert "cached in memory instead" in notices.all[0]
 
 
 def test_frozen_rows__name_an_image_that_can_no_longer_be_read(tmp_path):

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from image_files import make_classes, save_image
+from notices import Notices
 
 import transferkit
 from transferkit.data import check
@@ -120,17 +121,12 @@ def test_check_images__keeps_its_results_when_stopped(data, counts):
 
 
 def test_check_images__succeeds_without_a_cache_and_says_so(data, monkeypatch):
-    notices = []
-
-    class Recorder(SilentReporter):
-        def notice(self, message):
-            notices.append(message)
-
+    notices = Notices()
     monkeypatch.setenv("TRANSFERKIT_CACHE", "/proc/nowhere")
-    found = check.check_images(scan(data), workers=1, reporter=Recorder(), remember=True)
+    found = check.check_images(scan(data), workers=1, reporter=notices, remember=True)
 
     assert len(found.sha256) == 9
-    assert notices[0].endswith("the next run will check all images again")
+    assert notices.all[0].endswith("the next run will check all images again")
 
 
 def test_finetune__takes_truncated_jpegs_only_if_allowed(data, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from interrupting import stop_after
+from notices import Notices
 from safetensors.torch import load_file
 from torch import nn
 
@@ -24,7 +25,6 @@ from transferkit.processes import ALONE
 from transferkit.recipes.finetune import finetune
 from transferkit.recipes.finetuning.choose_batch_size import choose_batch_size
 from transferkit.recipes.finetuning.run_in_progress import FinetuneResult
-from transferkit.reporter import SilentReporter
 
 CATS = Path(__file__).parents[2] / "sample_data" / "cats"
 SMALL = {
@@ -136,16 +136,6 @@ def little_memory(device: torch.device, peak: int) -> Iterator[None]:
         yield
 
 
-class Notices(SilentReporter):
-    """Keeps the notices of a run."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def notice(self, text: str) -> None:
-        self.texts.append(text)
-
-
 def test_batch__that_does_not_fit_is_computed_in_halves(device, tmp_path):
     options = {
         "backbone": "resnet18",
@@ -167,7 +157,7 @@ def test_batch__that_does_not_fit_is_computed_in_halves(device, tmp_path):
     with little_memory(device, peak):
         halved = finetune(given, notices)
 
-    assert any("continuing with 48" in text for text in notices.texts)
+    assert any("continuing with 48" in text for text in notices.all)
     np.testing.assert_allclose(losses(halved), losses(whole), rtol=LOSSES)
 
 

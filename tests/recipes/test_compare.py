@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from image_files import make_classes, save_image
+from notices import Notices
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -16,20 +17,17 @@ from transferkit.errors import DataError, DivergedError, OptionError, OutputErro
 from transferkit.options.compare import CompareOptions
 from transferkit.recipes.compare import compare
 from transferkit.recipes.comparing import candidate_runs
-from transferkit.reporter import SilentReporter
 
 SMALL = {"weights": "none", "image_size": 32, "batch_size": 8, "cache": "memory"}
 ALL = {"strategy": ("partial", "full", "knn"), "backbone": "test_resnet", "epochs": 2, "seeds": 2}
 
 
-class Recorder(SilentReporter):
-    """A reporter that records notices and interrupts after `stop_at` epochs."""
+class Interrupting(Notices):
+    """A reporter that remembers its notices and interrupts after `stop_at` epochs."""
 
     def __init__(self, stop_at: int = 0) -> None:
-        self.notices, self.epochs, self.stop_at = [], 0, stop_at
-
-    def notice(self, message):
-        self.notices.append(message)
+        super().__init__()
+        self.epochs, self.stop_at = 0, stop_at
 
     def epoch(self, row, epochs, best):
         self.epochs += 1
@@ -117,13 +115,13 @@ def test_compare__curves_end_at_the_seconds_of_the_table(compared):
 def test_compare__stopped_and_resumed_gives_the_same_results(
     compared, image_folder, tmp_path, stop_at
 ):
-    folder, reporter = tmp_path / "stopped", Recorder(stop_at)
+    folder, reporter = tmp_path / "stopped", Interrupting(stop_at)
     with pytest.raises(KeyboardInterrupt):
         compare(CompareOptions(image_folder, folder, **SMALL, **ALL), reporter)
-    assert reporter.notices[-1] == (
+    assert reporter.all[-1] == (
         f"progress is kept; resume with: transferkit compare {image_folder} -o {folder} --resume"
     )
-    assert "--resume" not in "".join(reporter.notices[:-1])
+    assert "--resume" not in "".join(reporter.all[:-1])
     finished = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/metrics.json")}
     compare(CompareOptions(image_folder, folder, resume=True, cache="memory"))
 

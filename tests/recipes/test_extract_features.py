@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from image_files import make_classes
+from notices import Notices
 
 import transferkit
 from transferkit.errors import DataError, OptionError, OutputError, UnknownNameError
 from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.recipes.extract_features import extract_features
-from transferkit.reporter import LeftOut, SilentReporter
+from transferkit.reporter import LeftOut
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32}
 
@@ -133,15 +134,12 @@ def test_extract_features__refuses_a_backbone_beside_a_model(image_folder, tmp_p
         transferkit.extract_features(image_folder, tmp_path / "f.npz", model="run", backbone="x")
 
 
-class Interrupting(SilentReporter):
+class Interrupting(Notices):
     """A reporter that raises KeyboardInterrupt after some images."""
 
     def __init__(self, after: int) -> None:
+        super().__init__()
         self.left = after
-        self.notices: list[str] = []
-
-    def notice(self, message: str) -> None:
-        self.notices.append(message)
 
     def progress(self, description, total):
         return self
@@ -164,10 +162,10 @@ def test_extract_features__is_resumed_to_the_same_rows(image_folder, tmp_path):
     stopping = Interrupting(after=12)
     with pytest.raises(KeyboardInterrupt):
         extract_features(ExtractFeaturesOptions(**options), stopping)
-    assert stopping.notices == ["15 of 24 images are done; continue with --resume"]
+    assert stopping.all == ["15 of 24 images are done; resume with --resume"]
     assert not (tmp_path / "f.npz").exists()
 
-    with pytest.raises(OutputError, match="unfinished extraction; continue it with --resume"):
+    with pytest.raises(OutputError, match="unfinished extraction; resume it with --resume"):
         transferkit.extract_features(**options)
     with pytest.raises(OutputError, match="begun with other layers"):
         transferkit.extract_features(**options, layer=("stem",), resume=True)

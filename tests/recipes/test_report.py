@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from image_files import COLOURS, save_image
+from notices import Notices
 from PIL import Image
 
 import transferkit
@@ -12,7 +13,6 @@ from transferkit.errors import OutputError
 from transferkit.metrics import summarize
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetune import finetune
-from transferkit.reporter import SilentReporter
 from transferkit.run.record import read_run
 from transferkit.tables.probabilities import read_probabilities
 
@@ -24,16 +24,6 @@ SMALL = {
 }
 ODD = "<script>alert(1)"
 """A malicious name; folder names cannot contain a slash."""
-
-
-class Recorder(SilentReporter):
-    """A reporter that records notices."""
-
-    def __init__(self):
-        self.notices: list[str] = []
-
-    def notice(self, message):
-        self.notices.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +156,10 @@ def test_finetune__succeeds_without_its_page_on_a_full_device(pages, data, tmp_p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("transferkit.report.page.utf8_text", full)
-    recorder = Recorder()
-    result = finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
+    notices = Notices()
+    result = finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), notices)
 
-    (message,) = [line for line in recorder.notices if "could not be written" in line]
+    (message,) = [line for line in notices.all if "could not be written" in line]
     assert "No space left on device" in message
     assert message.endswith(f"write it with: transferkit report {tmp_path / 'run'}")
     assert not (tmp_path / "run/report.html").exists()
@@ -184,10 +174,10 @@ def test_finetune__survives_a_bug_in_its_page(pages, data, tmp_path, monkeypatch
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("transferkit.report.run_contents.run_page", fail)
-    recorder = Recorder()
-    finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), recorder)
+    notices = Notices()
+    finetune(FinetuneOptions(data, tmp_path / "run", epochs=1, **SMALL), notices)
 
-    assert "ZeroDivisionError: a bug" in recorder.notices[-1]
+    assert "ZeroDivisionError: a bug" in notices.all[-1]
     assert not (tmp_path / "run/checkpoint").exists()
     with pytest.raises(ZeroDivisionError):
         transferkit.draw_report(tmp_path / "run")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from notices import Notices
 from served import Client, in_thread
 
 import transferkit
@@ -16,17 +17,7 @@ from transferkit.errors import BundleError, EngineError, OptionError, OutputErro
 from transferkit.files import file_digest
 from transferkit.options.serve import ServeOptions
 from transferkit.recipes.serve import serve
-from transferkit.reporter import SILENT, Reporter, SilentReporter
-
-
-class Noting(SilentReporter):
-    """Keeps the notices."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
+from transferkit.reporter import SILENT, Reporter
 
 
 @contextmanager
@@ -202,13 +193,13 @@ def test_other_machines__are_warned_of(
 ):
     if environment:
         monkeypatch.setenv("TRANSFERKIT_TOKEN", environment)
-    reporter = Noting()
+    reporter = Notices()
 
     with serving(run_folder, reporter, host="0.0.0.0", engine="torch", **given) as client:
         assert client.ask("GET", "/model").status == status
         assert client.ask("GET", "/model", Authorization="Bearer secret").status == 200
 
-    (notice,) = reporter.notices
+    (notice,) = reporter.all
     assert warning in notice
 
 

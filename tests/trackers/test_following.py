@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from notices import Notices
 
 from transferkit.reporter import (
     EpochRow,
@@ -20,14 +21,6 @@ from transferkit.trackers.following import followed
 START = RunStart(Path("run"), {}, Plan((), {}, (), (), ()), is_resumed=False)
 STEP = StepRow(1, 1, 0.5, {"head": 0.01})
 EPOCH = EpochRow(1, "head", 0.5, 0.8, 0.6, 0.7, 0.01, 0.0, 2.0)
-
-
-class Notices(SilentReporter):
-    def __init__(self):
-        self.all = []
-
-    def notice(self, message):
-        self.all.append(message)
 
 
 class Remembers(SilentReporter):

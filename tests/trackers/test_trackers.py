@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from interrupting import stop_after
+from notices import Notices
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import transferkit
@@ -23,7 +24,6 @@ from transferkit.reporter import (
     Plan,
     RunEnd,
     RunStart,
-    SilentReporter,
     StageRow,
     StepRow,
 )
@@ -49,14 +49,6 @@ FIGURES = (
 
 # MLflow's tables use what SQLAlchemy 2.1 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
-
-
-class Notices(SilentReporter):
-    def __init__(self):
-        self.all = []
-
-    def notice(self, message):
-        self.all.append(message)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from notices import Notices
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -141,19 +142,13 @@ def test_fit__proves_every_phase(uninterrupted):
 @pytest.mark.parametrize(("left", "images"), [(0.0, 4), (1e-9, 8)])
 def test_fit__ends_when_no_time_is_left_for_another_step_or_epoch(left, images):
     network, phases = network_and_phases()
-    notices = []
-
-    class Told(SilentReporter):
-        def notice(self, message):
-            notices.append(message)
-
-    setup = setup_of(network, phases)
-    result = fit(setup, phases, patience=0, reporter=Told(), seconds_left=lambda: left)
+    setup, notices = setup_of(network, phases), Notices()
+    result = fit(setup, phases, patience=0, reporter=notices, seconds_left=lambda: left)
 
     assert (len(result.history), result.images, result.best) == (1, images, 0)
     assert result.is_out_of_time
     assert list(result.frozen) == ["head"]
-    assert notices == ["stopped early: the time for training is spent"]
+    assert notices.all == ["stopped early: the time for training is spent"]
 
 
 def test_fit__goes_on_where_only_the_frozen_layers_took_long(monkeypatch):

@@ -102,7 +102,7 @@ def _require_new_output(options: ExtractFeaturesOptions) -> None:
     require_place(options.output)
     if _partial(options).exists() and not (options.resume or options.overwrite):
         raise OutputError(
-            f"{_partial(options)}: holds an unfinished extraction; continue it with --resume, or "
+            f"{_partial(options)}: holds an unfinished extraction; resume it with --resume, or "
             "start over with --overwrite"
         )
 
@@ -139,6 +139,6 @@ def _compute_features(
                 spool.add(part.values, {start + row: why for row, why in part.failures})
                 progress.advance(len(part.rows) + len(part.failures))
     except KeyboardInterrupt:
-        reporter.notice(f"{spool.done} of {len(index)} images are done; continue with --resume")
+        reporter.notice(f"{spool.done} of {len(index)} images are done; resume with --resume")
         raise
     return spool

@@ -152,7 +152,7 @@ def _explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"cannot write {folder}: {error.strerror or error}; the finished rows are kept there, "
-            "make room and continue with --resume"
+            "make room and resume with --resume"
         ) from error
 
 

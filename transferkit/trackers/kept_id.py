@@ -1,4 +1,4 @@
-"""The number that a tracker gave a run, kept in a folder so that a resumed run goes on in it."""
+"""A tracker's id of a run, kept in the run's folder so that a resumed run is recorded under it."""
 
 import json
 
@@ -20,13 +20,13 @@ def kept_id(folder: Place, tracker: Tracker) -> str | None:
     return str(json.loads(path.read_text("utf-8"))["id"]) if path.is_file() else None
 
 
-def keep_id(folder: Place, tracker: Tracker, number: str) -> None:
-    """Keep the number of a run, or of a comparison, in its folder.
+def keep_id(folder: Place, tracker: Tracker, run_id: str) -> None:
+    """Keep a tracker's id of a run, or of a comparison, in its folder.
 
     Raises:
         OutputError: When it cannot be written.
     """
-    write_json(_path(folder, tracker), {"id": number})
+    write_json(_path(folder, tracker), {"id": run_id})
 
 
 def _path(folder: Place, tracker: Tracker) -> Place:

@@ -19,7 +19,7 @@ class Recorder(SilentReporter):
         self._steps: _Table | None = None
 
     def began(self, start: RunStart) -> None:
-        """Take the stages for the columns; a resumed run goes on in its files."""
+        """Take the stages for the columns; a resumed run adds to its files."""
         assert isinstance(start.folder, Path)  # the options refuse addresses
         folder = start.folder / LOGS
         trained = [stage.name for stage in start.plan.stages if stage.learning_rate is not None]

@@ -11,9 +11,6 @@ from transferkit.trackers import DEFAULT_PROJECT, Tracker
 from transferkit.trackers.figures import epoch_figures, final_figures, parameters, step_figures
 from transferkit.trackers.kept_id import keep_id, kept_id
 
-_AT_ONCE = 100
-"""Parameters that MLflow takes in one request."""
-
 _LONGEST = 6000
 """Characters of a parameter's value that MLflow takes."""
 
@@ -43,19 +40,18 @@ class Recorder(SilentReporter):
         self._parent: str | None = None
 
     def began(self, start: RunStart) -> None:
-        """Create the run with its parameters, or go on in that of a resumed one."""
+        """Create the run with its parameters, or resume that of a resumed one."""
         if self._comparison:
             self._parent = self._kept_or_created(self._comparison, {})
         nested = {"mlflow.parentRunId": self._parent} if self._parent else {}
         known = kept_id(start.folder, Tracker.MLFLOW)
         self._run = self._kept_or_created(start.folder, nested)
         if known is None:
-            all_of_them = [
+            params = [
                 self._parameter(name, str(value)[:_LONGEST])
                 for name, value in parameters(start).items()
             ]
-            for first in range(0, len(all_of_them), _AT_ONCE):
-                self._client.log_batch(self._run, params=all_of_them[first : first + _AT_ONCE])
+            self._client.log_batch(self._run, params=params)
         server = self._client.tracking_uri
         if server.startswith(("http://", "https://")):
             page = f"#/experiments/{self._experiment()}/runs/{self._run}"
@@ -92,7 +88,7 @@ class Recorder(SilentReporter):
             self._client.log_batch(self._run, metrics=found)
 
     def _kept_or_created(self, folder: Place, tags: Mapping[str, str]) -> str:
-        """Return the run that a folder keeps, which goes on, or a new one."""
+        """Return the run that a folder keeps, which is resumed, or a new one."""
         known = kept_id(folder, Tracker.MLFLOW)
         if known:
             self._client.update_run(known, status="RUNNING")
@@ -102,14 +98,13 @@ class Recorder(SilentReporter):
             run_name=folder.name,
             tags={"mlflow.source.name": "transferkit", **tags},
         )
-        number: str = created.info.run_id
-        keep_id(folder, Tracker.MLFLOW, number)
-        return number
+        run_id: str = created.info.run_id
+        keep_id(folder, Tracker.MLFLOW, run_id)
+        return run_id
 
     def _experiment(self) -> str:
-        if number := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            return number
+        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            return given
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_PROJECT)
         found = self._client.get_experiment_by_name(name)
-        number = found.experiment_id if found else self._client.create_experiment(name)
-        return number
+        return found.experiment_id if found else self._client.create_experiment(name)

@@ -40,17 +40,17 @@ class Recorder(SilentReporter):
         self._tell, self._comparison = tell, comparison
 
     def began(self, start: RunStart) -> None:
-        """Create the run with its parameters, or go on in that of a resumed one.
+        """Create the run with its parameters, or resume that of a resumed one.
 
         Raises:
             TransferKitError: When nobody is logged in.
         """
         self._require_login()
-        number = kept_id(start.folder, Tracker.WANDB) or uuid.uuid4().hex[:12]
-        keep_id(start.folder, Tracker.WANDB, number)
+        run_id = kept_id(start.folder, Tracker.WANDB) or uuid.uuid4().hex[:12]
+        keep_id(start.folder, Tracker.WANDB, run_id)
         self._name = start.folder.name
         self._run = wandb.init(
-            id=number,
+            id=run_id,
             resume="allow",
             reinit="create_new",
             project=os.environ.get("WANDB_PROJECT", DEFAULT_PROJECT),

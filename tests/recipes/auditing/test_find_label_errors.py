@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from made_dataset import made_dataset
+from notices import Notices
 from point_clouds import clouds
 
 from transferkit.recipes.auditing.find_label_errors import (
@@ -12,7 +13,7 @@ from transferkit.recipes.auditing.find_label_errors import (
     judge_labels,
     reason_against_folds,
 )
-from transferkit.reporter import SILENT, SilentReporter
+from transferkit.reporter import SILENT
 
 NAMES = ("ants", "bees", "cats")
 
@@ -85,15 +86,9 @@ def test_find_small_classes__counts_copies_once():
     ],
 )
 def test_judge_labels__tells_why_it_cannot(labels, class_names, reason):
-    class Listener(SilentReporter):
-        notices = ()
+    dataset, notices = made_dataset(labels, class_names=class_names), Notices()
 
-        def notice(self, message):
-            self.notices = (*self.notices, message)
-
-    dataset, listener = made_dataset(labels, class_names=class_names), Listener()
-
-    assert judge_labels(dataset, np.ones((len(labels), 2), np.float32), 0, listener) is None
-    assert reason in listener.notices[0]
+    assert judge_labels(dataset, np.ones((len(labels), 2), np.float32), 0, notices) is None
+    assert reason in notices.all[0]
     assert reason in reason_against_folds(dataset)
     assert find_label_errors(dataset, None).findings == ()

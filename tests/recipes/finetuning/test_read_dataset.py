@@ -8,13 +8,14 @@ import shutil
 import numpy as np
 import pytest
 from image_files import make_classes
+from notices import Notices
 from PIL import Image
 from tiny_backbone import TINY
 
 import transferkit
 from transferkit.errors import DataError, OptionError
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.reporter import LeftOut, SilentReporter
+from transferkit.reporter import LeftOut
 
 SMALL = {
     "backbone": "test_resnet",
@@ -47,21 +48,14 @@ def test_finetune__uses_a_separate_validation_folder(image_folder, tmp_path):
 
 def test_finetune__says_when_validation_images_are_also_in_training(image_folder, tmp_path):
     from transferkit.recipes.finetune import finetune
-    from transferkit.reporter import SilentReporter
 
-    class Recorder(SilentReporter):
-        notices = ""
-
-        def notice(self, message):
-            self.notices += message
-
-    recorder, val = Recorder(), tmp_path / "val"
+    notices, val = Notices(), tmp_path / "val"
     shutil.copytree(image_folder, val)
     finetune(
-        FinetuneOptions(image_folder, tmp_path / "run", val=val, dry_run=True, **SMALL), recorder
+        FinetuneOptions(image_folder, tmp_path / "run", val=val, dry_run=True, **SMALL), notices
     )
 
-    assert recorder.notices.startswith("24 images are in training and also in validation")
+    assert notices.all[0].startswith("24 images are in training and also in validation")
 
 
 def test_finetune__names_the_image_that_changed_during_the_run(tmp_path, monkeypatch):
@@ -144,18 +138,13 @@ def test_groups__divided_by_a_given_split_are_told_with_numbers(grouped, tmp_pat
     from transferkit.recipes.finetune import finetune
 
     transferkit.finetune(grouped, tmp_path / "run", epochs=1, **SMALL)
-    told = []
-
-    class Recorder(SilentReporter):
-        def notice(self, message):
-            told.append(message)
-
+    notices = Notices()
     options = FinetuneOptions(
         grouped, split=tmp_path / "run", group_by=r"patient(\d+)", dry_run=True, **SMALL
     )
-    result = finetune(options, Recorder())
+    result = finetune(options, notices)
 
-    (notice,) = [message for message in told if "groups" in message]
+    (notice,) = [message for message in notices.all if "groups" in message]
     assert re.match(
         r"\d+ of 40 groups, with \d+0 images, are on several sides of the split", notice
     )
