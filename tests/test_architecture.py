@@ -9,24 +9,13 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from commands import COMMANDS
 
 import transferkit
 from transferkit.cli import app
 from transferkit.models.strategies import Strategy
-from transferkit.options.audit import AuditOptions
-from transferkit.options.backbones import BackbonesOptions
-from transferkit.options.cache import CacheOptions
-from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import Options, declared_options
-from transferkit.options.evaluate import EvaluateOptions
-from transferkit.options.explain import ExplainOptions
-from transferkit.options.export import ExportOptions
-from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.options.inspect import InspectOptions
-from transferkit.options.predict import PredictOptions
-from transferkit.options.report import ReportOptions
-from transferkit.options.serve import ServeOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transferkit"
@@ -64,22 +53,6 @@ LAYERS = [
     {"api", "cli", "notebook", "sklearn"},
 ]
 """Bottom to top: a module imports from its own layer or those below."""
-
-COMMANDS = {
-    "finetune": FinetuneOptions,
-    "extract-features": ExtractFeaturesOptions,
-    "predict": PredictOptions,
-    "evaluate": EvaluateOptions,
-    "explain": ExplainOptions,
-    "serve": ServeOptions,
-    "export": ExportOptions,
-    "report": ReportOptions,
-    "compare": CompareOptions,
-    "audit": AuditOptions,
-    "backbones": BackbonesOptions,
-    "inspect": InspectOptions,
-    "cache": CacheOptions,
-}
 
 OF_EVERY_COMMAND = ("help", "quiet", "config", "save_config", "config_schema")
 
@@ -223,7 +196,7 @@ def test_all__is_sorted_and_importable():
         _ = transferkit.nonsense
 
 
-def test_commands__are_all_listed_here():
+def test_commands__are_all_listed():
     assert set(typer.main.get_command(app).commands) == set(COMMANDS)
 
 

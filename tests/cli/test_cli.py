@@ -4,12 +4,8 @@ import re
 from itertools import pairwise
 
 import pytest
+from commands import COMMANDS
 from tiny_backbone import TINY
-
-COMMANDS = [
-    *("finetune", "extract-features", "predict", "evaluate", "explain", "report", "compare"),
-    *("backbones", "inspect", "cache"),
-]
 
 
 def test_version(cli):

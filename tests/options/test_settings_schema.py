@@ -3,32 +3,20 @@
 import json
 
 import pytest
+from commands import COMMANDS
 from jsonschema import Draft202012Validator
 
-from transferkit.options.audit import AuditOptions
-from transferkit.options.cache import CacheOptions
-from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import declared_options
-from transferkit.options.evaluate import EvaluateOptions
-from transferkit.options.explain import ExplainOptions
-from transferkit.options.export import ExportOptions
-from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.options.predict import PredictOptions
 from transferkit.options.recorded import json_values
 from transferkit.options.settings_file import read_settings
 from transferkit.options.settings_schema import settings_schema
 
-KINDS = [
-    *(FinetuneOptions, PredictOptions, CompareOptions, AuditOptions),
-    *(ExtractFeaturesOptions, EvaluateOptions),
-    *(ExplainOptions, ExportOptions, CacheOptions),
-]
 
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_schema__describes_every_option_and_takes_every_default(kind):
-    schema = json.loads(json.dumps(settings_schema(kind, "command")))
+@pytest.mark.parametrize("command", COMMANDS)
+def test_schema__describes_every_option_and_takes_every_default(command):
+    kind = COMMANDS[command]
+    schema = json.loads(json.dumps(settings_schema(kind, command)))
     Draft202012Validator.check_schema(schema)
     declared = declared_options(kind)
     defaults = {

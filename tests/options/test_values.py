@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 import transferkit
 from transferkit.errors import OptionError, TransferKitError
+from transferkit.options.audit import AuditOptions
 from transferkit.options.backbones import BackbonesOptions
 from transferkit.options.compare import CompareOptions
 from transferkit.options.declaration import declared_options
 from transferkit.options.evaluate import EvaluateOptions
 from transferkit.options.explain import ExplainOptions
+from transferkit.options.export import ExportOptions
 from transferkit.options.extract_features import ExtractFeaturesOptions
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.inspect import InspectOptions
@@ -121,6 +123,8 @@ FUNCTIONS = {
     transferkit.evaluate: EvaluateOptions,
     transferkit.explain: ExplainOptions,
     transferkit.compare: CompareOptions,
+    transferkit.audit: AuditOptions,
+    transferkit.export: ExportOptions,
     transferkit.inspect: InspectOptions,
     transferkit.draw_report: ReportOptions,
     transferkit.list_backbones: BackbonesOptions,
