@@ -133,7 +133,7 @@ def test_settings__are_resolved_in_one_place():
     asking = {p.name for p in steps.glob("*.py") if re.search(left_open, p.read_text("utf-8"))}
 
     # Resuming a run with --lr auto takes the rate that its range test found.
-    assert asking == {"resolve_settings.py", "caches.py", "resuming.py"}
+    assert asking == {"resolve_settings.py", "resuming.py"}
 
 
 def test_strategies__are_never_told_apart_by_name():

@@ -11,6 +11,7 @@ from transferkit.places import Place
 from transferkit.reporter import LeftOut
 
 if TYPE_CHECKING:
+    from transferkit.data.dataset import Dataset
     from transferkit.data.index import ImageIndex
 
 
@@ -55,3 +56,21 @@ def readable_part(
     readable = index.without(tuple(unreadable))
     require_allowed(index.root, readable.left_out, on_bad_image)
     return readable
+
+
+def require_all_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) -> None:
+    """Check that every image of a checked dataset could still be read.
+
+    Args:
+        dataset: The dataset; all its images were read when it was checked.
+        failures: (position in the index, reason) of the images that can no longer be read.
+
+    Raises:
+        DataError: When there are any, because the dataset has changed since.
+    """
+    unreadable = [f"{dataset.index.paths[row]} ({reason})" for row, reason in failures]
+    if unreadable:
+        raise DataError(
+            f"{dataset.index.root}: images changed during the run: {name_some(unreadable)}; "
+            "leave the dataset alone while the command runs, and run it again"
+        )

@@ -12,8 +12,8 @@ from transferkit.options.declaration import declared_options
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetune import finetune
 from transferkit.recipes.finetuning import choose_for_budget
-from transferkit.recipes.finetuning.caches import CacheChoice
 from transferkit.recipes.finetuning.run_in_progress import FinetuneRun
+from transferkit.recipes.shared.caches import CacheChoice
 from transferkit.reporter import SilentReporter
 from transferkit.run.stopwatch import Stopwatch
 

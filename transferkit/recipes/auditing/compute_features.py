@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from transferkit.data.bad_images import require_all_readable
 from transferkit.data.dataset import Dataset
 from transferkit.data.views import PLAIN
 from transferkit.frozen_layers import FrozenRows, frozen_features, plain_views
 from transferkit.models.feature_extractor import FeatureExtractor
 from transferkit.options.audit import AuditOptions
-from transferkit.recipes.finetuning.caches import choose_cache
-from transferkit.recipes.finetuning.read_dataset import require_all_readable
+from transferkit.recipes.shared.caches import choose_cache
 from transferkit.recipes.shared.compute_settings import resolve_compute, with_fitting_batches
 from transferkit.reporter import Reporter
 

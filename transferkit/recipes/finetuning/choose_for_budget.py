@@ -10,6 +10,7 @@ from math import ceil
 from statistics import median
 
 from transferkit.data.augment import Augment
+from transferkit.data.bad_images import require_all_readable
 from transferkit.data.images import ImageError, read_image
 from transferkit.data.preprocessing import ImageSize, both_sides, describe_size
 from transferkit.durations import describe_seconds
@@ -20,7 +21,6 @@ from transferkit.models.usual_images import MOST
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.recipes.finetuning.estimate import pace_of, training_seconds
 from transferkit.recipes.finetuning.pace import Pace
-from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TimeBudget, TrainingRun
 from transferkit.reporter import SILENT, Reporter
 from transferkit.sampling import evenly_spaced

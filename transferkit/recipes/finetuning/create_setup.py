@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from transferkit.data.bad_images import require_all_readable
 from transferkit.data.pixels import PixelStore
 from transferkit.data.views import PLAIN, Views
 from transferkit.device_copies import batch_memory, to_device
@@ -19,7 +20,6 @@ from transferkit.models.depthwise import train_depthwise_in_full_precision
 from transferkit.models.freezing import BatchNorm
 from transferkit.models.strategies import Phase
 from transferkit.processes import noticing_others
-from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.row_cache import cache_folder
 from transferkit.training.compilation import compiled

@@ -10,11 +10,11 @@ from transferkit.models.network import Network
 from transferkit.models.network_cut import cut_network
 from transferkit.models.strategies import HeadStart, Phase
 from transferkit.models.unfreeze import EVERYTHING, HEAD_ALONE, last_stages
-from transferkit.recipes.finetuning.caches import CacheChoice
 from transferkit.recipes.finetuning.pace import Pace
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.recipes.finetuning.settings import PhaseSettings
 from transferkit.recipes.finetuning.start_head import MOST
+from transferkit.recipes.shared.caches import CacheChoice
 
 _SOON = 20.0
 """A run shorter than this ends before anyone would choose another strategy, in seconds."""

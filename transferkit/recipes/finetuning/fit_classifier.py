@@ -16,6 +16,7 @@ from transferkit.classifiers.fitting import (
     require_enough,
     require_weights_possible,
 )
+from transferkit.data.bad_images import require_all_readable
 from transferkit.data.dataset import Dataset
 from transferkit.data.views import PLAIN
 from transferkit.errors import OptionError
@@ -40,7 +41,6 @@ from transferkit.recipes.finetuning.plan import (
     describe_frozen,
     describe_weights,
 )
-from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.resolve_settings import resolve_features
 from transferkit.recipes.finetuning.run_in_progress import FeaturesRun, FinetuneResult
 from transferkit.recipes.finetuning.settings import FeatureSettings

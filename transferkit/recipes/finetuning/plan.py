@@ -13,13 +13,13 @@ from transferkit.models.freezing import BatchNorm
 from transferkit.models.stages import HEAD, Stage
 from transferkit.models.strategies import HeadStart, Strategy
 from transferkit.options.finetune import FinetuneOptions
-from transferkit.recipes.finetuning.caches import describe_size
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.recipes.finetuning.settings import (
     PhaseSettings,
     TrainingSettings,
     keeps_statistics,
 )
+from transferkit.recipes.shared.caches import describe_bytes
 from transferkit.reporter import PhaseRow, Plan, StageRow
 
 _WHERE = {Cache.MEMORY: "in memory", Cache.DISK: "on disk"}
@@ -169,7 +169,7 @@ def _cached(phases: Sequence[PhaseSettings]) -> str:
     phases_of: dict[str, list[str]] = {}
     for entry in phases:
         what = entry.cache.why_not or (
-            f"frozen layers computed once, {describe_size(entry.cache.size)} "
+            f"frozen layers computed once, {describe_bytes(entry.cache.size)} "
             f"{_WHERE[entry.cache.place]}"
         )
         phases_of.setdefault(what, []).append(entry.phase.name)

@@ -1,7 +1,7 @@
 """Read a run's dataset: find the images, check them, and split them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from transferkit.data.bad_images import require_allowed
 from transferkit.data.check import CheckedIndex, check_images
@@ -131,22 +131,4 @@ def _require_same_labels(run: Place, index: ImageIndex) -> None:
         raise DataError(
             f"{index.root}: {len(changed)} labels have changed since the run began: "
             f"{name_some(changed)}; restore them, or start over with --overwrite"
-        )
-
-
-def require_all_readable(dataset: Dataset, failures: Iterable[tuple[int, str]]) -> None:
-    """Check that every image of a checked dataset could still be read.
-
-    Args:
-        dataset: The dataset; all its images were read before training.
-        failures: (position in the index, reason) of the images that can no longer be read.
-
-    Raises:
-        DataError: When there are any, because the dataset changed during the run.
-    """
-    unreadable = [f"{dataset.index.paths[row]} ({reason})" for row, reason in failures]
-    if unreadable:
-        raise DataError(
-            f"{dataset.index.root}: images changed during the run: {name_some(unreadable)}; "
-            "leave the dataset alone while it trains, and run again"
         )

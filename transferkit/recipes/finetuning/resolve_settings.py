@@ -22,11 +22,6 @@ from transferkit.models.strategies import HeadStart, Phase, plan_phases
 from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.processes import started_processes
-from transferkit.recipes.finetuning.caches import (
-    CacheChoice,
-    choose_cache,
-    choose_pixel_cache,
-)
 from transferkit.recipes.finetuning.choose_batch_size import choose_batch_size
 from transferkit.recipes.finetuning.settings import (
     FeatureSettings,
@@ -36,6 +31,11 @@ from transferkit.recipes.finetuning.settings import (
     rates_of_stages,
 )
 from transferkit.recipes.finetuning.start_head import FEWEST_PER_CLASS, MOST
+from transferkit.recipes.shared.caches import (
+    CacheChoice,
+    choose_cache,
+    choose_pixel_cache,
+)
 from transferkit.training.compilation import require_compiler
 from transferkit.training.learning_rates import BACKBONE_SHARE, default_layer_decay, spread_rates
 

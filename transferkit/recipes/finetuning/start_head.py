@@ -6,11 +6,11 @@ Fine-tuning can distort pretrained features and underperform out-of-distribution
 
 import torch
 
+from transferkit.data.bad_images import require_all_readable
 from transferkit.inference import collect
 from transferkit.models.feature_extractor import PRELOGITS, FeatureExtractor
 from transferkit.models.strategies import HeadStart
 from transferkit.network_outputs import features
-from transferkit.recipes.finetuning.read_dataset import require_all_readable
 from transferkit.recipes.finetuning.run_in_progress import TrainingRun
 from transferkit.run.stopwatch import FROZEN
 from transferkit.sampling import evenly_spaced

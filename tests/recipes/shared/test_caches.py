@@ -10,7 +10,7 @@ import transferkit
 from transferkit.devices import Cache
 from transferkit.errors import OptionError
 from transferkit.frozen_layers import FrozenRows
-from transferkit.recipes.finetuning.caches import describe_size
+from transferkit.recipes.shared.caches import describe_bytes
 from transferkit.row_cache import list_entries
 
 SMALL = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 7}
@@ -81,7 +81,7 @@ def test_cache__falls_back_without_room(image_folder, tmp_path, monkeypatch):
 
     with pytest.raises(OptionError, match=r"--cache disk: head needs .* room for 0.0 kB"):
         run(image_folder, tmp_path / "run", cache="disk", cache_limit=0)
-    monkeypatch.setattr("transferkit.recipes.finetuning.caches.memory_budget", lambda: 0)
+    monkeypatch.setattr("transferkit.recipes.shared.caches.memory_budget", lambda: 0)
     assert "it would take" in planned()
 
 
@@ -97,4 +97,4 @@ def test_metrics__show_how_the_time_was_spent(image_folder, tmp_path):
 
 def test_cache__has_four_kinds_and_readable_sizes():
     assert [str(kind) for kind in Cache] == ["auto", "memory", "disk", "off"]
-    assert [describe_size(n) for n in (900, 2_500_000, 3e9)] == ["0.9 kB", "2.5 MB", "3.0 GB"]
+    assert [describe_bytes(n) for n in (900, 2_500_000, 3e9)] == ["0.9 kB", "2.5 MB", "3.0 GB"]

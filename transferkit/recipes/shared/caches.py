@@ -48,13 +48,14 @@ def choose_cache(wanted: Cache, size: int, *, limit: int, what: str) -> CacheCho
     if wanted is not Cache.AUTO:
         if size > room[wanted]:
             raise OptionError(
-                f"--cache {wanted}: {what} needs {describe_size(size)}, and there is room for "
-                f"{describe_size(room[wanted])}; use fewer --views, a higher --cache-limit, or auto"
+                f"--cache {wanted}: {what} needs {describe_bytes(size)}, and there is room "
+                f"for {describe_bytes(room[wanted])}; use fewer --views, a higher --cache-limit, "
+                "or auto"
             )
         return CacheChoice(wanted, size)
     place = next((place for place in room if size <= room[place]), None)
     if place is None:
-        return CacheChoice(Cache.OFF, why_not=f"it would take {describe_size(size)}")
+        return CacheChoice(Cache.OFF, why_not=f"it would take {describe_bytes(size)}")
     return CacheChoice(place, size)
 
 
@@ -83,10 +84,10 @@ def _free_disk() -> int:
         return 0
 
 
-def describe_size(size: int) -> str:
+def describe_bytes(size: int) -> str:
     """Return a number of bytes in a readable unit.
 
-    >>> describe_size(1_234_567)
+    >>> describe_bytes(1_234_567)
     '1.2 MB'
     """
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
