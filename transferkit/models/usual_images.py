@@ -18,7 +18,8 @@ from torch.nn import functional
 from transferkit.errors import BundleError
 from transferkit.models.digests import tensors_digest
 
-_NEIGHBOURS = 5
+NEIGHBOURS = 5
+"""Nearest images whose mean distance is the score."""
 
 _PASSING = 0.95
 """Share of validation images whose score is usual."""
@@ -122,5 +123,5 @@ def _scores_among(features: Tensor) -> NDArray[np.float32]:
 
 def _scores(similarity: Tensor) -> Tensor:
     """Return the mean distance (B,) of the nearest neighbours, from cosines (B, N)."""
-    nearest = similarity.topk(_NEIGHBOURS, dim=1).values
+    nearest = similarity.topk(NEIGHBOURS, dim=1).values
     return 1 - nearest.mean(dim=1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transferkit.models.usual_images import FEWEST, distances_among
+from transferkit.models.usual_images import FEWEST, NEIGHBOURS, distances_among
 from transferkit.recipes.auditing.audit_result import Found
 from transferkit.tables.audit_findings import Finding, Kind
 
@@ -40,7 +40,7 @@ def find_outliers(paths: Sequence[str], features: NDArray[np.float32]) -> Found:
         for row in rows[np.argsort(-distances[rows], kind="stable")]
     )
     rule = (
-        f"cosine distance to the nearest 5 images above {limit:.3f}, {_DEVIATIONS:.0f} deviations "
-        "above the median"
+        f"cosine distance to the nearest {NEIGHBOURS} images above {limit:.3f}, "
+        f"{_DEVIATIONS:.0f} deviations above the median"
     )
     return Found({Kind.OUTLIER: rule}, tuple(findings))

@@ -83,9 +83,10 @@ def find_shortcuts(
     """
     if reason_against_folds(dataset):
         return Found({Kind.SHORTCUT: "not looked for: too few images or classes"})
-    properties = _properties(measures)
+    properties, names = _properties(measures), dataset.index.class_names
+    all_properties = np.concatenate([*properties.values()], axis=1)
     rows = evenly_spaced(len(dataset.index), _MOST)
-    rows = rows[np.isfinite(np.concatenate([*properties.values()], axis=1)[rows]).all(axis=1)]
+    rows = rows[np.isfinite(all_properties[rows]).all(axis=1)]
     labels, copies = dataset.index.labels[rows], dataset.copies[rows]
 
     def predict(values: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
@@ -93,18 +94,16 @@ def find_shortcuts(
         return held_out_labels(values[rows], labels, seed=seed, copies=copies)
 
     with reporter.progress("looking for shortcuts", len(rows) * (1 + len(properties))) as progress:
-        together = predict(np.concatenate([*properties.values()], axis=1))
-        named = _shortcuts(labels, together, dataset.index.class_names)
+        named = _shortcuts(labels, predict(all_properties))
         if not named:
             return Found({Kind.SHORTCUT: _RULE})
         alone = {name: predict(values) for name, values in properties.items()}
-    names = dataset.index.class_names
     findings = [
         Finding(
             Kind.SHORTCUT,
             "",
             guess.share,
-            _sentence(guess, label, labels, alone, dataset),
+            _sentence(guess, label, labels, alone, names),
             classes=() if label is None else (names[label],),
         )
         for label, guess in named
@@ -127,7 +126,7 @@ def _properties(measures: ImageMeasures) -> Mapping[str, NDArray[np.float32]]:
 
 
 def _shortcuts(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], class_names: tuple[str, ...]
+    labels: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> list[tuple[int | None, _Guess]]:
     """Return the shortcuts: to all classes, under None, then to single ones, the clearest first."""
     overall = _guess(labels, predicted, None)
@@ -150,11 +149,11 @@ def _sentence(
     label: int | None,
     labels: NDArray[np.int64],
     alone: Mapping[str, NDArray[np.int64]],
-    dataset: Dataset,
+    class_names: tuple[str, ...],
 ) -> str:
     shares = {name: _guess(labels, told, label).share for name, told in alone.items()}
     best = max(shares, key=lambda name: shares[name])
-    what = "the labels" if label is None else f"{dataset.index.class_names[label]}"
+    what = "the labels" if label is None else class_names[label]
     return (
         f"{what}: told by properties of the files alone in {guess.describe()}; best by {best} "
         f"alone, {shares[best]:.0%}"

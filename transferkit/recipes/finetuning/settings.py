@@ -17,7 +17,7 @@ from transferkit.models.network import Network
 from transferkit.models.network_cut import NetworkCut, cut_network
 from transferkit.models.stages import Stage
 from transferkit.models.strategies import HeadStart, Phase
-from transferkit.recipes.finetuning.caches import CacheChoice
+from transferkit.recipes.shared.caches import CacheChoice
 from transferkit.training.learning_rates import stage_rates
 
 
@@ -129,9 +129,9 @@ class TrainingSettings(RunSettings):
 
     def with_learning_rate(self, rate: float) -> "TrainingSettings":
         """Return the settings with another rate of the head and all other rates in proportion."""
-        decay = 1.0 if self.layer_decay is None else self.layer_decay
+        assert self.layer_decay is not None  # a range test refuses rates that are spread
         stages, backbone_rate = list(self.learning_rates), rate * self.backbone_share
-        rates = rates_of_stages(stages, rate, backbone_rate, decay)
+        rates = rates_of_stages(stages, rate, backbone_rate, self.layer_decay)
         return replace(self, learning_rate=rate, learning_rates=rates, rates_are_provisional=False)
 
     def for_copy(self, network: Network) -> "TrainingSettings":
