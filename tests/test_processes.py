@@ -49,22 +49,6 @@ except OtherProcessError:
 """
 
 
-def test_exchanges__give_every_process_the_same(tmp_path):
-    assert run_together((1, EXCHANGES), (3, EXCHANGES), folder=tmp_path) == [[0], [0, 0, 0]]
-    for count in (1, 3):
-        for number in range(count):
-            found = json.loads((tmp_path / f"{count}-{number}.json").read_text())
-            assert found == {
-                "who": [number, count, number == 0],
-                "first": "word",
-                "gathered": list(range(count)),
-                "rows": [[10 * row] for row in range(7)],
-                "shares": [f"image {row}" for row in range(7)],
-                "total": [count, sum(range(count))],
-                "highest": [count - 1, 5],
-            }
-
-
 FIRST_FAILS = """
 import os
 from transferkit.errors import OptionError, OtherProcessError
@@ -84,13 +68,49 @@ assert together.gather(number) == [0, 1]
 assert together.lowest(5 + number) == 5
 """
 
+PROGRAMS = {
+    "alone": (1, EXCHANGES),
+    "three": (3, EXCHANGES),
+    "first fails": (2, FIRST_FAILS),
+    "one ends": (2, ONE_ENDS),
+}
 
-def test_from_first__raises_in_all_what_fails_in_the_first(tmp_path):
-    assert run_together((2, FIRST_FAILS), folder=tmp_path) == [[0, 0]]
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the programs are run."""
+    return tmp_path_factory.mktemp("together")
 
 
-def test_exchanges__notice_a_process_that_has_ended(tmp_path):
-    assert run_together((2, ONE_ENDS), folder=tmp_path) == [[9, 7]]
+@pytest.fixture(scope="module")
+def codes(folder):
+    """The exit codes of each program's processes; one parent imports torch for all of them."""
+    found = run_together(*PROGRAMS.values(), folder=folder)
+    return dict(zip(PROGRAMS, found, strict=True))
+
+
+def test_exchanges__give_every_process_the_same(codes, folder):
+    assert (codes["alone"], codes["three"]) == ([0], [0, 0, 0])
+    for count in (1, 3):
+        for number in range(count):
+            found = json.loads((folder / f"{count}-{number}.json").read_text())
+            assert found == {
+                "who": [number, count, number == 0],
+                "first": "word",
+                "gathered": list(range(count)),
+                "rows": [[10 * row] for row in range(7)],
+                "shares": [f"image {row}" for row in range(7)],
+                "total": [count, sum(range(count))],
+                "highest": [count - 1, 5],
+            }
+
+
+def test_from_first__raises_in_all_what_fails_in_the_first(codes):
+    assert codes["first fails"] == [0, 0]
+
+
+def test_exchanges__notice_a_process_that_has_ended(codes):
+    assert codes["one ends"] == [9, 7]
 
 
 def test_alone__exchanges_nothing():
