@@ -6,7 +6,7 @@ import tarfile
 
 import pyarrow.parquet as pq
 import pytest
-from clusters import start_command
+from clusters import ClusterInThisProcess, start_command
 from image_files import save_image
 
 import transferkit
@@ -140,7 +140,7 @@ def test_audit__reads_and_writes_in_a_store(s3, stored_images, cli):
 
 
 def test_predict_on_ray__writes_its_parts_to_a_store(
-    s3, stored_images, image_folder, run_folder, tmp_path
+    cli, s3, stored_images, image_folder, run_folder, monkeypatch
 ):
     here = transferkit.predict(str(image_folder), model=str(run_folder), batch_size=8)
     output = s3.bucket / "records"
@@ -155,10 +155,11 @@ def test_predict_on_ray__writes_its_parts_to_a_store(
     ]
     (output / "parts/part-00000001.parquet").remove()
     states = {name: file.state for name, file in output.files().items()}
-    process = start_command(*words, "--resume")
-    out, err = process.communicate()
-    assert process.returncode == 0, err
+    cluster = ClusterInThisProcess()  # the images of one part need no other process
+    monkeypatch.setattr("transferkit.recipes.shared.parts_on_ray.compute_on_ray", cluster)
+    assert cli(*words, "--resume").code == 0
 
+    assert cluster.computed == [1]
     records = []
     for name, file in sorted(output.files().items()):
         assert states.get(name, file.state) == file.state

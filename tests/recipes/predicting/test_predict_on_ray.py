@@ -33,10 +33,11 @@ TIMES = 20
 """How often the heap is predicted, so that a worker can be killed before all is done."""
 
 
-def start(heap, run_folder, output, *more, **how):
-    heaps = [heap] * TIMES
-    words = ("predict", *heaps, "-m", run_folder, "--on", "ray", "--actors", 2, "-o", output)
-    return start_command(*words, "--top-k", 2, "--precision", "fp32", *more, **how)
+def command(heap, run_folder, output):
+    """Return the words of a command that predicts the heap on a cluster."""
+    cluster = ("--on", "ray", "--actors", 2, "--images-per-part", 4)
+    how = ("--top-k", 2, "--precision", "fp32")
+    return ("predict", *[heap] * TIMES, "-m", run_folder, *cluster, *how, "-o", output)
 
 
 def assert_equal(output, expected):
@@ -50,10 +51,14 @@ def assert_equal(output, expected):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_killed(
-    heap, run_folder, expected, tmp_path
+    cli, heap, run_folder, expected, tmp_path, monkeypatch
 ):
-    output = tmp_path / "records"
-    process = start(heap, run_folder, output, "--images-per-part", 4)
+    output, large = tmp_path / "records", tmp_path / "uv"
+    large.mkdir()
+    with (large / "photos.tar").open("wb") as sparse:
+        sparse.truncate(600 * 2**20)  # more than Ray sends
+    words = command(heap, run_folder, output)
+    process = start_command(*words, below_uv_run=large)
     kill_a_worker(process)
     out, err = process.communicate()
 
@@ -67,14 +72,10 @@ def test_predict_on_ray__gives_the_records_of_one_process_though_a_worker_is_kil
     files[3].unlink()
     files[20].unlink()
     written = {file: file.stat().st_mtime_ns for file in files if file.exists()}
-    large = tmp_path / "uv"
-    large.mkdir()
-    with (large / "photos.tar").open("wb") as sparse:
-        sparse.truncate(600 * 2**20)  # more than Ray sends
-    resumed = ("--images-per-part", 4, "--resume")
-    process = start(heap, run_folder, output, *resumed, below_uv_run=large)
-    out, err = process.communicate()
-    assert process.returncode == 3, err
+    cluster = ClusterInThisProcess()
+    monkeypatch.setattr("transferkit.recipes.shared.parts_on_ray.compute_on_ray", cluster)
+    assert cli(*words, "--resume").code == 3
+    assert cluster.computed == [3, 20]
     assert_equal(output, expected)
     assert {file: file.stat().st_mtime_ns for file in written} == written
 
