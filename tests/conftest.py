@@ -20,6 +20,7 @@ if sys.dont_write_bytecode:
 import pytest
 from command_line import Ran, call_main
 from image_files import make_classes
+from rich.console import Console
 from s3_server import new_bucket, running_gate
 
 from transferkit import places
@@ -121,6 +122,19 @@ def cli(capsys, monkeypatch) -> Callable[..., Ran]:
         return call_main(words, capsys, monkeypatch)
 
     return call
+
+
+@pytest.fixture
+def terminal(monkeypatch) -> Callable[[int], None]:
+    """Let commands print to a terminal of some width, in characters."""
+
+    def terminal(width: int) -> None:
+        console = {"force_terminal": True, "color_system": None, "highlight": False}
+        monkeypatch.setattr(
+            "transferkit.cli.console._console", lambda _: Console(width=width, **console)
+        )
+
+    return terminal
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """`transferkit backbones`: all names, and those that match a pattern."""
 
-from rich.console import Console
-
 
 def test_backbones__lists_and_searches(cli):
     every = cli("backbones").out.splitlines()
@@ -12,11 +10,8 @@ def test_backbones__lists_and_searches(cli):
     assert "torchvision:alexnet" in cli("backbones", "alex").out.splitlines()
 
 
-def test_backbones__shows_licence_and_origin_in_80_columns(cli, monkeypatch):
-    monkeypatch.setattr(
-        "transferkit.cli.console._console",
-        lambda _: Console(force_terminal=True, color_system=None, width=80, highlight=False),
-    )
+def test_backbones__shows_licence_and_origin_in_80_columns(cli, terminal):
+    terminal(80)
 
     for pattern in ("tf_efficientnet_lite0", "convnext_tiny", "torchvision:alexnet"):
         lines = cli("backbones", pattern).out.splitlines()

@@ -4,7 +4,6 @@ import csv
 import io
 
 import pytest
-from rich.console import Console
 
 from transferkit.models.create_network import create_network
 
@@ -36,11 +35,8 @@ def test_inspect__in_a_pipe_is_csv_with_a_summary_on_stderr(cli):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_inspect__fits_a_terminal(cli, monkeypatch, width):
-    monkeypatch.setattr(
-        "transferkit.cli.console._console",
-        lambda _: Console(force_terminal=True, color_system=None, width=width, highlight=False),
-    )
+def test_inspect__fits_a_terminal(cli, terminal, width):
+    terminal(width)
     ran = cli("inspect", "resnet18")
     lines = ran.out.splitlines()
     stem = next(line for line in lines if line.startswith("stem"))
@@ -57,11 +53,8 @@ def test_inspect__fits_a_terminal(cli, monkeypatch, width):
     )
 
 
-def test_inspect__names_layers_without_a_formula_and_those_layer_refuses(cli, monkeypatch):
-    monkeypatch.setattr(
-        "transferkit.cli.console._console",
-        lambda _: Console(force_terminal=True, color_system=None, width=120),
-    )
+def test_inspect__names_layers_without_a_formula_and_those_layer_refuses(cli, terminal):
+    terminal(120)
     out = cli("inspect", "torchvision:vit_b_32", "--image-size", 64).out
 
     assert "in all 63 layers that have a formula\n" in out

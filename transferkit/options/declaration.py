@@ -12,6 +12,9 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 from transferkit.errors import OptionError, name_some
 from transferkit.options.values import converted
 
+AUTO: Literal["auto"] = "auto"
+"""The value of an option that a run resolves."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -227,11 +230,7 @@ def number_or_auto(text: str) -> int | None:
     Raises:
         ValueError: When it is neither.
     """
-    if text == "auto":
-        return None
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is neither a whole number nor auto")
-    return int(text)
+    return None if text == AUTO else _whole_number(text)
 
 
 def count_or_auto(text: str) -> int | Literal["auto"]:
@@ -240,7 +239,13 @@ def count_or_auto(text: str) -> int | Literal["auto"]:
     Raises:
         ValueError: When it is neither.
     """
-    return number_or_auto(text) or 0 if text != AUTO else AUTO
+    return AUTO if text == AUTO else _whole_number(text)
+
+
+def _whole_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{text!r} is neither a whole number nor auto")
+    return int(text)
 
 
 def size_in_pixels(text: str) -> int | tuple[int, int]:
@@ -271,9 +276,6 @@ def group_pattern(text: str) -> re.Pattern[str]:
     if not pattern.groups:
         raise ValueError(f"got {text!r}, expected parentheses around what names the group")
     return pattern
-
-
-AUTO: Literal["auto"] = "auto"
 
 
 def rate_spread_or_auto(text: str) -> float | tuple[float, float] | Literal["auto"]:
