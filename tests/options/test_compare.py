@@ -18,7 +18,7 @@ from transferkit.options.compare import CompareOptions
         ({"seeds": 0}, "--seeds: got 0, expected 1 or more and at most 100"),
         ({"budget": 0}, "--budget: got 0"),
         ({"resume": True}, "name it with --output"),
-        ({"resume": True, "overwrite": True, "output": "x"}, "--resume resumes; leave one out"),
+        ({"resume": True, "overwrite": True, "output": "x"}, "--resume does not; leave one out"),
         ({"val": "v", "split": "s"}, "leave out --val"),
     ],
 )

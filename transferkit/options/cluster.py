@@ -72,4 +72,4 @@ class ClusterOptions(Options):
         if self.on != "ray" and not self.on.startswith("ray://"):
             raise OptionError(f"--on: got {self.on}, expected ray or ray://HOST:PORT")
         if self.resume and self.overwrite:
-            raise OptionError("--overwrite starts over, --resume resumes; leave one out")
+            raise OptionError("--overwrite starts over, --resume does not; leave one out")

@@ -176,7 +176,7 @@ class CompareOptions(HeldOutOptions, TrackerOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.resume and self.overwrite:
-            raise OptionError("--overwrite starts over, --resume resumes; leave one out")
+            raise OptionError("--overwrite starts over, --resume does not; leave one out")
         if self.resume and self.output is None:
             raise OptionError("--resume: expected the comparison to resume; name it with --output")
         if self.seed + self.seeds > 2**32:

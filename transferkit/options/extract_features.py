@@ -65,7 +65,7 @@ class ExtractFeaturesOptions(ClusterOptions, ClassifierOptions):
         if self.classifier and self.on:
             raise OptionError("--on writes features alone; leave out --on or --classifier")
         if self.classifier and self.resume:
-            raise OptionError("--resume resumes a file of features; leave out --classifier")
+            raise OptionError("--resume is for a file of features; leave it out, or --classifier")
         if self.classifier is None and (
             given := given_flags(self, option_names(self, applies_to=AppliesTo.FITTING))
         ):
