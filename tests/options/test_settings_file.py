@@ -78,10 +78,11 @@ def test_config__is_for_every_command(command, cli, image_folder, run_folder, tm
         ("epoch = 3", "unknown key 'epoch', did you mean epochs?"),
         ("lr = 0.1", "unknown key 'lr', did you mean learning_rate?"),
         ("val-fraction = 0.1", "unknown key 'val-fraction', did you mean val_fraction?"),
-        ("xyzzy = 1\nplugh = 2", "unknown key 'xyzzy'; unknown key 'plugh'"),
+        ("xyzzy = 1\nplugh = 2", "unknown key 'xyzzy'; unknown key 'plugh'; --config-schema lists all keys"),
+        ("[finetune]\nepochs = 3", "unknown key 'finetune'; --config-schema lists all keys"),
         ("epochs = 'x'", "--epochs: got 'x', expected a whole number"),
         ("epochs = 0", "--epochs: got 0, expected 1 or more"),
-        ("report = 'no'", "--no-report: got 'no', expected True or False"),
+        ("report = 'no'", "--report: got 'no', expected true or false"),
         ("seed = 2026-01-01", "--seed: got datetime.date(2026, 1, 1), expected a whole number"),
         ("image_size = [64]", "--image-size: got [64], expected"),
         ("strategy = 'partly'", "--strategy: got 'partly', expected partial, full"),
@@ -101,11 +102,20 @@ def test_config__says_what_cannot_be_read(cli, tmp_path):
     missing = cli("finetune", "photos", "--config", tmp_path / "no.toml")
     folder = cli("finetune", "photos", "--config", tmp_path)
     bare = cli("finetune", "photos", "--config", write(tmp_path / "a.json", "{}"))
+    (tmp_path / "wide.toml").write_text("epochs = 2", "utf-16")
+    wide = cli("finetune", "photos", "--config", tmp_path / "wide.toml")
 
     assert missing.err == f"error: --config: cannot read {tmp_path / 'no.toml'}: " \
                           "No such file or directory\n"  # fmt: skip
     assert "is a folder without options.json or compare-options.json" in folder.err
-    assert "a.json: 'data'; expected a TOML file" in bare.err
+    assert "a.json: has no 'data'; expected a TOML file" in bare.err
+    assert "wide.toml: is not text in UTF-8; expected a TOML file" in wide.err
+
+
+def test_config__may_begin_with_the_mark_of_utf_8(tmp_path):
+    (tmp_path / "settings.toml").write_text("epochs = 2", "utf-8-sig")
+
+    assert read_settings(tmp_path / "settings.toml", FinetuneOptions) == {"epochs": 2}
 
 
 def test_config__leaves_what_is_required_to_the_command_line_if_it_has_none(cli, tmp_path):

@@ -79,7 +79,7 @@ def test_options__take_one_name_where_a_list_may_stand(layer):
         ("seed", float("nan"), "--seed: got nan, expected a whole number"),
         ("val_fraction", "x", "--val-fraction: got 'x', expected a number"),
         ("val_fraction", float("inf"), "--val-fraction: got inf, expected more than 0"),
-        ("resume", 1, "--resume: got 1, expected True or False"),
+        ("resume", 1, "--resume: got 1, expected true or false"),
         ("backbone", 18, "--backbone: got 18, expected text"),
         ("backbone", "", "--backbone: got '', expected text"),
         ("output", 3, "--output: got 3, expected an address such as s3://bucket/folder or a path"),

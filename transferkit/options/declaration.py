@@ -312,7 +312,9 @@ def checked_value(declared: DeclaredOption, value: Any) -> Any:
     except OptionError:
         raise
     except ValueError as error:
-        raise OptionError(f"{declared.flag}: {error}") from error
+        # Only a file or Python gives a wrong value to --report/--no-report: to the key `report`.
+        flag = declared.flag if option.argument else declared.flags[-1].partition("/")[0]
+        raise OptionError(f"{flag}: {error}") from error
     _require_within(declared, value)
     return value
 

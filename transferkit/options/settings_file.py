@@ -38,7 +38,8 @@ def read_settings(path: Place, kind: type[Options]) -> dict[str, Any]:
     values = _read(path)
     known = {declared.name: declared for declared in declared_options(kind)}
     if unknown := [_describe_unknown(key, kind) for key in values if key not in known]:
-        raise OptionError(f"{path}: {name_some(unknown, between='; ')}")
+        listed = "" if all("?" in one for one in unknown) else "; --config-schema lists all keys"
+        raise OptionError(f"{path}: {name_some(unknown, between='; ')}{listed}")
     try:
         return {key: checked_value(known[key], value) for key, value in values.items()}
     except OptionError as error:
@@ -65,7 +66,7 @@ def _read(path: Place) -> dict[str, Any]:
         OptionError: When it cannot be read.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors begin UTF-8 with a mark
         if path.suffix != ".json":
             return tomllib.loads(text)
         recorded = json.loads(text)
@@ -74,9 +75,15 @@ def _read(path: Place) -> dict[str, Any]:
         raise OptionError(f"--config: cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise OptionError(
-            f"{path}: {error}; expected a TOML file with lines such as epochs = 20, or "
-            f"{_RECORDS[0]} of a run"
+            f"{path}: {_describe_damage(error)}; expected a TOML file with lines such as "
+            f"epochs = 20, or {_RECORDS[0]} of a run"
         ) from error
+
+
+def _describe_damage(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "is not text in UTF-8"
+    return f"has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _describe_unknown(key: str, kind: type[Options]) -> str:

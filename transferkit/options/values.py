@@ -15,7 +15,7 @@ _SHOWN = Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 60
 
 _NAMES: dict[Any, str] = {
-    bool: "True or False",
+    bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "text",
