@@ -130,12 +130,15 @@ class RunStart:
         options: Every option with its resolved value, as a JSON value.
         plan: The final plan.
         is_resumed: Whether the run was stopped before, and is resumed.
+        steps_before: Number of training steps that a resumed run has taken before; it goes on
+            after them.
     """
 
     folder: Place
     options: Mapping[str, Any]
     plan: Plan
     is_resumed: bool
+    steps_before: int = 0
 
 
 class Outcome(StrEnum):

@@ -241,26 +241,30 @@ def test_compare__groups_its_runs(compared):
         assert list((compared / "runs" / name / "logs/tensorboard").iterdir())
 
 
+def name_files_in_order(monkeypatch):
+    """Give TensorBoard's files a second each: it reads them in the order of their names."""
+    clock = SimpleNamespace(time=count(1_000_000_000).__next__)
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer.time", clock)
+
+
 @pytest.mark.parametrize("module", [to_csv, to_tensorboard])
 def test_files__lose_what_a_killed_process_wrote_after_its_checkpoint(
     module, tmp_path, monkeypatch
 ):
-    # TensorBoard reads files in the order of their names, which hold the second of their beginning.
-    clock = SimpleNamespace(time=count(1_000_000_000).__next__)
-    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer.time", clock)
+    name_files_in_order(monkeypatch)
     stages = tuple(StageRow(name, (), 1, 1, 0.1, 1) for name in ("stage1", "head"))
     plan = Plan((), {}, (), stages, ())
 
-    def record(steps, *, is_resumed):
+    def record(steps, *, steps_before=0):
         recorder = module.Recorder(lambda message: None)
-        recorder.began(RunStart(tmp_path, {}, plan, is_resumed))
+        recorder.began(RunStart(tmp_path, {}, plan, steps_before > 0, steps_before))
         for step in steps:
             recorder.steps([StepRow(step, step, 0.5 * step, {"head": 0.1})])
             recorder.epoch(EpochRow(step, "head", step, 0, 0, 0, 0, 0, 0), 5, False)
         return recorder
 
-    record([1, 2, 3, 4], is_resumed=False)
-    record([3, 4, 5], is_resumed=True).ended(RunEnd(Outcome.STOPPED, {}))
+    record([1, 2, 3, 4])
+    record([3, 4, 5], steps_before=2).ended(RunEnd(Outcome.STOPPED, {}))
 
     if module is to_csv:
         for name in ("steps.csv", "epochs.csv"):
@@ -270,6 +274,20 @@ def test_files__lose_what_a_killed_process_wrote_after_its_checkpoint(
         read = EventAccumulator(str(tmp_path / "logs/tensorboard")).Reload()
         for name in ("step/loss", "epoch/train_loss"):
             assert [event.step for event in read.Scalars(name)] == [1, 2, 3, 4, 5]
+
+
+def test_tensorboard__keeps_the_steps_of_an_epoch_that_was_only_to_be_validated(
+    image_folder, tmp_path, monkeypatch
+):
+    name_files_in_order(monkeypatch)
+    stop_after(monkeypatch, 2 * STEPS)
+    with pytest.raises(KeyboardInterrupt):
+        transferkit.finetune(image_folder, tmp_path / "run", log="tensorboard", **SMALL)
+    transferkit.finetune(image_folder, tmp_path / "run", resume=True)
+    read = EventAccumulator(str(tmp_path / "run/logs/tensorboard")).Reload()
+
+    assert [event.step for event in read.Scalars("step/loss")] == list(range(1, 3 * STEPS + 1))
+    assert [event.step for event in read.Scalars("epoch")] == [STEPS, 2 * STEPS, 3 * STEPS]
 
 
 def test_log__changes_no_result(recorded, image_folder, tmp_path):

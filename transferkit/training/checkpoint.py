@@ -179,20 +179,36 @@ def load_checkpoint(
     return state
 
 
+def saved_steps(folder: Place) -> int:
+    """Return how many steps a run had taken at its checkpoint; 0 where none was written yet.
+
+    Raises:
+        BundleError: When the checkpoint is damaged or has another format version.
+    """
+    path = folder / _STATE
+    with _reading_errors(path):
+        return int(_read_record(path)["steps"]) if path.is_file() else 0
+
+
 def _read(path: Place) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Read a checkpoint: its record and its tensors; None where there is none."""
     if not path.is_file():
         return None
     with _reading_errors(path):
-        record = json.loads(path.read_text("utf-8"))
-        if record["version"] != _VERSION:
-            raise BundleError(
-                f"{path}: has format version {record['version']}, expected {_VERSION}; resume with "
-                "the transferkit version that wrote it, or start over with --overwrite"
-            )
+        record = _read_record(path)
         tensors = path.parent / _tensors_name(record)
         is_here = isinstance(tensors, Path)
         return record, load_file(tensors) if is_here else load(tensors.read_bytes())
+
+
+def _read_record(path: Place) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if record["version"] != _VERSION:
+        raise BundleError(
+            f"{path}: has format version {record['version']}, expected {_VERSION}; resume with "
+            "the transferkit version that wrote it, or start over with --overwrite"
+        )
+    return record
 
 
 def _tensors_name(record: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from transferkit.report.plots import draw_range_test
 from transferkit.report.run_contents import ReportSources, write_report
 from transferkit.reporter import Plan, RunStart
 from transferkit.run.folder import (
+    CHECKPOINT,
     METRICS,
     MODEL,
     OPTIONS,
@@ -42,6 +43,7 @@ from transferkit.run.record import package_versions, read_run, write_plan
 from transferkit.run.stopwatch import EVALUATION, REPORT
 from transferkit.tables import write_csv
 from transferkit.tables.probabilities import ProbabilityTable, write_probabilities
+from transferkit.training.checkpoint import saved_steps
 from transferkit.training.lr_range_test import RangeTest
 
 
@@ -56,14 +58,16 @@ def write_beginning(run: FinetuneRun[RunSettings], plan: Plan) -> None:
     Raises:
         OutputError: When it cannot be written.
         WeightsError: When the weights have changed since the resumed run began.
+        BundleError: When the checkpoint of the resumed run is damaged.
     """
-    options = json_values(resolved_options(run))
-    if run.options.resume:
+    options, is_resumed = json_values(resolved_options(run)), run.options.resume
+    if is_resumed:
         require_same_beginning(run.output, run.network, run.reporter)
     else:
         _write_inputs(run, options)
     write_plan(run.output, plan)
-    run.reporter.began(RunStart(run.output, options, plan, is_resumed=run.options.resume))
+    steps = saved_steps(run.output / CHECKPOINT) if is_resumed else 0
+    run.reporter.began(RunStart(run.output, options, plan, is_resumed, steps))
 
 
 def _write_inputs(run: FinetuneRun[RunSettings], options: Mapping[str, Any]) -> None:
