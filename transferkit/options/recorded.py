@@ -87,7 +87,14 @@ def resumed(options: _O, given: Mapping[str, Any], folder: Place) -> _O:
         mine, its = getattr(options, declared.name), getattr(began, declared.name)
         if given_flags(options, (declared.name,)) and mine != its:
             raise OptionError(
-                f"{declared.flag}: got {mine}, and the run in {folder} began with {its}; leave the "
-                "option out to resume as it began, or start over with --overwrite"
+                f"{declared.flag}: got {_shown(mine)}, and the run in {folder} began with "
+                f"{_shown(its)}; leave the option out to resume as it began, or start over with "
+                "--overwrite"
             )
     return began
+
+
+def _shown(value: Any) -> str:
+    """Return a value of an option as messages show it; several with commas between."""
+    values = value if isinstance(value, tuple) else (value,)
+    return ", ".join(str(_json_value(one)) for one in values) or "none"

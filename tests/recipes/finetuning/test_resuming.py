@@ -136,6 +136,8 @@ def test_resume__requires_the_options_that_the_run_began_with(image_folder, tmp_
 
     with pytest.raises(OptionError, match=r"--epochs: got 9, and the run in .* began with 3"):
         transferkit.finetune(image_folder, run, resume=True, epochs=9)
+    with pytest.raises(OptionError, match=r"--log: got csv, mlflow, and the .* began with none;"):
+        transferkit.finetune(image_folder, run, resume=True, log=["csv", "mlflow"])
     with pytest.raises(OptionError, match=r"--resume: expected the run to resume"):
         transferkit.finetune(image_folder, resume=True)
     with pytest.raises(OptionError, match=r"--overwrite starts a run, --resume resumes one"):
