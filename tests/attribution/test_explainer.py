@@ -1,5 +1,9 @@
 """Explanations point at the evidence for every kind of network, layer and classifier."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -238,3 +242,44 @@ def test_explainer__explains_k_nearest_neighbours_only_by_occlusion():
 
     maps = Explainer(plain, Method.OCCLUSION).maps(noise(plain, 2), torch.tensor([0, 1]))
     assert maps.shape == (2, 32, 32)
+
+
+def test_explainer__bears_that_another_thread_fails_to_import_ipython(tmp_path):
+    """MLflow imports it in the thread of its tracker, and captum a module of it."""
+    package = tmp_path / "IPython"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import threads\n"
+        "threads.package.set()\n"
+        "threads.module.wait(2)  # in vain if nobody imports the module before the package\n"
+        "raise ImportError('it was imported by two threads')\n"
+    )
+    (package / "display.py").write_text(
+        "import threads\nthreads.module.set()\nthreads.other.join()\ndisplay = HTML = print\n"
+    )
+    (tmp_path / "threads.py").write_text(
+        "from importlib import import_module\n"
+        "from threading import Event, Thread\n"
+        "package, module = Event(), Event()\n"
+        "other = Thread(target=import_module, args=['IPython'])\n"
+    )
+    program = (
+        "import torch, threads\n"
+        "from transferkit.attribution.explainer import Explainer\n"
+        "from transferkit.bundle import ModelBundle\n"
+        "from transferkit.models.create_network import create_network\n"
+        "network = create_network('test_resnet', weights='none').with_new_head(2)\n"
+        "explainer = Explainer(ModelBundle(network, ('a', 'b')))\n"
+        "threads.other.start()\n"
+        "threads.package.wait()\n"
+        "print(explainer.maps(torch.zeros(1, 3, 64, 64), torch.tensor([0])).shape)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+
+    assert ran.stdout == "(1, 64, 64)\n", ran.stderr

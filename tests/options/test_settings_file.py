@@ -78,7 +78,10 @@ def test_config__is_for_every_command(command, cli, image_folder, run_folder, tm
         ("epoch = 3", "unknown key 'epoch', did you mean epochs?"),
         ("lr = 0.1", "unknown key 'lr', did you mean learning_rate?"),
         ("val-fraction = 0.1", "unknown key 'val-fraction', did you mean val_fraction?"),
-        ("xyzzy = 1\nplugh = 2", "unknown key 'xyzzy'; unknown key 'plugh'; --config-schema lists all keys"),
+        (
+            "xyzzy = 1\nplugh = 2",
+            "unknown key 'xyzzy'; unknown key 'plugh'; --config-schema lists all keys",
+        ),
         ("[finetune]\nepochs = 3", "unknown key 'finetune'; --config-schema lists all keys"),
         ("epochs = 'x'", "--epochs: got 'x', expected a whole number"),
         ("epochs = 0", "--epochs: got 0, expected 1 or more"),

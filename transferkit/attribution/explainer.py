@@ -1,5 +1,6 @@
 """Attribution maps: where in an image the evidence for a class lies, computed by captum."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
@@ -92,6 +93,7 @@ class Explainer:
         return maps.detach().float().cpu().numpy()
 
     def _attribute(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        _import_ipython()
         match self.method:
             case Method.GRAD_CAM:
                 return self._grad_cam(pixels, targets)
@@ -228,3 +230,13 @@ class Explainer:
                 f"classes; choose one of {', '.join(stages)}, or a module within one of them"
             )
         return views[self.layer]
+
+
+def _import_ipython() -> None:
+    """Import IPython, if it is installed, before captum imports a module of it.
+
+    A tracker may be importing it in its thread. Where one thread begins with the package and the
+    other one with a module in it, each waits for the other, which Python ends by an error.
+    """
+    with suppress(ImportError):
+        import IPython  # noqa: F401
