@@ -106,6 +106,7 @@ def test_options__name_the_option_what_came_and_what_is_expected(name, given, me
     [
         (lambda: transferkit.finetune("x", backbon="a"), "'backbon'; did you mean backbone?"),
         (lambda: transferkit.finetune("x", zzz=1), "unknown option 'zzz'; expected data, output"),
+        (lambda: transferkit.finetune("x", lr=1), "unknown option 'lr'; did you mean learning_rat"),
         (lambda: transferkit.finetune(), "missing a required argument: 'data'"),
         (lambda: transferkit.finetune("x", data="y"), "multiple values for argument 'data'"),
         (lambda: transferkit.predict("x", modle="y"), "did you mean model?"),

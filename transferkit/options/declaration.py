@@ -181,10 +181,8 @@ def create_options(kind: type[_O], *args: Any, **kwargs: Any) -> _O:
     parameters = signature(kind).parameters
     for name in kwargs:
         if name not in parameters:
-            close = get_close_matches(name, parameters, n=1)
-            hint = (
-                f"did you mean {close[0]}?" if close else f"expected {name_some(list(parameters))}"
-            )
+            close = resembling_option(kind, name)
+            hint = f"did you mean {close}?" if close else f"expected {name_some(list(parameters))}"
             raise OptionError(f"unknown option {name!r}; {hint}")
     try:
         given = signature(kind).bind(*args, **kwargs).arguments
@@ -201,6 +199,15 @@ def declared_options(options: Options | type[Options]) -> tuple[DeclaredOption, 
         kind, option = get_args(entry.type)
         found.append(DeclaredOption(entry.name, kind, entry.default, option))
     return tuple(found)
+
+
+def resembling_option(kind: type[Options], name: str) -> str | None:
+    """Return the name of the option that a name resembles, or whose flag it does; None if none."""
+    declared = declared_options(kind)
+    flags = {flag.lstrip("-"): entry.name for entry in declared for flag in entry.flags}
+    known = flags | {entry.name: entry.name for entry in declared}
+    close = get_close_matches(name, known, n=1)
+    return known[close[0]] if close else None
 
 
 def option_names(

@@ -7,11 +7,15 @@ folder, as on the command line.
 import json
 import tomllib
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from transferkit.errors import OptionError, name_some
-from transferkit.options.declaration import Options, checked_value, declared_options
+from transferkit.options.declaration import (
+    Options,
+    checked_value,
+    declared_options,
+    resembling_option,
+)
 from transferkit.options.recorded import GIVEN, json_values
 from transferkit.places import Place
 
@@ -87,13 +91,9 @@ def _describe_damage(error: Exception) -> str:
 
 
 def _describe_unknown(key: str, kind: type[Options]) -> str:
-    """Return that a key is unknown, with the option that it resembles or whose flag it is."""
-    declared = declared_options(kind)
-    flags = {flag.lstrip("-"): entry.name for entry in declared for flag in entry.flags}
-    names = {entry.name: entry.name for entry in declared}
-    close = get_close_matches(key, [*names, *flags], n=1)
-    hint = f", did you mean {({**flags, **names})[close[0]]}?" if close else ""
-    return f"unknown key {key!r}{hint}"
+    """Return that a key is unknown, with the option that is meant."""
+    close = resembling_option(kind, key)
+    return f"unknown key {key!r}{f', did you mean {close}?' if close else ''}"
 
 
 def format_settings(options: Options, names: Iterable[str], command: str) -> str:
