@@ -13,6 +13,9 @@ from transferkit.run.record import read_run
     [
         ("plan.json", '{"settings": []}'),
         ("options.json", "{"),
+        ("options.json", "{}"),
+        ("options.json", "[]"),
+        ("metrics.json", "{}"),
         ("val_predictions.npz", "no archive"),
         ("history.csv", "epoch\n1\n"),
         ("split.csv", "path\na\n"),

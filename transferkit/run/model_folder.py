@@ -35,10 +35,11 @@ def model_folder(path: Path) -> Path:
             f"{path}: is an exported model, which predict and evaluate take; name the run that it "
             "came from"
         )
-    what = "a folder" if path.is_dir() else "a file"
+    if not path.is_dir():
+        raise BundleError(f"{path}: a file; expected the folder of a run, or the model/ in it")
     raise BundleError(
-        f"{path}: {what} without a model; expected model/{CONFIG} in it, which finetune writes at "
-        "the end of a run"
+        f"{path}: a folder without a model; expected model/{CONFIG} in it, which finetune writes "
+        "at the end of a run"
     )
 
 

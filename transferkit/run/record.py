@@ -61,20 +61,19 @@ def read_run(run: Place) -> RunRecord:
     for name in (OPTIONS, PLAN, SPLIT, VAL_PREDICTIONS):
         if not (run / name).is_file():
             raise BundleError(
-                f"{run}: has no {name}, which earlier versions did not write; train it again for a "
-                "report"
+                f"{run}: has no {name}, which earlier versions did not write; train it again"
             )
     try:
         return RunRecord(
-            options=json.loads((run / OPTIONS).read_text("utf-8")),
-            metrics=json.loads((run / METRICS).read_text("utf-8")),
+            options=read_options(run),
+            metrics=read_metrics(run),
             plan=_read_plan(run),
             history=read_history(run),
             predictions=read_probabilities(run / VAL_PREDICTIONS),
             sha256=recorded_digests(run / SPLIT),
         )
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
-        raise BundleError(f"{run}: is damaged ({error}); train it again for a report") from error
+        raise BundleError(f"{run}: is damaged ({error}); train it again") from error
 
 
 def read_options(run: Place) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def read_options(run: Place) -> dict[str, Any]:
     Raises:
         BundleError: When it is damaged.
     """
-    return _read_table(run / OPTIONS)
+    return _read_table(run / OPTIONS, ("data", "output", "strategy", "weights", "versions"))
 
 
 def read_metrics(run: Place) -> dict[str, Any]:
@@ -92,16 +91,18 @@ def read_metrics(run: Place) -> dict[str, Any]:
     Raises:
         BundleError: When it is damaged.
     """
-    return _read_table(run / METRICS)
+    return _read_table(run / METRICS, ("val", "majority_baseline"))
 
 
-def _read_table(path: Place) -> dict[str, Any]:
+def _read_table(path: Place, expected: Sequence[str]) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: is damaged ({error})") from error
+        raise BundleError(f"{path}: is damaged ({error}); train it again") from error
     if not isinstance(table, dict):
-        raise BundleError(f"{path}: is damaged, expected a table")
+        raise BundleError(f"{path}: is damaged, expected a table; train it again")
+    if missing := [name for name in expected if name not in table]:
+        raise BundleError(f"{path}: is damaged, it has no {missing[0]}; train it again")
     return table
 
 
