@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import shlex
 import shutil
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +285,17 @@ def test_read_images__does_not_divide(image_folder):
     dataset = read_images.read_images(AuditOptions(image_folder), SILENT)
 
     assert set(dataset.splits) == {"train"}
+
+
+def test_audit__of_a_table_tells_how_to_read_it_again(few_images, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = sorted(path.relative_to(few_images).as_posix() for path in few_images.glob("*/*.*"))
+    table = tmp_path / "my labels.csv"
+    table.write_text("image,kind\n" + "".join(f"{path},{path.split('/')[0]}\n" for path in paths))
+    reading = ["--path-column", "image", "--label-column", "kind", "--root", str(few_images)]
+    assert cli("audit", table, *reading, "-b", "edges8", "-o", tmp_path / "audit").code == 0
+    page = unescape((tmp_path / "audit/audit.html").read_text("utf-8"))
+    (command,) = re.findall("<pre.*>transferkit (.*) --decisions decisions.csv</pre>", page)
+
+    assert shlex.split(command) == ["finetune", str(table), *reading]
+    assert cli(*shlex.split(command), "-b", "edges8", "--dry-run").code == 0

@@ -43,6 +43,7 @@ TYPICAL = {"ants": ("ants/typical.jpg",), "bees": ("bees/typical.jpg",), SCRIPT:
 def made_up(**changes) -> AuditReport:
     report = AuditReport(
         data=SCRIPT,
+        dataset_words=SCRIPT,
         digest="ab" * 32,
         backbone="resnet18",
         images=1234,
@@ -109,7 +110,7 @@ def test_audit_page__of_too_many_findings_shows_the_clearest():
 
 
 def test_audit_page__says_how_many_images_have_no_thumbnail():
-    assert "1 images are named without a thumbnail" in audit_page(
+    assert "1 image is named without a thumbnail" in audit_page(
         made_up(thumbnails={path: DOT for path in LABELS if path != QUOTED})
     )
 

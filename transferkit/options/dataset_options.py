@@ -1,6 +1,7 @@
 """Options of a dataset: how it is read and divided, and what is computed of its images."""
 
 import re
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -129,6 +130,19 @@ class FolderOptions(ComputeOptions):
                 f"{given[0]} is for a table, {data} is none; leave it out, or name a file that "
                 f"ends in {', '.join(TABLE_SUFFIXES)}"
             )
+
+    @property
+    def dataset_words(self) -> str:
+        """DATA and the options that say how it is read, as a command line has them."""
+        declared = declared_options(self)
+        names = ["layout", *(entry.name for entry in declared if entry.option.of_tables)]
+        given = [
+            word
+            for entry in declared
+            if entry.name in names and getattr(self, entry.name) != entry.default
+            for word in (entry.flag, str(getattr(self, entry.name)))
+        ]
+        return shlex.join([str(getattr(self, "data", "DATA")), *given])
 
     @property
     def table_reading(self) -> TableReading:

@@ -123,6 +123,7 @@ def _report(
     typical = find_typical(dataset, evidence.features, _doubted(result.findings))
     return AuditReport(
         data=str(options.data),
+        dataset_words=options.dataset_words,
         digest=dataset.digest(),
         backbone=options.backbone,
         images=result.images,

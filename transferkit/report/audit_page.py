@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from shlex import quote
 from typing import Any
 
 from transferkit.data.decisions import Decision
@@ -60,6 +59,7 @@ class AuditReport:
 
     Attributes:
         data: The dataset.
+        dataset_words: The dataset and how it is read, as a command line has them.
         digest: Digest of the dataset, by which a browser finds the decisions it has kept.
         backbone: What the images were judged by.
         images: Number of readable images.
@@ -74,6 +74,7 @@ class AuditReport:
     """
 
     data: str
+    dataset_words: str
     digest: str
     backbone: str
     images: int
@@ -121,7 +122,6 @@ def audit_page(report: AuditReport) -> str:
     return render(
         "audit.html",
         report=report,
-        quoted_data=quote(report.data),
         kinds=[
             {"kind": kind, "title": _TEXTS[kind][0], "rule": rule, "found": _found(report, kind)}
             for kind, rule in report.rules.items()
