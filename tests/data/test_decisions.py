@@ -58,7 +58,9 @@ def test_decided__checks_files_whose_digest_was_noted(data, write):
 
     assert len(decided(index, write(f"red/0.png,exclude,,{digest.upper()}", columns=columns))) == 11
     shutil.copy(data / "red/1.png", data / "red/0.png")
-    with pytest.raises(DataError, match=r"1 images have changed since the decision: red/0\.png; r"):
+    with pytest.raises(
+        DataError, match=r"csv: images have changed since the decision: red/0\.png; r"
+    ):
         decided(index, write(f"red/0.png,keep,,{digest}", columns=columns))
     assert len(decided(index, write("red/0.png,exclude,,", columns=columns))) == 11
 
@@ -66,12 +68,19 @@ def test_decided__checks_files_whose_digest_was_noted(data, write):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["red/9.png,exclude,"], r"1 images that are not in .*data: red/9\.png; put them back"),
+        (["red/9.png,exclude,"], r"about images that are not in .*data: red/9\.png; put them back"),
         (["red/0.png,remove,"], "row 1 has the action 'remove', expected keep, relabel, exclude"),
         (["red/0.png,relabel,"], "row 1 has the action relabel and no label for red/0.png"),
         (["red/0.png,exclude,red"], "row 1 has the action exclude and the label red for red/0.png"),
-        (["red/0.png,relabel,Green"], "relabels red/0.png to 'Green', where 'green' is known"),
-        (["red/0.png,relabel,cyan"], "to cyan, which no image of .* has; expected one of blue"),
+        (
+            ["red/0.png,relabel,Green"],
+            "has no image: 'Green', where 'green' is known; expected one of blue",
+        ),
+        (
+            ["red/0.png,relabel,cyan"],
+            "relabels red/0.png to a class of which .* has no image: cyan; exp",
+        ),
+        ([",exclude,"], "row 1 has no path"),
         (["red/0.png,keep,", "red/0.png,exclude,"], "decides twice about red/0.png"),
     ],
 )

@@ -130,7 +130,7 @@ def test_predict__takes_images_of_every_kind(run_folder, image_folder):
 def test_predict__names_what_is_no_image_before_it_loads_anything():
     with pytest.raises(TypeError, match="item 0 is a object"):
         transferkit.predict([object()], model="no such model")
-    with pytest.raises(DataError, match="no images in"):
+    with pytest.raises(DataError, match="no images were given; expected"):
         transferkit.predict([], model="no such model")
 
 

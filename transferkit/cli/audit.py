@@ -47,7 +47,9 @@ def print_audit(found: "Audit", console: Console) -> None:
 
     No line but the last two is wider than the console.
     """
-    print(f"{found.images} images of {len(found.class_names)} classes")
+    images = f"{found.images} image{'' if found.images == 1 else 's'}"
+    classes = len(found.class_names)
+    print(f"{images} of {classes} class{'' if classes == 1 else 'es'}")
     for kind in Kind:
         findings = found.of_kind(kind)
         _print_line(f"{kind:>10} {len(findings):>6}  {found.rules[kind]}", console)

@@ -113,6 +113,8 @@ def _decision(
     Raises:
         DataError: When it is none.
     """
+    if not path:
+        raise DataError(f"{file}: row {number} has no path")
     known = [str(each) for each in Action]
     if action not in known:
         raise DataError(
@@ -137,8 +139,8 @@ def _rows_of(index: ImageIndex, decisions: Sequence[Decision], file: Place) -> l
     position = {path: row for row, path in enumerate(index.paths)}
     if missing := [each.path for each in decisions if each.path not in position]:
         raise DataError(
-            f"{file}: decides about {len(missing)} images that are not in {index.root}: "
-            f"{name_some(missing)}; put them back, or remove these rows"
+            f"{file}: decides about images that are not in {index.root}: {name_some(missing)}; "
+            "put them back, or remove these rows"
         )
     return [position[each.path] for each in decisions]
 
@@ -157,8 +159,8 @@ def _require_unchanged(
     ]
     if changed:
         raise DataError(
-            f"{file}: {len(changed)} images have changed since the decision: {name_some(changed)}; "
-            "restore them, or decide again"
+            f"{file}: images have changed since the decision: {name_some(changed)}; restore them, "
+            "or decide again"
         )
 
 
@@ -179,7 +181,7 @@ def _position(index: ImageIndex, decision: Decision, file: Place) -> int:
     if decision.label not in index.class_names:
         (shown,) = describe_unknown([decision.label], index.class_names)
         raise DataError(
-            f"{file}: relabels {decision.path} to {shown}, which no image of {index.root} has; "
-            f"expected one of {name_some(index.class_names)}"
+            f"{file}: relabels {decision.path} to a class of which {index.root} has no image: "
+            f"{shown}; expected one of {name_some(index.class_names)}"
         )
     return index.class_names.index(decision.label)

@@ -62,7 +62,12 @@ def test_find_confused_classes__names_none_that_are_told_apart():
 
 @pytest.mark.parametrize(
     ("counts", "small"),
-    [((20, 20), []), ((19, 20), ["ants: 19 images"]), ((40, 500, 500), ["ants: 40 images"])],
+    [
+        ((20, 20), []),
+        ((1, 20), ["ants: 1 image"]),
+        ((19, 20), ["ants: 19 images"]),
+        ((40, 500, 500), ["ants: 40 images"]),
+    ],
 )
 def test_find_small_classes__names_those_below_20_or_a_tenth_of_the_median(counts, small):
     labels = np.repeat(np.arange(len(counts)), counts)

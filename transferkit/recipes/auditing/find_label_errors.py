@@ -133,7 +133,7 @@ def find_small_classes(dataset: Dataset) -> Found:
             Kind.SMALL,
             "",
             float(1 - counts[i] / limit),
-            f"{names[i]}: {counts[i]} images",
+            f"{names[i]}: {counts[i]} image{'' if counts[i] == 1 else 's'}",
             classes=(names[i],),
         )
         for i in np.argsort(counts, kind="stable")

@@ -55,10 +55,8 @@ def expand_inputs(
     if not count and may_be_empty:
         return []
     if not count:
-        raise DataError(
-            f"no images in {', '.join(map(str, inputs))}; expected image files, folders of them, "
-            "or patterns"
-        )
+        where = f"no images in {', '.join(map(str, inputs))}" if inputs else "no images were given"
+        raise DataError(f"{where}; expected image files, folders of them, or patterns")
     return paths
 
 
