@@ -130,8 +130,8 @@ class RunStart:
         options: Every option with its resolved value, as a JSON value.
         plan: The final plan.
         is_resumed: Whether the run was stopped before, and is resumed.
-        steps_before: Number of training steps that a resumed run has taken before; it goes on
-            after them.
+        steps_before: Number of training steps that a resumed run took before, as its checkpoint
+            says; 0 for a new run.
     """
 
     folder: Place
