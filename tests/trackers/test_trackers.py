@@ -264,6 +264,9 @@ def test_files__lose_what_a_killed_process_wrote_after_its_checkpoint(
         return recorder
 
     record([1, 2, 3, 4])
+    for table in (tmp_path / "logs").glob("*.csv"):
+        with table.open("a") as file:
+            file.write("1")  # of a line that began with 15, say, on a full disk
     record([3, 4, 5], steps_before=2).ended(RunEnd(Outcome.STOPPED, {}))
 
     if module is to_csv:

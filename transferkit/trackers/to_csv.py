@@ -60,6 +60,7 @@ class _Table:
             csv_writer(file).writerows(map(finite_cells, rows))
 
     def _drop_from(self, number: int) -> None:
-        with self._path.open(encoding="utf-8", newline="") as file:
-            _, *before = csv.reader(file)
+        # A full disk may have cut the last line short.
+        whole_lines, _, _ = self._path.read_text("utf-8").rpartition("\n")
+        _, *before = csv.reader(whole_lines.splitlines())
         write_csv(self._path, self._columns, (row for row in before if int(row[0]) < number))
