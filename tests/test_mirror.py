@@ -63,6 +63,7 @@ COVERED_BY = {
     "options/inspect.py": "recipes/test_inspect.py",
     "options/report.py": "recipes/test_report.py",
     "options/declaration.py": "cli/test_parameters.py",
+    "options/parsers.py": "options/test_values.py",
     "options/recorded.py": "recipes/finetuning/test_resuming.py",
     "options/answering.py": "cli/test_predict.py",
     "options/predict.py": "cli/test_predict.py",

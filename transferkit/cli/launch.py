@@ -15,7 +15,7 @@ import typer
 from transferkit.cli.exits import EXIT_CODE, LAUNCHED, SOME_LEFT_OUT, print_error
 from transferkit.devices import Device
 from transferkit.interruption import TIME_TO_STOP, stop_error
-from transferkit.options.declaration import AUTO
+from transferkit.options.parsers import AUTO
 from transferkit.processes import started_processes
 
 if TYPE_CHECKING:

@@ -4,14 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from transferkit.errors import OptionError
-from transferkit.options.declaration import (
-    OnResume,
-    Option,
-    Options,
-    Range,
-    given_flags,
-    number_or_auto,
-)
+from transferkit.options.declaration import OnResume, Option, Options, Range, given_flags
+from transferkit.options.parsers import number_or_auto
 from transferkit.options.shared import CLUSTER, OUTPUT, Overwrite
 
 

@@ -23,9 +23,8 @@ from transferkit.options.declaration import (
     Range,
     declared_options,
     given_flags,
-    group_pattern,
-    size_in_pixels,
 )
+from transferkit.options.parsers import group_pattern, size_in_pixels
 from transferkit.options.shared import (
     COMPUTE,
     DATA,

@@ -14,16 +14,15 @@ from transferkit.models.strategies import STRATEGY_HELP, HeadStart, Strategy
 from transferkit.models.unfreeze import HEAD_ALONE, UNFREEZE_HELP, Unfreeze
 from transferkit.options.dataset_options import ClassifierOptions
 from transferkit.options.declaration import (
-    AUTO,
     AppliesTo,
     OnResume,
     Option,
     Range,
-    count_or_auto,
     declared_options,
     given_flags,
     option_names,
 )
+from transferkit.options.parsers import AUTO, count_or_auto
 from transferkit.options.rate_options import RateOptions
 from transferkit.options.shared import (
     BACKBONE_HELP,

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
-from transferkit.options.declaration import Option, Options, Range, given_flags, size_in_pixels
+from transferkit.options.declaration import Option, Options, Range, given_flags
+from transferkit.options.parsers import size_in_pixels
 from transferkit.options.shared import (
     BACKBONE_HELP,
     DEFAULT_BACKBONE,

@@ -4,15 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from transferkit.errors import OptionError
-from transferkit.options.declaration import (
-    AUTO,
-    AppliesTo,
-    OnResume,
-    Option,
-    Options,
-    Range,
-    rate_spread_or_auto,
-)
+from transferkit.options.declaration import AppliesTo, OnResume, Option, Options, Range
+from transferkit.options.parsers import AUTO, rate_spread_or_auto
 from transferkit.options.shared import OUTPUT, TRAINING
 from transferkit.training.schedule import Scheduler
 

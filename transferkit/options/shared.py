@@ -8,14 +8,8 @@ from transferkit.devices import USUAL_BATCH_SIZE, Device, Precision
 from transferkit.engines import Engine
 from transferkit.errors import OptionError
 from transferkit.models import PRETRAINED
-from transferkit.options.declaration import (
-    OnResume,
-    Option,
-    Options,
-    Range,
-    count_or_auto,
-    number_or_auto,
-)
+from transferkit.options.declaration import OnResume, Option, Options, Range
+from transferkit.options.parsers import count_or_auto, number_or_auto
 from transferkit.places import Place
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from transferkit.data.scan import name_of
 from transferkit.models.strategies import Strategy
-from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.parsers import AUTO
 from transferkit.places import Place
 from transferkit.processes import Processes, join
 from transferkit.recipes.finetuning.read_dataset import read_dataset

@@ -19,8 +19,8 @@ from transferkit.models.freezing import BatchNorm, freeze, train_mode
 from transferkit.models.network import Network
 from transferkit.models.network_cut import cut_network
 from transferkit.models.strategies import HeadStart, Phase, plan_phases
-from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.parsers import AUTO
 from transferkit.processes import started_processes
 from transferkit.recipes.finetuning.choose_batch_size import choose_batch_size
 from transferkit.recipes.finetuning.settings import (

@@ -7,8 +7,8 @@ from typing import Any
 from transferkit.errors import OptionError, OutputError, WeightsError
 from transferkit.models.network import Network
 from transferkit.models.strategies import HeadStart
-from transferkit.options.declaration import AUTO
 from transferkit.options.finetune import FinetuneOptions
+from transferkit.options.parsers import AUTO
 from transferkit.options.recorded import GIVEN, read_recorded, resumed
 from transferkit.places import Place
 from transferkit.reporter import Reporter

@@ -20,7 +20,7 @@ from transferkit.errors import OptionError
 from transferkit.forward_pass import create_pass, logits_of
 from transferkit.memory import MicroBatches
 from transferkit.models.network import Network
-from transferkit.options.declaration import AUTO
+from transferkit.options.parsers import AUTO
 from transferkit.options.shared import ComputeOptions
 from transferkit.recipes.shared.inputs import reading_threads
 from transferkit.reporter import Reporter

@@ -20,8 +20,8 @@ from transferkit.exported_model import ExportedModel
 from transferkit.files import file_digest
 from transferkit.inference import Outputs, PreparedPass, Reading
 from transferkit.models import HUB_PREFIX, LOCAL_PREFIX
-from transferkit.options.declaration import AUTO
 from transferkit.options.evaluate import EvaluateOptions
+from transferkit.options.parsers import AUTO
 from transferkit.options.predict import PredictOptions
 from transferkit.options.serve import ServeOptions
 from transferkit.recipes.shared.inputs import reading_threads
