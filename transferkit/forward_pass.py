@@ -105,7 +105,7 @@ def features_of(extractor: FeatureExtractor) -> Computation:
     return Computation(
         network,
         network.module,
-        f"{network.name}, {', '.join(extractor.layers)} pooled by {extractor.pool}",
+        f"{network.name}, features of {', '.join(extractor.layers)}",
         details={"layers": list(extractor.layers), "pool": str(extractor.pool)},
         keep=extractor.inner_modules,
         of=lambda module: replace(extractor, network=replace(network, module=module)),

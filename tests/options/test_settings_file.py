@@ -46,6 +46,9 @@ def test_config__takes_a_run(cli, few_images, tmp_path):
             json.loads((run / "options.json").read_text()) for run in (tmp_path / "one", again)
         )
         assert {**one, "output": ""} == {**other, "output": ""}
+        refused = cli("predict", few_images, "--config", config)
+        assert "options of finetune, of which this command lacks data, " in refused.err
+        assert "; name the run with --model, or write the options that it has to" in refused.err
 
 
 def test_config__takes_a_comparison(cli, few_images, tmp_path):

@@ -6,7 +6,7 @@ folder, as on the command line.
 
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transferkit.errors import OptionError, name_some
@@ -19,8 +19,10 @@ from transferkit.options.declaration import (
 from transferkit.options.recorded import GIVEN, json_values
 from transferkit.places import Place
 
-_RECORDS = ("options.json", "compare-options.json")
-"""What runs and comparisons record their options in; `run.folder` would take long to import."""
+_RECORDS = {"options.json": "finetune", "compare-options.json": "compare"}
+"""What runs and comparisons record their options in -> the command whose options they are.
+
+`run.folder` knows the names as well, and would take long to import."""
 
 _DATA = "data"
 """The option of the call that a record has beside those as given."""
@@ -41,9 +43,8 @@ def read_settings(path: Place, kind: type[Options]) -> dict[str, Any]:
     path = _file(path)
     values = _read(path)
     known = {declared.name: declared for declared in declared_options(kind)}
-    if unknown := [_describe_unknown(key, kind) for key in values if key not in known]:
-        listed = "" if all("?" in one for one in unknown) else "; --config-schema lists all keys"
-        raise OptionError(f"{path}: {name_some(unknown, between='; ')}{listed}")
+    if unknown := [key for key in values if key not in known]:
+        raise OptionError(f"{path}: {_describe_unknown(unknown, kind, path)}")
     try:
         return {key: checked_value(known[key], value) for key, value in values.items()}
     except OptionError as error:
@@ -80,7 +81,7 @@ def _read(path: Place) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise OptionError(
             f"{path}: {_describe_damage(error)}; expected a TOML file with lines such as "
-            f"epochs = 20, or {_RECORDS[0]} of a run"
+            "epochs = 20, or options.json of a run"
         ) from error
 
 
@@ -90,10 +91,22 @@ def _describe_damage(error: Exception) -> str:
     return f"has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _describe_unknown(key: str, kind: type[Options]) -> str:
-    """Return that a key is unknown, with the option that is meant."""
-    close = resembling_option(kind, key)
-    return f"unknown key {key!r}{f', did you mean {close}?' if close else ''}"
+def _describe_unknown(keys: Sequence[str], kind: type[Options], path: Place) -> str:
+    """Return which keys a command does not know, and what is meant instead."""
+    if path.name in _RECORDS:
+        has_model = "model" in (declared.name for declared in declared_options(kind))
+        return (
+            f"has the options of {_RECORDS[path.name]}, of which this command lacks "
+            f"{name_some(keys)}; {'name the run with --model, or ' if has_model else ''}write the "
+            "options that it has to a TOML file"
+        )
+    close = {key: resembling_option(kind, key) for key in keys}
+    described = [
+        f"unknown key {key!r}{f', did you mean {meant}?' if meant else ''}"
+        for key, meant in close.items()
+    ]
+    listed = "" if all(close.values()) else "; --config-schema lists all keys"
+    return f"{name_some(described, between='; ')}{listed}"
 
 
 def format_settings(options: Options, names: Iterable[str], command: str) -> str:
