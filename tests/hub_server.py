@@ -5,12 +5,12 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from huggingface_hub import constants
+from loopback import server_of, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -138,13 +138,8 @@ def serve_hub(
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(server_of(Handler)) as address:
+        yield address, seen
 
 
 def _mode(file: dict) -> dict:

@@ -9,9 +9,9 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from loopback import serving
 
 from transferkit.places import Url
 
@@ -104,17 +104,14 @@ def running_gate() -> Iterator[_Gate]:
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     gate = _Gate(server.get_host_and_port())
-    Thread(target=gate.serve_forever, daemon=True).start()
-    with pytest.MonkeyPatch.context() as patch:
+    with serving(gate) as address, pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{gate.server_port}")
+        patch.setenv("AWS_ENDPOINT_URL", address)
         patch.setenv("AWS_ACCESS_KEY_ID", "tests")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield gate
-    gate.shutdown()
-    gate.server_close()
     server.stop()
 
 

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
+
+from loopback import server_of, serving
 
 from transferkit.reporter import Outcome, Plan, RunEnd, RunStart
 from transferkit.trackers.to_mlflow import Recorder
@@ -51,13 +52,8 @@ def serve_mlflow(artifacts: Path) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", calls
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(server_of(Handler)) as address:
+        yield address, calls
 
 
 def test_recorder__tells_where_a_server_shows_the_run_and_prints_nothing(
