@@ -9,12 +9,11 @@ from transferkit.models.feature_extractor import Pool
 from transferkit.options.dataset_options import FeatureOptions, TogetherOptions
 from transferkit.options.declaration import OnResume, Option
 from transferkit.options.shared import (
-    BACKBONE_HELP,
-    DATA_HELP,
     DEFAULT_BACKBONE,
-    MODEL,
     OUTPUT,
-    WEIGHTS_HELP,
+    Backbone,
+    Data,
+    Weights,
 )
 from transferkit.places import Place
 
@@ -23,7 +22,7 @@ from transferkit.places import Place
 class AuditOptions(FeatureOptions, TogetherOptions):
     """Options of `transferkit audit`."""
 
-    data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+    data: Data
     output: Annotated[
         Place | None,
         Option(
@@ -44,10 +43,8 @@ class AuditOptions(FeatureOptions, TogetherOptions):
             on_resume=OnResume.CALL,
         ),
     ] = False
-    backbone: Annotated[
-        str, Option(panel=MODEL, flags=("-b", "--backbone"), help=BACKBONE_HELP)
-    ] = DEFAULT_BACKBONE
-    weights: Annotated[str, Option(panel=MODEL, help=WEIGHTS_HELP)] = PRETRAINED
+    backbone: Backbone = DEFAULT_BACKBONE
+    weights: Weights = PRETRAINED
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,16 +17,15 @@ from transferkit.options.declaration import OnResume, Option, Range
 from transferkit.options.finetune import FinetuneOptions
 from transferkit.options.shared import (
     BACKBONE_HELP,
-    DATA_HELP,
     DEFAULT_BACKBONE,
     MODEL,
     OUTPUT,
     STRATEGY,
     TRAINING,
     WEIGHTS_HELP,
+    Data,
 )
 from transferkit.options.tracker_options import TrackerOptions
-from transferkit.places import Place
 
 _BY_GRADIENT = tuple(str(s) for s in Strategy if s is not Strategy.FEATURES)
 _KNOWN = (*_BY_GRADIENT, *map(str, Classifier))
@@ -84,7 +83,7 @@ class Candidate:
 class CompareOptions(HeldOutOptions, TrackerOptions):
     """Options of `transferkit compare`."""
 
-    data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+    data: Data
     output: Annotated[
         Path | None,
         Option(

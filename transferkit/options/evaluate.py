@@ -5,7 +5,7 @@ from typing import Annotated
 
 from transferkit.options.dataset_options import FolderOptions
 from transferkit.options.declaration import Option
-from transferkit.options.shared import DATA_HELP, EXPORTED_HELP, MODEL, OUTPUT, Overwrite, Tta
+from transferkit.options.shared import EXPORTED_HELP, MODEL, OUTPUT, Data, Overwrite, Tta
 from transferkit.places import Place
 
 
@@ -13,7 +13,7 @@ from transferkit.places import Place
 class EvaluateOptions(FolderOptions):
     """Options of `transferkit evaluate`."""
 
-    data: Annotated[Place, Option(argument=True, help=DATA_HELP)]
+    data: Data
     model: Annotated[
         str, Option(panel=MODEL, flags=("-m", "--model"), help=EXPORTED_HELP, metavar="RUN")
     ]

@@ -10,12 +10,12 @@ from transferkit.options.dataset_options import ClassifierOptions
 from transferkit.options.declaration import AppliesTo, OnResume, Option, given_flags, option_names
 from transferkit.options.shared import (
     BACKBONE_HELP,
-    DATA_HELP,
     DEFAULT_BACKBONE,
     MODEL,
     MODEL_HELP,
     OUTPUT,
-    WEIGHTS_HELP,
+    Data,
+    Weights,
     require_one_network,
 )
 from transferkit.places import Place
@@ -26,7 +26,7 @@ from transferkit.tables.feature_table import FeatureFormat
 class ExtractFeaturesOptions(ClusterOptions, ClassifierOptions):
     """Options of `transferkit extract-features`."""
 
-    data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+    data: Data
     output: Annotated[
         Place,
         Option(
@@ -47,7 +47,7 @@ class ExtractFeaturesOptions(ClusterOptions, ClassifierOptions):
             show_default=DEFAULT_BACKBONE,
         ),
     ] = None
-    weights: Annotated[str, Option(panel=MODEL, help=WEIGHTS_HELP)] = PRETRAINED
+    weights: Weights = PRETRAINED
     model: Annotated[
         str | None,
         Option(

@@ -25,16 +25,15 @@ from transferkit.options.declaration import (
 from transferkit.options.parsers import AUTO, count_or_auto
 from transferkit.options.rate_options import RateOptions
 from transferkit.options.shared import (
-    BACKBONE_HELP,
     COMPUTE,
     DATA,
-    DATA_HELP,
     DEFAULT_BACKBONE,
-    MODEL,
     OUTPUT,
     STRATEGY,
     TRAINING,
-    WEIGHTS_HELP,
+    Backbone,
+    Data,
+    Weights,
 )
 from transferkit.options.tracker_options import TrackerOptions
 from transferkit.places import Place
@@ -44,7 +43,7 @@ from transferkit.places import Place
 class FinetuneOptions(ClassifierOptions, RateOptions, TrackerOptions):
     """Options of `transferkit finetune`."""
 
-    data: Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+    data: Data
     output: Annotated[
         Place | None,
         Option(
@@ -94,10 +93,8 @@ class FinetuneOptions(ClassifierOptions, RateOptions, TrackerOptions):
             on_resume=OnResume.CALL,
         ),
     ] = False
-    backbone: Annotated[
-        str, Option(panel=MODEL, flags=("-b", "--backbone"), help=BACKBONE_HELP)
-    ] = DEFAULT_BACKBONE
-    weights: Annotated[str, Option(panel=MODEL, help=WEIGHTS_HELP)] = PRETRAINED
+    backbone: Backbone = DEFAULT_BACKBONE
+    weights: Weights = PRETRAINED
     strategy: Annotated[
         Strategy,
         Option(

@@ -39,6 +39,12 @@ OUTPUT, SORTING, MODEL, STRATEGY, FEATURES, EXPLANATION, DATA, TRAINING, COMPUTE
 DRAWINGS = "Drawings"
 
 
+Data = Annotated[Place, Option(argument=True, help=DATA_HELP, on_resume=OnResume.CALL)]
+
+Backbone = Annotated[str, Option(panel=MODEL, flags=("-b", "--backbone"), help=BACKBONE_HELP)]
+
+Weights = Annotated[str, Option(panel=MODEL, help=WEIGHTS_HELP)]
+
 MovedData = Annotated[
     Place | None,
     Option(
